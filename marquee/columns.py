@@ -1,0 +1,31 @@
+"""Every column name, once.
+
+MovieLens' own names (`userId`, `movieId`) live at the file border and in NVTabular's schema; everything after the
+workflow speaks of `user_id`, `movie_id` and of their indices.
+"""
+
+# MovieLens' own, in the canonical tables
+RAW_USER = "userId"
+RAW_MOVIE = "movieId"
+RATING = "rating"
+TIMESTAMP = "timestamp"
+TITLE = "title"
+YEAR = "year"
+GENRES = "genres"
+GENDER = "gender"
+AGE = "age"
+OCCUPATION = "occupation"
+
+RATINGS_COLUMNS = (RAW_USER, RAW_MOVIE, RATING, TIMESTAMP)
+MOVIES_COLUMNS = (RAW_MOVIE, TITLE, YEAR, GENRES)
+USER_DETAILS = (GENDER, AGE, OCCUPATION)
+
+# The workflow's
+USER_ID = "user_id"
+MOVIE_ID = "movie_id"
+USER_INDEX = "user_index"
+MOVIE_INDEX = "movie_index"
+LABEL = "label"
+FOLD = "fold"
+CONTINUOUS = "continuous"
+NEGATIVES = "negatives"

@@ -1,0 +1,64 @@
+"""What the user sees while something runs."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+console = Console(highlight=False)
+error_console = Console(stderr=True, highlight=False)
+
+
+class _Rate(ProgressColumn):
+    """Units per second, in the largest sensible prefix."""
+
+    def render(self, task: Task) -> Text:
+        rate = task.finished_speed or task.speed
+        if not rate:
+            return Text("")
+        for limit, prefix in ((1e6, "M"), (1e3, "k")):
+            if rate >= limit:
+                return Text(f"{rate / limit:.1f} {prefix} {task.fields['unit']}/s")
+        return Text(f"{rate:.1f} {task.fields['unit']}/s")
+
+
+@contextmanager
+def progress(description: str, total: float | None, unit: str) -> Iterator[Callable[[float, str], None]]:
+    """Shows a bar with rate and time left; gives `advance(by, note)`.
+
+    Args:
+        total: how many units there are; None where nobody knows.
+        unit: what is counted, in the plural.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:>3.0f}%"),
+        _Rate(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console, transient=False, speed_estimate_period=60) as bar:
+        task = bar.add_task(description, total=total, unit=unit, note="")
+        yield lambda by, note="": bar.update(task, advance=by, **({"note": note} if note else {}))
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Announces a stage, and says how many seconds it took."""
+    console.rule(f"[bold]{name}", align="left", style="dim")
+    start = time.perf_counter()
+    yield
+    console.print(f"[dim]{name}: {time.perf_counter() - start:.1f} s[/dim]")
+
+
+@contextmanager
+def working(message: str) -> Iterator[None]:
+    """A spinner for work whose length nobody knows, then the seconds that it took."""
+    start = time.perf_counter()
+    with console.status(message):
+        yield
+    console.print(f"{message} [dim]({time.perf_counter() - start:.1f} s)[/dim]")

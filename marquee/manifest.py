@@ -1,0 +1,118 @@
+"""Folders that are whole or not there: written beside, sealed with a manifest of SHA-256 sums, then renamed."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from marquee.errors import UserError
+
+NAME = "manifest.json"
+FORMAT = 1
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def fingerprint(**inputs: Any) -> str:
+    """SHA-256 of the inputs as canonical JSON: equal inputs, equal fingerprint."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def source_digest(package: str) -> str:
+    """SHA-256 over the source files of one of Marquee's packages, so that changed code is never taken for unchanged."""
+    root = Path(__file__).resolve().parent.parent / package
+    return fingerprint(**{str(path.relative_to(root)): sha256(path) for path in sorted(root.rglob("*.py"))})
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON whole or not at all: to a temporary name, then renamed."""
+    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=2, sort_keys=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read_json(path: Path) -> Any:
+    """Reads JSON.
+
+    Raises:
+        UserError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run the stage that writes it again") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid JSON ({error}); delete it and run the stage that writes it again") from None
+
+
+def seal(folder: Path, stage_fingerprint: str, **facts: Any) -> None:
+    """Writes `manifest.json`: the fingerprint of what the folder was made from, and the SHA-256 of every file in it."""
+    files = {
+        path.relative_to(folder).as_posix(): sha256(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / NAME
+    }
+    write_json(folder / NAME, {"format": FORMAT, "fingerprint": stage_fingerprint, **facts, "files": files})
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Checks every file of a folder against its manifest, and returns the manifest.
+
+    Raises:
+        UserError: no manifest, or a file that is missing, changed, or not listed; the message names it.
+    """
+    if not (folder / NAME).is_file():
+        raise UserError(f"{folder} has no {NAME}: it is missing or incomplete; run the stage that writes it")
+    manifest = read_json(folder / NAME)
+    listed = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(listed, dict):
+        raise UserError(f"{folder / NAME} is not a manifest; delete {folder} and run the stage that writes it again")
+    remedy = f"delete {folder} and run the stage that writes it again"
+    for name, expected in listed.items():
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"{path} is listed in {NAME} and missing; {remedy}")
+        if sha256(path) != expected:
+            raise UserError(f"{path} has changed since {NAME} was written; {remedy}")
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name not in listed and path != folder / NAME and "__pycache__" not in name:
+            raise UserError(f"{path} is not listed in {NAME}; remove it, or {remedy}")
+    return manifest
+
+
+def is_current(folder: Path, stage_fingerprint: str) -> bool:
+    """Whether the folder is whole and was made from the same inputs."""
+    try:
+        return verify(folder).get("fingerprint") == stage_fingerprint
+    except UserError:
+        return False
+
+
+@contextmanager
+def new_folder(folder: Path, stage_fingerprint: str, **facts: Any) -> Iterator[Path]:
+    """Gives a temporary folder to fill; on success seals it and puts it in the place of `folder`, else removes it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for left_over in folder.parent.glob(f".{folder.name}.partial-*"):  # of a run that was killed
+        shutil.rmtree(left_over, ignore_errors=True)
+    temporary = folder.parent / f".{folder.name}.partial-{os.getpid()}"
+    temporary.mkdir()
+    try:
+        yield temporary
+        seal(temporary, stage_fingerprint, **facts)
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,68 @@
+"""Where a run keeps its files, and that only one process writes there at a time."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from marquee.errors import UserError
+
+PROTOCOLS = ("leave-one-out", "random-split")
+MODELS = ("dlrm", "ncf")
+DEFAULT_SEED = 42
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder `runs/<dataset>/` and the names in it."""
+
+    root: Path
+
+    @property
+    def tables(self) -> Path:
+        """The canonical tables in Parquet: ratings, movies, users."""
+        return self.root / "tables"
+
+    @property
+    def features(self) -> Path:
+        """The transformed splits, schema, vocabularies, side tables and fitted workflows, one folder per protocol."""
+        return self.root / "features"
+
+    def model(self, protocol: str, name: str) -> Path:
+        """Weights, configuration and history of one trained model."""
+        return self.root / "models" / protocol / name
+
+    @property
+    def evaluation(self) -> Path:
+        """The list of results."""
+        return self.root / "evaluation.json"
+
+    @property
+    def repository(self) -> Path:
+        """The Triton model repository."""
+        return self.root / "repository"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the run folder for this process.
+
+        Raises:
+            UserError: another process holds it, or the folder cannot be written.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.root / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+        except OSError as error:
+            raise UserError(f"cannot write to {self.root}: {error.strerror}; choose another folder with --runs") from None
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UserError(
+                    f"another marquee process is writing to {self.root}; wait for it, or choose another folder with --runs"
+                ) from None
+            yield
+        finally:
+            os.close(handle)

@@ -1,0 +1,1 @@
+"""Raw MovieLens files to features: datasets, splits, the NVTabular graphs, negatives."""
