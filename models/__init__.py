@@ -1,0 +1,1 @@
+"""Features to trained models and their metrics: DLRM, NCF, baselines, training, evaluation."""

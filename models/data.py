@@ -1,0 +1,158 @@
+"""A protocol's features, from Parquet to tensors, by merlin-dataloader."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from merlin.dataloader.torch import Loader
+from merlin.io import Dataset
+from merlin.schema import Schema
+from torch import Tensor
+
+from marquee.columns import (
+    FOLD,
+    LABEL,
+    MOVIE_ID,
+    MOVIE_INDEX,
+    NEGATIVES,
+    USER_DETAILS,
+    USER_ID,
+    USER_INDEX,
+)
+from marquee.manifest import read_json, verify
+from marquee.runs import Run
+from workflows.features import FIRST_INDEX, FOLDS, load_schema, read_split
+
+READ_ROWS = 1 << 18
+
+
+@dataclass(frozen=True)
+class SideTables:
+    """What belongs to a movie or to a user, once, to be gathered by index.
+
+    Attributes:
+        user_details: int64 [users, details], Categorify's codes; no columns where the dataset has no details.
+        user_statistics: float32 [FOLDS + 1, users, 2].
+        movie_features: float32 [movies, genres + 1].
+        movie_statistics: float32 [FOLDS + 1, movies, 2].
+        detail_names: the columns of `user_details`.
+    """
+
+    user_details: Tensor
+    user_statistics: Tensor
+    movie_features: Tensor
+    movie_statistics: Tensor
+    detail_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Rows of a split as index tensors: `user`, `movie` int64 [n], `label` float32 [n], `fold` int64 [n]."""
+
+    user: Tensor
+    movie: Tensor
+    label: Tensor
+    fold: Tensor
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Leave-one-out's questions: `user`, `positive` int64 [n], `negatives` int64 [n, 99], -1 where there are fewer."""
+
+    user: np.ndarray
+    positive: np.ndarray
+    negatives: np.ndarray
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a protocol's folder holds, loaded but for the interactions.
+
+    Attributes:
+        user_embeddings, movie_embeddings: rows of the embedding tables; an index from there on is out of vocabulary.
+        users, movies: rows of the side tables, the reserved indices included.
+        rated_movies: how many movies, from `FIRST_INDEX` on, have a rating in any split: the catalogue.
+        fingerprint: of everything that the features were made from.
+    """
+
+    protocol: str
+    folder: Path
+    schema: Schema
+    side: SideTables
+    user_embeddings: int
+    movie_embeddings: int
+    users: int
+    movies: int
+    rated_movies: int
+    fingerprint: str
+
+    @property
+    def catalogue(self) -> np.ndarray:
+        """The indices of the movies that are ranked, int64 [rated_movies]."""
+        return np.arange(FIRST_INDEX, FIRST_INDEX + self.rated_movies)
+
+    def interactions(self, part: str) -> Interactions:
+        """One split (`train`, `valid`, `test`), read by merlin-dataloader into index tensors."""
+        dataset = Dataset([str(path) for path in sorted((self.folder / part).glob("*.parquet"))], engine="parquet")
+        dataset.schema = Schema([dataset.schema[name] for name in (USER_INDEX, MOVIE_INDEX, FOLD, LABEL)])
+        chunks = [(x[USER_INDEX], x[MOVIE_INDEX], y, x[FOLD]) for x, y in Loader(dataset, READ_ROWS, shuffle=False)]
+        user, movie, label, fold = (torch.cat([column.reshape(-1).cpu() for column in of]) for of in zip(*chunks))
+        return Interactions(user.long(), movie.long(), label.float(), fold.long())
+
+    def candidates(self, part: str) -> Candidates:
+        """Leave-one-out's questions of `valid` or `test`."""
+        frame = pd.read_parquet(self.folder / f"candidates-{part}.parquet")
+        return Candidates(
+            frame[USER_INDEX].to_numpy(np.int64),
+            frame[MOVIE_INDEX].to_numpy(np.int64),
+            np.stack(frame[NEGATIVES].to_numpy()).astype(np.int64),
+        )
+
+    def seen(self, *parts: str) -> tuple[np.ndarray, np.ndarray]:
+        """User and movie indices, int64, of every rating in these splits."""
+        frame = pd.concat([read_split(self.folder, part, [USER_INDEX, MOVIE_INDEX]) for part in parts])
+        return frame[USER_INDEX].to_numpy(np.int64), frame[MOVIE_INDEX].to_numpy(np.int64)
+
+
+def load_features(run: Run, protocol: str) -> Features:
+    """Loads what `prepare` wrote, after checking it against its manifest.
+
+    Raises:
+        UserError: the folder is missing or has changed.
+    """
+    folder = run.features / protocol
+    manifest = verify(folder)
+    facts = read_json(folder / "features.json")
+    schema = load_schema(folder)
+    details = tuple(name for name in USER_DETAILS if name in schema.column_names)
+    side = {path.stem: pd.read_parquet(path) for path in (folder / "side").glob("*.parquet")}
+
+    def statistics(kind: str, index: str) -> Tensor:
+        table = side[f"{kind}_statistics"].drop(columns=[FOLD, index])
+        return torch.from_numpy(table.to_numpy(np.float32).reshape(FOLDS + 1, -1, table.shape[1]))
+
+    tables = SideTables(
+        torch.from_numpy(side["user_features"][list(details)].to_numpy(np.int64)),
+        statistics("user", USER_INDEX),
+        torch.from_numpy(side["movie_features"].drop(columns=[MOVIE_INDEX]).to_numpy(np.float32)),
+        statistics("movie", MOVIE_INDEX),
+        details,
+    )
+    user, movie = facts[USER_ID], facts[MOVIE_ID]
+    return Features(
+        protocol,
+        folder,
+        schema,
+        tables,
+        user["embeddings"],
+        movie["embeddings"],
+        user["rows"],
+        movie["rows"],
+        movie["rated"],
+        manifest["fingerprint"],
+    )

@@ -1,0 +1,260 @@
+"""Training: a plain loop over in-memory index tensors, early stopping on validation, history per epoch."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from marquee.errors import UserError
+from marquee.manifest import fingerprint, is_current, new_folder, read_json, source_digest, verify, write_json
+from marquee.runs import DEFAULT_SEED, Run
+from models.data import Features, Interactions, load_features
+from models.evaluation import leave_one_out_metrics, random_split_metrics
+from models.networks import NetworkSettings, Recommender, build
+from workflows.features import FIRST_INDEX, FOLDS
+from workflows.negatives import NegativeSampler
+
+CONFIG_FORMAT = 1
+SCORING_ROWS = 1 << 16
+# What validation chooses by, and whether more is better.
+MONITOR = {"leave-one-out": ("ndcg@10", 1), "random-split": ("auc", 1)}
+
+Advance = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a model is trained.
+
+    Attributes:
+        learning_rate: Adam's.
+        weight_decay: L2 penalty on all weights, per step.
+        batch_size: samples per step.
+        epochs: at most this many.
+        patience: stop after this many epochs without a better validation metric.
+        negatives: movies drawn per positive and epoch, leave-one-out only.
+        seed: of the weights, the order and the negatives.
+    """
+
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    batch_size: int = 1024
+    epochs: int = 30
+    patience: int = 5
+    negatives: int = 4
+    seed: int = DEFAULT_SEED
+
+
+# Chosen on validation of ML-100K and ML-latest-small only.
+DEFAULTS: dict[tuple[str, str], TrainSettings] = {
+    ("leave-one-out", "dlrm"): TrainSettings(),
+    ("leave-one-out", "ncf"): TrainSettings(),
+    ("random-split", "dlrm"): TrainSettings(),
+    ("random-split", "ncf"): TrainSettings(),
+}
+
+
+def settings_for(protocol: str, name: str, **changes: Any) -> TrainSettings:
+    """The defaults of a protocol and model, with the changes that are not None."""
+    return replace(DEFAULTS[protocol, name], **{key: value for key, value in changes.items() if value is not None})
+
+
+def pick_device(wanted: str) -> torch.device:
+    """`auto` (a GPU where there is one), `cpu` or `cuda`.
+
+    Raises:
+        UserError: another name, or cuda where there is no GPU.
+    """
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise UserError(f"unknown device {wanted!r}; choose auto, cpu or cuda")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError("no CUDA GPU can be used by this PyTorch; choose --device cpu, or install its CUDA build")
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)
+
+
+def train(
+    run: Run, protocol: str, name: str, settings: TrainSettings, device: torch.device, advance: Advance
+) -> dict[str, Any] | None:
+    """Trains one model and writes `models/<protocol>/<model>/`; does nothing where it is there and up to date.
+
+    Args:
+        advance: told the samples done and a note, after each epoch.
+
+    Returns:
+        The configuration written, or None where there was nothing to do.
+
+    Raises:
+        UserError: no features, or a loss that is not a number.
+    """
+    manifest = verify(run.features / protocol)
+    made_from = fingerprint(
+        features=manifest["fingerprint"], settings=asdict(settings), code=source_digest("models"), device=device.type
+    )
+    target = run.model(protocol, name)
+    if is_current(target, made_from):
+        return None
+    features = load_features(run, protocol)
+    model = build(name, features, settings.network, settings.seed).to(device)
+    history, best = fit(model, features, settings, device, advance)
+    seconds = sum(epoch["seconds"] for epoch in history)
+    monitor, _ = MONITOR[protocol]
+    config = {
+        "format": CONFIG_FORMAT,
+        "model": name,
+        "protocol": protocol,
+        "dataset": manifest["dataset"],
+        "settings": asdict(settings),
+        "seed": settings.seed,
+        "epochs": len(history),
+        "best_epoch": best,
+        "monitor": monitor,
+        "validation": {key: value for key, value in history[best - 1].items() if key not in ("epoch", "seconds")},
+        "train_seconds": round(seconds, 3),
+        "samples_per_second": round(sum(epoch["samples"] for epoch in history) / seconds),
+        "weights": sum(parameter.numel() for parameter in model.parameters()),
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "versions": {package: version(package) for package in ("torch", "merlin-models", "nvtabular", "numpy")},
+    }
+    with new_folder(target, made_from, features=manifest["fingerprint"]) as out:
+        save_file({key: value.cpu().contiguous() for key, value in model.state_dict().items()}, out / "weights.safetensors")
+        write_json(out / "config.json", config)
+        write_json(out / "history.json", history)
+    return config
+
+
+def device_name(device: torch.device) -> str:
+    """The hardware in words."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {os.cpu_count()} cores"
+
+
+def load(run: Run, features: Features, name: str, device: torch.device) -> tuple[Recommender, dict[str, Any]]:
+    """A trained model in evaluation mode, and its configuration.
+
+    Raises:
+        UserError: it is missing, has changed, or was trained on other features than these.
+    """
+    folder = run.model(features.protocol, name)
+    manifest = verify(folder)
+    if manifest.get("features") != features.fingerprint:
+        raise UserError(f"{folder} was trained on other features than those in {features.folder}; run train again")
+    config = read_json(folder / "config.json")
+    sizes = {key: tuple(value) if isinstance(value, list) else value for key, value in config["settings"]["network"].items()}
+    model = build(name, features, NetworkSettings(**sizes), config["seed"])
+    model.load_state_dict(load_file(folder / "weights.safetensors"))
+    return model.to(device).eval(), config
+
+
+def fit(
+    model: Recommender, features: Features, settings: TrainSettings, device: torch.device, advance: Advance
+) -> tuple[list[dict[str, Any]], int]:
+    """Trains in place and leaves the weights of the epoch that validated best.
+
+    Returns:
+        A row per epoch (loss and validation metrics, samples and seconds of training), and the best epoch, from 1.
+
+    Raises:
+        UserError: the loss is not a number any more.
+    """
+    positives = features.interactions("train")
+    epochs = _epochs(positives, features, settings, device)
+    validate = validator(features, device)
+    optimizer = torch.optim.Adam(
+        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+    )
+    loss_of = nn.BCEWithLogitsLoss()
+    monitor, sign = MONITOR[features.protocol]
+    history: list[dict[str, Any]] = []
+    best, best_value, best_weights = 0, -np.inf, {}
+    for number in range(1, settings.epochs + 1):
+        start = time.perf_counter()
+        model.train()
+        user, movie, label, fold, order = next(epochs)
+        total = torch.zeros((), device=device)
+        for batch in order.split(settings.batch_size):
+            optimizer.zero_grad(set_to_none=True)
+            loss = loss_of(model(user[batch], movie[batch], fold[batch]), label[batch])
+            loss.backward()
+            optimizer.step()
+            total += loss.detach() * len(batch)
+        mean_loss = float(total) / len(order)
+        seconds = time.perf_counter() - start
+        if not np.isfinite(mean_loss):
+            raise UserError(f"the loss of epoch {number} is {mean_loss}; lower --learning-rate")
+        kept = {key: value.clone() for key, value in model.state_dict().items()}
+        model.fill_reserved_rows()
+        metrics = validate(model)
+        row = {"epoch": number, "train_loss": mean_loss, **metrics, "samples": len(order), "seconds": seconds}
+        history.append(row)
+        advance(len(order), f"epoch {number}: loss {mean_loss:.4f}, validation {monitor} {metrics[monitor]:.4f}")
+        if sign * metrics[monitor] > best_value:
+            best, best_value = number, sign * metrics[monitor]
+            best_weights = {key: value.clone() for key, value in model.state_dict().items()}
+        elif number - best >= settings.patience:
+            break
+        model.load_state_dict(kept)
+    model.load_state_dict(best_weights)
+    return history, best
+
+
+def _epochs(
+    positives: Interactions, features: Features, settings: TrainSettings, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
+    """Per epoch: user, movie, label, fold on the device, and the order to take them in.
+
+    In leave-one-out each positive brings `negatives` new movies that its user has not rated in train. A negative's
+    statistics leave out a random fold, as a positive's do, so that the fold tells nothing about the label.
+    """
+    shuffle = torch.Generator().manual_seed(settings.seed)
+    user, movie, label, fold = (x.to(device) for x in (positives.user, positives.movie, positives.label, positives.fold))
+    if features.protocol == "random-split":
+        while True:
+            yield user, movie, label, fold, torch.randperm(len(user), generator=shuffle).to(device)
+    rng = np.random.default_rng(settings.seed)
+    rated = positives.user.numpy(), positives.movie.numpy()
+    sampler = NegativeSampler(*rated, FIRST_INDEX, features.rated_movies)
+    count = settings.negatives
+    all_users = torch.cat([user, user.repeat_interleave(count)])
+    all_labels = torch.cat([label, torch.zeros(len(user) * count, device=device)])
+    while True:
+        drawn = torch.from_numpy(sampler.draw(rated[0], count, rng).ravel()).to(device)
+        drawn_fold = torch.from_numpy(rng.integers(0, FOLDS, len(drawn))).to(device)
+        order = torch.randperm(len(all_users), generator=shuffle).to(device)
+        yield all_users, torch.cat([movie, drawn]), all_labels, torch.cat([fold, drawn_fold]), order
+
+
+def scorer(model: Recommender, device: torch.device) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """The model as a function of int64 [n] user and movie indices to float32 [n] probabilities."""
+
+    @torch.inference_mode()
+    def score(user: np.ndarray, movie: np.ndarray) -> np.ndarray:
+        model.eval()
+        parts = [
+            torch.sigmoid(model(torch.from_numpy(u).to(device), torch.from_numpy(m).to(device))).cpu().numpy()
+            for u, m in zip(
+                np.array_split(user, -(-len(user) // SCORING_ROWS) or 1),
+                np.array_split(movie, -(-len(user) // SCORING_ROWS) or 1),
+            )
+        ]
+        return np.concatenate(parts)
+
+    return score
+
+
+def validator(features: Features, device: torch.device) -> Callable[[Recommender], dict[str, float]]:
+    """A function that judges a model by the validation split of the features' protocol."""
+    if features.protocol == "leave-one-out":
+        questions = features.candidates("valid")
+        return lambda model: leave_one_out_metrics(scorer(model, device), questions).means()
+    rows = features.interactions("valid")
+    return lambda model: random_split_metrics(scorer(model, device), rows).means()
