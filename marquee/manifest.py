@@ -87,7 +87,7 @@ def verify(folder: Path) -> dict[str, Any]:
             raise UserError(f"{path} has changed since {NAME} was written; {remedy}")
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and name not in listed and path != folder / NAME and "__pycache__" not in name:
+        if path.is_file() and name not in listed and path != folder / NAME:
             raise UserError(f"{path} is not listed in {NAME}; remove it, or {remedy}")
     return manifest
 

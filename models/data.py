@@ -34,9 +34,9 @@ class SideTables:
 
     Attributes:
         user_details: int64 [users, details], Categorify's codes; no columns where the dataset has no details.
-        user_statistics: float32 [FOLDS + 1, users, 2].
+        user_statistics: float32 [FOLDS + 1, users, 3].
         movie_features: float32 [movies, genres + 1].
-        movie_statistics: float32 [FOLDS + 1, movies, 2].
+        movie_statistics: float32 [FOLDS + 1, movies, 3].
         detail_names: the columns of `user_details`.
     """
 

@@ -8,9 +8,11 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from marquee.errors import UserError
 from marquee.manifest import fingerprint, is_current, new_folder, read_json, source_digest, verify, write_json
@@ -23,6 +25,8 @@ from workflows.negatives import NegativeSampler
 
 CONFIG_FORMAT = 1
 SCORING_ROWS = 1 << 16
+REPORT_STEPS = 32
+AVERAGE_STEPS = 16  # between two updates of the running mean of the weights
 # What validation chooses by, and whether more is better.
 MONITOR = {"leave-one-out": ("ndcg@10", 1), "random-split": ("auc", 1)}
 
@@ -36,6 +40,7 @@ class TrainSettings:
     Attributes:
         learning_rate: Adam's.
         weight_decay: L2 penalty on all weights, per step.
+        averaging: decay per step of the running mean of the weights; 0 for the last weights alone.
         batch_size: samples per step.
         epochs: at most this many.
         patience: stop after this many epochs without a better validation metric.
@@ -46,6 +51,7 @@ class TrainSettings:
     network: NetworkSettings = field(default_factory=NetworkSettings)
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
+    averaging: float = 0.999
     batch_size: int = 1024
     epochs: int = 30
     patience: int = 5
@@ -82,13 +88,20 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
+def samples_per_epoch(run: Run, protocol: str, settings: TrainSettings) -> int:
+    """How many samples an epoch trains on: rows, and in leave-one-out their negatives."""
+    files = (run.features / protocol / "train").glob("*.parquet")
+    rows = sum(pq.ParquetFile(path).metadata.num_rows for path in files)
+    return rows * (1 + settings.negatives) if protocol == "leave-one-out" else rows
+
+
 def train(
     run: Run, protocol: str, name: str, settings: TrainSettings, device: torch.device, advance: Advance
 ) -> dict[str, Any] | None:
     """Trains one model and writes `models/<protocol>/<model>/`; does nothing where it is there and up to date.
 
     Args:
-        advance: told the samples done and a note, after each epoch.
+        advance: told the samples done, and after each epoch a note.
 
     Returns:
         The configuration written, or None where there was nothing to do.
@@ -172,6 +185,8 @@ def fit(
     optimizer = torch.optim.Adam(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
+    # What is validated and kept is a running mean of the weights: better than the last ones, and less noisy.
+    mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging**AVERAGE_STEPS))
     loss_of = nn.BCEWithLogitsLoss()
     monitor, sign = MONITOR[features.protocol]
     history: list[dict[str, Any]] = []
@@ -181,28 +196,32 @@ def fit(
         model.train()
         user, movie, label, fold, order = next(epochs)
         total = torch.zeros((), device=device)
-        for batch in order.split(settings.batch_size):
+        for step, batch in enumerate(order.split(settings.batch_size), 1):
             optimizer.zero_grad(set_to_none=True)
             loss = loss_of(model(user[batch], movie[batch], fold[batch]), label[batch])
             loss.backward()
             optimizer.step()
             total += loss.detach() * len(batch)
+            if step % AVERAGE_STEPS == 0:
+                mean.update_parameters(model)
+            if step % REPORT_STEPS == 0:
+                advance(REPORT_STEPS * settings.batch_size, "")
+        mean.update_parameters(model)
         mean_loss = float(total) / len(order)
         seconds = time.perf_counter() - start
         if not np.isfinite(mean_loss):
             raise UserError(f"the loss of epoch {number} is {mean_loss}; lower --learning-rate")
-        kept = {key: value.clone() for key, value in model.state_dict().items()}
-        model.fill_reserved_rows()
-        metrics = validate(model)
+        mean.module.fill_reserved_rows()
+        metrics = validate(mean.module)
         row = {"epoch": number, "train_loss": mean_loss, **metrics, "samples": len(order), "seconds": seconds}
         history.append(row)
-        advance(len(order), f"epoch {number}: loss {mean_loss:.4f}, validation {monitor} {metrics[monitor]:.4f}")
+        rest = len(order) - step // REPORT_STEPS * REPORT_STEPS * settings.batch_size
+        advance(rest, f"epoch {number}: loss {mean_loss:.4f}, validation {monitor} {metrics[monitor]:.4f}")
         if sign * metrics[monitor] > best_value:
             best, best_value = number, sign * metrics[monitor]
-            best_weights = {key: value.clone() for key, value in model.state_dict().items()}
+            best_weights = {key: value.clone() for key, value in mean.module.state_dict().items()}
         elif number - best >= settings.patience:
             break
-        model.load_state_dict(kept)
     model.load_state_dict(best_weights)
     return history, best
 

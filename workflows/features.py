@@ -59,6 +59,7 @@ from workflows.splits import Split, leave_one_out, random_split
 LIKED_ABOVE = 3.0  # stars
 CANDIDATE_NEGATIVES = 99
 FOLDS = 5
+PREPARE_STEPS = ("split", "vocabularies", "transform", "side tables", "candidates")
 PRIOR_RATINGS = 10.0  # how many ratings at the global mean a statistic starts from
 OUT_OF_VOCABULARY = 2
 FIRST_INDEX = 3
@@ -122,13 +123,13 @@ def unknown_to_null(year: Any) -> Any:
     return year.astype("float32").where(year > 0)
 
 
-def prepare(run: Run, protocol: str, settings: PrepareSettings, step: Callable[[str], None]) -> bool:
+def prepare(run: Run, protocol: str, settings: PrepareSettings, advance: Callable[[float, str], None]) -> bool:
     """Writes `features/<protocol>/`, whole or not at all; does nothing where it is there and up to date.
 
     Args:
         run: where `tables/` is read and `features/` written.
         protocol: `leave-one-out` or `random-split`.
-        step: told the name of each of the five steps as it begins.
+        advance: told 1 and its name as each of `PREPARE_STEPS` is done.
 
     Returns:
         Whether there was anything to do.
@@ -145,7 +146,6 @@ def prepare(run: Run, protocol: str, settings: PrepareSettings, step: Callable[[
     target = run.features / protocol
     if is_current(target, made_from):
         return False
-    step("split")
     ratings = pq.read_table(run.tables / "ratings.parquet").to_pandas()
     movies = pd.read_parquet(run.tables / "movies.parquet")
     users = pd.read_parquet(run.tables / "users.parquet")
@@ -156,20 +156,21 @@ def prepare(run: Run, protocol: str, settings: PrepareSettings, step: Callable[[
     for part, frame in frames.items():
         frame[FOLD] = fold_rng.integers(0, FOLDS, len(frame)).astype("int8") if part == "train" else np.int8(FOLDS)
     with new_folder(target, made_from, protocol=protocol, dataset=tables_manifest["dataset"], seed=settings.seed) as out:
-        step("vocabularies")
+        advance(1, "split")
         vocabularies = _fit_vocabularies(out, frames["train"], ratings, movies, users, settings.freq_threshold)
-        step("transform")
+        advance(1, "vocabularies")
         label = is_interaction if protocol == "leave-one-out" else is_liked
         _transform(out, frames, vocabularies, label)
-        step("side tables")
+        advance(1, "transform")
         cardinalities, names = _write_side_tables(out, movies, users, vocabularies)
         _write_schema(out, vocabularies, cardinalities, names)
-        step("candidates")
+        advance(1, "side tables")
         if protocol == "leave-one-out":
             _write_candidates(out, vocabularies[MOVIE_ID].rated, candidate_rng)
         facts = {name: {"embeddings": v.embeddings, "rows": v.rows, "rated": v.rated} for name, v in vocabularies.items()}
         write_json(out / "features.json", {**facts, "continuous": names, "folds": FOLDS, "seed": settings.seed})
         shutil.rmtree(out / "categories")
+        advance(1, "candidates")
     return True
 
 
@@ -253,10 +254,11 @@ def _write_side_tables(
     train = Dataset(str(out / "train"), engine="parquet").to_ddf()
     names = [*genres, YEAR]
     for kind, index, vocabulary in (("movie", MOVIE_INDEX, MOVIE_ID), ("user", USER_INDEX, USER_ID)):
-        grouped = train.groupby([index, FOLD])[RATING].agg(["count", "sum"]).reset_index().compute()
-        grouped = grouped.to_pandas() if HAS_GPU else grouped
+        grouped = train.groupby([index, FOLD]).agg({RATING: ["count", "sum"], TIMESTAMP: "sum"}).compute()
+        grouped = (grouped.to_pandas() if HAS_GPU else grouped).reset_index()
+        grouped.columns = [index, FOLD, "count", "stars", "seconds"]
         table = fold_statistics(grouped, index, vocabularies[vocabulary].rows)
-        columns = [f"{kind}_popularity", f"{kind}_mean_rating"]
+        columns = [f"{kind}_popularity", f"{kind}_mean_rating", f"{kind}_mean_time"]
         flat = {name: table[:, :, i].ravel() for i, name in enumerate(columns)}
         fold = np.repeat(np.arange(FOLDS + 1, dtype=np.int8), table.shape[1])
         entity = np.tile(np.arange(table.shape[1], dtype=np.int32), FOLDS + 1)
@@ -267,29 +269,32 @@ def _write_side_tables(
 
 
 def fold_statistics(grouped: pd.DataFrame, index: str, rows: int) -> np.ndarray:
-    """Popularity and mean rating per entity, once without each fold, and over all training rows.
+    """Popularity, mean rating and mean time per entity, once without each fold, and over all training rows.
 
     Args:
-        grouped: one row per (entity, fold) with `count` and `sum` of its training ratings.
+        grouped: one row per (entity, fold): the `count` of its training ratings, their sums of `stars` and `seconds`.
         index: the name of the entity's column.
         rows: how many entities, the reserved indices included.
 
     Returns:
-        float32 [FOLDS + 1, rows, 2]: the logarithm of 1 + ratings, scaled up to all folds, and the mean stars,
-        shrunk to the global mean by `PRIOR_RATINGS` ratings; both standardised by the last table's rated entities.
+        float32 [FOLDS + 1, rows, 3]: the logarithm of 1 + ratings, scaled up to all folds; the mean stars; the mean
+        timestamp. The means are shrunk to the global ones by `PRIOR_RATINGS` ratings, and all three standardised by the
+        rated entities of the last table.
     """
-    count = np.zeros((FOLDS, rows))
-    total = np.zeros((FOLDS, rows))
+    by_fold = np.zeros((3, FOLDS, rows))
     place = grouped[FOLD].to_numpy(), grouped[index].to_numpy()
-    count[place], total[place] = grouped["count"], grouped["sum"]
-    counts = np.concatenate([count.sum(0) - count, count.sum(0)[None]])
-    totals = np.concatenate([total.sum(0) - total, total.sum(0)[None]])
-    used = counts.sum(1, keepdims=True)
-    scale = np.divide(used[-1], used, out=np.ones_like(used), where=used > 0)
-    global_mean = np.divide(totals.sum(1, keepdims=True), used, out=np.zeros_like(used), where=used > 0)
-    popularity = np.log1p(counts * scale)
-    mean = (totals + PRIOR_RATINGS * global_mean) / (counts + PRIOR_RATINGS)
-    table = np.stack([popularity, mean], axis=2)
+    for values, name in zip(by_fold, ("count", "stars", "seconds")):
+        values[place] = grouped[name]
+    everything = by_fold.sum(axis=1, keepdims=True)
+    counts, stars, seconds = np.concatenate([everything - by_fold, everything], axis=1)
+    used = counts.sum(axis=1, keepdims=True)
+
+    def shrunk_mean(totals: np.ndarray) -> np.ndarray:
+        global_mean = totals.sum(axis=1, keepdims=True) / np.maximum(used, 1)
+        return (totals + PRIOR_RATINGS * global_mean) / (counts + PRIOR_RATINGS)
+
+    popularity = np.log1p(counts * used[-1] / np.maximum(used, 1))
+    table = np.stack([popularity, shrunk_mean(stars), shrunk_mean(seconds)], axis=2)
     rated = table[-1][counts[-1] > 0]
     spread = rated.std(axis=0)
     return ((table - rated.mean(axis=0)) / np.where(spread > 0, spread, 1)).astype(np.float32)

@@ -1,0 +1,1 @@
+"""What runs inside Triton. Nothing here imports training, and nothing unpickles."""

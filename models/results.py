@@ -1,0 +1,64 @@
+"""`evaluation.json`, read and shown. Imports neither Merlin nor PyTorch, so that it answers at once."""
+
+from typing import Any
+
+from rich.table import Table
+
+from marquee.errors import UserError
+from marquee.manifest import read_json
+from marquee.runs import Run
+
+QUESTIONS = {
+    "leave-one-out": "What will they watch next? (leave-one-out: the last movie among 99 unseen ones, and among all)",
+    "random-split": "Will they like it? (random-split: more than 3 stars, 20 % of the ratings held out)",
+}
+COLUMNS = {
+    "leave-one-out": (
+        ("HR@10", "hr@10"),
+        ("NDCG@10", "ndcg@10"),
+        ("MRR@10", "mrr@10"),
+        ("AUC", "auc"),
+        ("HR@10, all movies", "full_hr@10"),
+        ("NDCG@10, all movies", "full_ndcg@10"),
+    ),
+    "random-split": (("AUC", "auc"), ("log loss", "log_loss")),
+}
+FIELDS = {"model", "protocol", "metrics", "ci95", "seed", "epochs", "train_seconds", "samples_per_second"}
+
+
+def read_results(run: Run) -> list[dict[str, Any]]:
+    """The results in `evaluation.json`.
+
+    Raises:
+        UserError: it is missing, or is not a list of results.
+    """
+    results = read_json(run.evaluation)
+    if not isinstance(results, list) or not all(isinstance(result, dict) and FIELDS <= result.keys() for result in results):
+        raise UserError(f"{run.evaluation} is not a list of results; delete it and run evaluate again")
+    return results
+
+
+def comparison_tables(run: Run) -> list[Table]:
+    """One table per protocol: a model per row, metrics with half the width of their 95 % interval, seconds of training."""
+    results = read_results(run)
+    tables = []
+    for protocol, columns in COLUMNS.items():
+        table = Table(title=QUESTIONS[protocol], title_justify="left", caption_justify="left")
+        table.add_column("model")
+        for heading, _ in columns:
+            table.add_column(heading, justify="right")
+        table.add_column("training", justify="right")
+        for result in results:
+            if result["protocol"] == protocol:
+                figures = [_figure(result, metric) for _, metric in columns]
+                seconds = f"{result['train_seconds']:.0f} s" if result["epochs"] else "none"
+                table.add_row(result["model"], *figures, seconds)
+        tables.append(table)
+    return tables
+
+
+def _figure(result: dict[str, Any], metric: str) -> str:
+    if metric not in result["metrics"]:
+        return "-"
+    low, high = result["ci95"][metric]
+    return f"{result['metrics'][metric]:.3f} ± {(high - low) / 2:.3f}"
