@@ -12,7 +12,9 @@ from marquee.errors import UserError
 TIMEOUT = 30.0  # seconds
 
 
-def score(url: str, user_ids: Sequence[int], movie_ids: Sequence[int], model: str = "") -> tuple[np.ndarray, np.ndarray]:
+def score(
+    url: str, user_ids: Sequence[int], movie_ids: Sequence[int], model: str = ""
+) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities of (user, movie) pairs.
 
     Args:

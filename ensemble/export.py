@@ -50,7 +50,11 @@ class Signature:
 
 SIGNATURES = {
     "score": Signature(
-        (("user_id", "TYPE_INT64", -1, False), ("movie_id", "TYPE_INT64", -1, False), ("model", "TYPE_STRING", 1, True)),
+        (
+            ("user_id", "TYPE_INT64", -1, False),
+            ("movie_id", "TYPE_INT64", -1, False),
+            ("model", "TYPE_STRING", 1, True),
+        ),
         (("score", "TYPE_FP32", -1), ("known", "TYPE_BOOL", -1)),
     ),
     "recommend": Signature(
@@ -158,7 +162,10 @@ def _check_parity(name: str, model: Recommender, features: Features, folder: Pat
     raw_user = np.where(user < 0, -1, answers.users.ids[user])
     raw_movie = np.where(movie < 0, -1, answers.movies.ids[movie])
     online, _ = answers.score(raw_user, raw_movie, name)
-    index = [np.where(i < 0, OUT_OF_VOCABULARY, table.index[i]) for i, table in ((user, answers.users), (movie, answers.movies))]
+    index = [
+        np.where(i < 0, OUT_OF_VOCABULARY, table.index[i])
+        for i, table in ((user, answers.users), (movie, answers.movies))
+    ]
     worst = float(np.abs(online - scorer(model, torch.device("cpu"))(*index)).max())
     if not worst <= PARITY_TOLERANCE:
         raise UserError(f"the exported {name} scores up to {worst:.1e} away from the trained one; nothing was exported")

@@ -53,7 +53,9 @@ class Ports:
                     probe.bind((HOST, port))
                 except OSError as error:
                     reason = error.strerror.lower()
-                    raise UserError(f"port {port} cannot be used ({reason}); stop what uses it, or choose another") from None
+                    raise UserError(
+                        f"port {port} cannot be used ({reason}); stop what uses it, or choose another"
+                    ) from None
 
 
 def free_port() -> int:
@@ -174,7 +176,9 @@ def _wheel_server(backends: Path, environment: dict[str, str]) -> Path:
     """
     spec = find_spec("pytriton")  # found, not imported
     if spec is None or spec.origin is None:
-        raise UserError("no tritonserver on PATH and no nvidia-pytriton wheel; run make venv, or use the Triton container")
+        raise UserError(
+            "no tritonserver on PATH and no nvidia-pytriton wheel; run make venv, or use the Triton container"
+        )
     root = Path(spec.origin).parent / "tritonserver"
     stub = root / "python_backend_stubs" / f"{sys.version_info.major}.{sys.version_info.minor}"
     if not stub.is_dir():
@@ -191,7 +195,9 @@ def _wheel_server(backends: Path, environment: dict[str, str]) -> Path:
 def _wait_for_canary(server: Server, repository: Path) -> None:
     """Readiness is no proof: a model whose Python died stays ready. A real answer from each model is."""
     user = int(pq.read_table(repository / "score" / "1" / "user_id.parquet", columns=["user_id"])["user_id"][0].as_py())
-    movie = int(pq.read_table(repository / "score" / "1" / "movie_id.parquet", columns=["movie_id"])["movie_id"][0].as_py())
+    movie = int(
+        pq.read_table(repository / "score" / "1" / "movie_id.parquet", columns=["movie_id"])["movie_id"][0].as_py()
+    )
     deadline = time.monotonic() + START_SECONDS
     while True:
         server.check()
@@ -202,5 +208,7 @@ def _wait_for_canary(server: Server, repository: Path) -> None:
         except UserError as error:
             if time.monotonic() > deadline:
                 words = last_words(server.log)
-                raise UserError(f"Triton gave no answer in {START_SECONDS} s ({error}): {words}; its log is {server.log}") from None
+                raise UserError(
+                    f"Triton gave no answer in {START_SECONDS} s ({error}): {words}; its log is {server.log}"
+                ) from None
         time.sleep(0.2)

@@ -44,7 +44,9 @@ ThreadsOption = Annotated[
 ProtocolOption = Annotated[str, typer.Option(help="leave-one-out, random-split, or all.", metavar="NAME")]
 ThresholdOption = Annotated[
     int,
-    typer.Option(help="Users and movies with fewer training ratings than this share one embedding.", min=1, metavar="N"),
+    typer.Option(
+        help="Users and movies with fewer training ratings than this share one embedding.", min=1, metavar="N"
+    ),
 ]
 EpochsOption = Annotated[int | None, typer.Option(help="At most so many epochs.", min=1, metavar="N")]
 UrlOption = Annotated[str, typer.Option(help="host:port of Triton's gRPC.", envvar="MARQUEE_URL")]
@@ -106,7 +108,15 @@ def train(
         raise UserError(f"--learning-rate is {learning_rate:g}; it must be above 0 and below 1")
     changes = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "patience": patience}
     with run.lock():
-        _train(run, _chosen(model, MODELS, "model"), _chosen(protocol, PROTOCOLS, "protocol"), device, threads, seed, changes)
+        _train(
+            run,
+            _chosen(model, MODELS, "model"),
+            _chosen(protocol, PROTOCOLS, "protocol"),
+            device,
+            threads,
+            seed,
+            changes,
+        )
 
 
 @app.command()
@@ -133,7 +143,9 @@ def export(
     protocol: Annotated[str, typer.Option(help="Whose models are served.", metavar="NAME")] = "leave-one-out",
     default_model: Annotated[
         str | None,
-        typer.Option(help="Which model answers: dlrm or ncf. Without it, the one that validated better.", metavar="NAME"),
+        typer.Option(
+            help="Which model answers: dlrm or ncf. Without it, the one that validated better.", metavar="NAME"
+        ),
     ] = None,
 ) -> None:
     """Write the Triton model repository, and check that it scores as the trained models do."""
@@ -162,7 +174,9 @@ def serve(
     run = _run_folder(dataset, runs)
     with running(run.repository, run.root / "triton.log", Ports(port, http_port, metrics_port)) as server:
         console.print(f"Triton answers at [bold]{server.url}[/bold] (gRPC). Ask it from another terminal:")
-        asked = ("" if dataset == "ml-100k" else f" --dataset {dataset}") + (f" --url {server.url}" if port != 8001 else "")
+        asked = ("" if dataset == "ml-100k" else f" --dataset {dataset}") + (
+            f" --url {server.url}" if port != 8001 else ""
+        )
         console.print(f"    python -m marquee recommend --user {_first_user(run)}{asked}")
         console.print("Ctrl-C stops it.")
         while True:
@@ -201,7 +215,9 @@ def score(
     titles = _titles(run)
     table = Table("movie", "title", "score", "known", title=f"user {user}", title_justify="left")
     for movie_id, value, is_known in zip(movie, scores, known):
-        table.add_row(str(movie_id), titles.get(movie_id, "not in the dataset"), f"{value:.4f}", "yes" if is_known else "no")
+        table.add_row(
+            str(movie_id), titles.get(movie_id, "not in the dataset"), f"{value:.4f}", "yes" if is_known else "no"
+        )
     console.print(table)
 
 
@@ -295,7 +311,9 @@ def _train_one(run: Run, protocol: str, name: str, settings: "TrainSettings", de
             advance(total, "unchanged, reused")
         else:
             best = config["validation"][config["monitor"]]
-            note = f"best of {config['epochs']} epochs: {config['best_epoch']}, validation {config['monitor']} {best:.4f}"
+            note = (
+                f"best of {config['epochs']} epochs: {config['best_epoch']}, validation {config['monitor']} {best:.4f}"
+            )
             advance(total - done, note)
 
 

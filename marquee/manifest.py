@@ -53,7 +53,9 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run the stage that writes it again") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON ({error}); delete it and run the stage that writes it again") from None
+        raise UserError(
+            f"{path} is not valid JSON ({error}); delete it and run the stage that writes it again"
+        ) from None
 
 
 def seal(folder: Path, stage_fingerprint: str, **facts: Any) -> None:

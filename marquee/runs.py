@@ -55,7 +55,9 @@ class Run:
             self.root.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.root / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
         except OSError as error:
-            raise UserError(f"cannot write to {self.root}: {error.strerror}; choose another folder with --runs") from None
+            raise UserError(
+                f"cannot write to {self.root}: {error.strerror}; choose another folder with --runs"
+            ) from None
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -30,7 +30,9 @@ class PerUser:
     def intervals(self, seed: int) -> dict[str, list[float]]:
         """95 % intervals by bootstrap over users."""
         return {
-            name: bootstrap(lambda weight, v=value: float(weight @ v / weight.sum()), len(value), seed, BOOTSTRAP_ROUNDS)
+            name: bootstrap(
+                lambda weight, v=value: float(weight @ v / weight.sum()), len(value), seed, BOOTSTRAP_ROUNDS
+            )
             for name, value in self.values.items()
         }
 

@@ -137,6 +137,8 @@ def bootstrap(statistic: Callable[[np.ndarray], float], users: int, seed: int, r
         [low, high].
     """
     rng = np.random.default_rng(seed)
-    values = [statistic(np.bincount(rng.integers(0, users, users), minlength=users).astype(float)) for _ in range(rounds)]
+    values = [
+        statistic(np.bincount(rng.integers(0, users, users), minlength=users).astype(float)) for _ in range(rounds)
+    ]
     low, high = np.nanpercentile(values, [2.5, 97.5])
     return [float(low), float(high)]

@@ -83,7 +83,10 @@ class Recommender(nn.Module):
             for position, name in enumerate(self.detail_names):
                 inputs[name] = details[:, position : position + 1]
             if fold is None:
-                movie_statistics, user_statistics = self.movie_statistics[FOLDS][movie], self.user_statistics[FOLDS][user]
+                movie_statistics, user_statistics = (
+                    self.movie_statistics[FOLDS][movie],
+                    self.user_statistics[FOLDS][user],
+                )
             else:
                 movie_statistics, user_statistics = self.movie_statistics[fold, movie], self.user_statistics[fold, user]
             inputs[CONTINUOUS] = torch.cat([self.movie_features[movie], movie_statistics, user_statistics], dim=1)

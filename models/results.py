@@ -33,7 +33,9 @@ def read_results(run: Run) -> list[dict[str, Any]]:
         UserError: it is missing, or is not a list of results.
     """
     results = read_json(run.evaluation)
-    if not isinstance(results, list) or not all(isinstance(result, dict) and FIELDS <= result.keys() for result in results):
+    if not isinstance(results, list) or not all(
+        isinstance(result, dict) and result.keys() >= FIELDS for result in results
+    ):
         raise UserError(f"{run.evaluation} is not a list of results; delete it and run evaluate again")
     return results
 

@@ -140,7 +140,9 @@ def train(
         "versions": {package: version(package) for package in ("torch", "merlin-models", "nvtabular", "numpy")},
     }
     with new_folder(target, made_from, features=manifest["fingerprint"]) as out:
-        save_file({key: value.cpu().contiguous() for key, value in model.state_dict().items()}, out / "weights.safetensors")
+        save_file(
+            {key: value.cpu().contiguous() for key, value in model.state_dict().items()}, out / "weights.safetensors"
+        )
         write_json(out / "config.json", config)
         write_json(out / "history.json", history)
     return config
@@ -162,7 +164,9 @@ def load(run: Run, features: Features, name: str, device: torch.device) -> tuple
     if manifest.get("features") != features.fingerprint:
         raise UserError(f"{folder} was trained on other features than those in {features.folder}; run train again")
     config = read_json(folder / "config.json")
-    sizes = {key: tuple(value) if isinstance(value, list) else value for key, value in config["settings"]["network"].items()}
+    sizes = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in config["settings"]["network"].items()
+    }
     model = build(name, features, NetworkSettings(**sizes), config["seed"])
     model.load_state_dict(load_file(folder / "weights.safetensors"))
     return model.to(device).eval(), config
@@ -235,7 +239,9 @@ def _epochs(
     statistics leave out a random fold, as a positive's do, so that the fold tells nothing about the label.
     """
     shuffle = torch.Generator().manual_seed(settings.seed)
-    user, movie, label, fold = (x.to(device) for x in (positives.user, positives.movie, positives.label, positives.fold))
+    user, movie, label, fold = (
+        x.to(device) for x in (positives.user, positives.movie, positives.label, positives.fold)
+    )
     if features.protocol == "random-split":
         while True:
             yield user, movie, label, fold, torch.randperm(len(user), generator=shuffle).to(device)

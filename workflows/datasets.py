@@ -169,7 +169,9 @@ def _from_recbole(folder: Path, temporary: Path) -> Path:
     wheels = list(temporary.glob("recbole-*.whl"))
     if result.returncode or not wheels:
         last = (result.stderr.strip().splitlines() or ["pip said nothing"])[-1]
-        raise UserError(f"cannot download ml-100k: neither GroupLens nor {RECBOLE} can be had ({last}); pass it with --data")
+        raise UserError(
+            f"cannot download ml-100k: neither GroupLens nor {RECBOLE} can be had ({last}); pass it with --data"
+        )
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     partial.mkdir(parents=True)
     try:

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import nvtabular as nvt
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 from merlin.core.dispatch import HAS_GPU
 from merlin.io import Dataset
@@ -155,7 +154,9 @@ def prepare(run: Run, protocol: str, settings: PrepareSettings, advance: Callabl
     frames = {part: ratings.iloc[getattr(split, part)].reset_index(drop=True) for part in ("train", "valid", "test")}
     for part, frame in frames.items():
         frame[FOLD] = fold_rng.integers(0, FOLDS, len(frame)).astype("int8") if part == "train" else np.int8(FOLDS)
-    with new_folder(target, made_from, protocol=protocol, dataset=tables_manifest["dataset"], seed=settings.seed) as out:
+    with new_folder(
+        target, made_from, protocol=protocol, dataset=tables_manifest["dataset"], seed=settings.seed
+    ) as out:
         advance(1, "split")
         vocabularies = _fit_vocabularies(out, frames["train"], ratings, movies, users, settings.freq_threshold)
         advance(1, "vocabularies")
@@ -167,7 +168,9 @@ def prepare(run: Run, protocol: str, settings: PrepareSettings, advance: Callabl
         advance(1, "side tables")
         if protocol == "leave-one-out":
             _write_candidates(out, vocabularies[MOVIE_ID].rated, candidate_rng)
-        facts = {name: {"embeddings": v.embeddings, "rows": v.rows, "rated": v.rated} for name, v in vocabularies.items()}
+        facts = {
+            name: {"embeddings": v.embeddings, "rows": v.rows, "rated": v.rated} for name, v in vocabularies.items()
+        }
         write_json(out / "features.json", {**facts, "continuous": names, "folds": FOLDS, "seed": settings.seed})
         shutil.rmtree(out / "categories")
         advance(1, "candidates")

@@ -23,7 +23,7 @@ class NegativeSampler:
             ValueError: a movie index outside the catalogue.
         """
         movie = np.asarray(movie, np.int64) - first_movie
-        if len(movie) and not (0 <= movie.min() and movie.max() < movies):
+        if len(movie) and not (movie.min() >= 0 and movie.max() < movies):
             raise ValueError("a movie index is outside the catalogue")
         self.first_movie = first_movie
         self.movies = movies

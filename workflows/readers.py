@@ -22,7 +22,6 @@ import pyarrow.csv as pa_csv
 from marquee.columns import (
     AGE,
     GENDER,
-    GENRES,
     MOVIES_COLUMNS,
     OCCUPATION,
     RATING,
@@ -30,7 +29,6 @@ from marquee.columns import (
     RAW_MOVIE,
     RAW_USER,
     TIMESTAMP,
-    TITLE,
     YEAR,
 )
 from marquee.errors import UserError
@@ -41,17 +39,10 @@ YEAR_IN_TITLE = re.compile(r"\s*\((\d{4})\)\s*$")
 NO_GENRES = "(no genres listed)"
 
 # u.item's 19 flags, in the order of u.genre
-ML_100K_GENRES = (
-    "unknown|Action|Adventure|Animation|Children's|Comedy|Crime|Documentary|Drama|Fantasy|Film-Noir|Horror|Musical|"
-    "Mystery|Romance|Sci-Fi|Thriller|War|Western"
-).split("|")
+ML_100K_GENRES = ["unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"]
 ATOMIC_HEADER = ("user_id:token", "item_id:token", "rating:float", "timestamp:float")  # RecBole's typed names
 # ML-1M's README: the meaning of its occupation codes
-ML_1M_OCCUPATIONS = (
-    "other|academic/educator|artist|clerical/admin|college/grad student|customer service|doctor/health care|"
-    "executive/managerial|farmer|homemaker|K-12 student|lawyer|programmer|retired|sales/marketing|scientist|"
-    "self-employed|technician/engineer|tradesman/craftsman|unemployed|writer"
-).split("|")
+ML_1M_OCCUPATIONS = ["other", "academic/educator", "artist", "clerical/admin", "college/grad student", "customer service", "doctor/health care", "executive/managerial", "farmer", "homemaker", "K-12 student", "lawyer", "programmer", "retired", "sales/marketing", "scientist", "self-employed", "technician/engineer", "tradesman/craftsman", "unemployed", "writer"]
 
 
 @dataclass
@@ -87,7 +78,9 @@ def read_tables(folder: Path) -> Tables:
     for name in (layout.ratings_file, layout.movies_file):
         path = folder / name
         if not path.is_file():
-            raise UserError(f"{path} is missing; a {layout.name} folder has {layout.ratings_file} and {layout.movies_file}")
+            raise UserError(
+                f"{path} is missing; a {layout.name} folder has {layout.ratings_file} and {layout.movies_file}"
+            )
         if path.stat().st_size == 0:
             raise UserError(f"{path} is empty; copy it again from the dataset's zip")
     ratings = layout.ratings(folder / layout.ratings_file)
@@ -130,7 +123,9 @@ def _read_ratings(path: Path, separator: str, header: tuple[str, ...] | None = N
                 column_names=RATINGS_COLUMNS, skip_rows=1 if header else 0, use_threads=False, block_size=1 << 24
             ),
             parse_options=pa_csv.ParseOptions(delimiter=separator, quote_char=False),
-            convert_options=pa_csv.ConvertOptions(column_types=RATINGS_TYPES, null_values=[], strings_can_be_null=False),
+            convert_options=pa_csv.ConvertOptions(
+                column_types=RATINGS_TYPES, null_values=[], strings_can_be_null=False
+            ),
         )
     except pa.ArrowInvalid as error:
         raise UserError(f"{path}: {_one_line(error)}; copy the file again from the dataset's zip") from None
@@ -191,7 +186,9 @@ def _text_rows(path: Path, separator: str, encoding: str, fields: int, header: b
     try:
         text = path.read_text(encoding=encoding)
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not {encoding} text ({error.reason} at byte {error.start}); copy it again") from None
+        raise UserError(
+            f"{path} is not {encoding} text ({error.reason} at byte {error.start}); copy it again"
+        ) from None
     if len(separator) > 1 or separator == "\t":  # quotes are part of the text here
         rows = [line.split(separator) for line in text.splitlines()]
     else:

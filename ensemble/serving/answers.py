@@ -76,7 +76,9 @@ class Answers:
             BadRequest: arrays of different lengths, or no such model.
         """
         if user_id.ndim != 1 or user_id.shape != movie_id.shape:
-            raise BadRequest(f"user_id has shape {list(user_id.shape)} and movie_id {list(movie_id.shape)}; both must be [n]")
+            raise BadRequest(
+                f"user_id has shape {list(user_id.shape)} and movie_id {list(movie_id.shape)}; both must be [n]"
+            )
         model = model or self.default_model
         if model not in self.networks:
             raise BadRequest(f"unknown model {model[:40]!r}; choose one of {', '.join(self.networks)}")

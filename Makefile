@@ -1,0 +1,47 @@
+# `make run` and `make test` set up everything they need. PYTHON=/path/to/python3.11 chooses the interpreter.
+
+.PHONY: help run test test-fast lint format lock clean
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# What pyproject.toml's tool.uv.environments already says is not repeated on every line of the lock.
+PLAIN := s/ and implementation_name .*//; s/ ; python_full_version < '3\.12'$$//; s/== '3\.11\.\*'/>= '3.11'/
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: $(READY) ## MovieLens-100K to recommendations from Triton, in one command
+	@$(BIN)/python -m marquee run $(ARGS)
+
+test: $(READY) ## every test: fast ones first, then those that train and serve
+	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-fast: $(READY) ## the tests that take seconds
+	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+lint: $(READY) ## ruff (check and format) and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(READY) ## let ruff rewrite what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: $(READY) ## renew requirements.txt from requirements.in (needs uv)
+	@command -v uv >/dev/null || { echo "error: install uv first: pip install uv" >&2; exit 2; }
+	@uv pip compile -q --upgrade --universal --python-version 3.10 --no-annotate --no-header requirements.in -o requirements.new
+	@{ sed -n '/^#/p' requirements.txt; sed -E "$(PLAIN)" requirements.new; } > requirements.txt.new
+	@mv requirements.txt.new requirements.txt; rm requirements.new
+
+clean: ## remove the environment, the runs and the caches; downloads in data/ stay
+	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+venv: $(READY) ## the virtual environment alone
+
+$(READY): requirements.txt
+	@./setup.sh "$(PYTHON)" "$(VENV)"
+	@touch $@

@@ -1,0 +1,96 @@
+"""A small made-up MovieLens, and a run over it, shared by the tests. No rating of MovieLens' own is used here."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+GENRES = ("Action", "Comedy", "Drama", "Film-Noir", "Sci-Fi")
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def write_movielens(folder: Path, users: int = 60, movies: int = 120, seed: int = 0) -> Path:
+    """Writes `ratings.csv` and `movies.csv` in MovieLens' CSV layout, from a two-dimensional taste model.
+
+    User ids are 1, 3, 5, ...; movie ids are 10, 20, 30, ...; the last two movies have no rating. Every user rates 20 to
+    40 movies, in half stars, preferring those that fit; timestamps rise, with ties.
+    """
+    rng = np.random.default_rng(seed)
+    taste, style = rng.normal(size=(users, 2)), rng.normal(size=(movies, 2))
+    fit = taste @ style.T + rng.normal(scale=0.3, size=(users, movies))
+    fit[:, -2:] = -np.inf
+    lines = ["userId,movieId,rating,timestamp"]
+    for user in range(users):
+        weight = np.exp(fit[user] - fit[user].max())
+        rated = rng.choice(movies, rng.integers(20, 41), replace=False, p=weight / weight.sum())
+        time = 1_000_000_000 + user * 1000
+        for movie in rated:
+            time += int(rng.integers(0, 3))
+            stars = np.clip(np.round((3.5 + fit[user, movie]) * 2) / 2, 0.5, 5)
+            lines.append(f"{2 * user + 1},{10 * (movie + 1)},{stars},{time}")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "ratings.csv").write_text("\n".join(lines) + "\n")
+    titles = ["movieId,title,genres"]
+    for movie in range(movies):
+        genres = (
+            "|".join(sorted(rng.choice(GENRES, rng.integers(1, 4), replace=False))) if movie else "(no genres listed)"
+        )
+        year = f" ({1950 + movie % 70})" if movie != 1 else ""
+        titles.append(f'{10 * (movie + 1)},"Movie, The {movie}{year}",{genres}')
+    (folder / "movies.csv").write_text("\n".join(titles) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def movielens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the made-up dataset, not to be changed."""
+    return write_movielens(tmp_path_factory.mktemp("movielens"))
+
+
+@pytest.fixture(scope="session")
+def prepared(movielens: Path, tmp_path_factory: pytest.TempPathFactory):
+    """A run folder with tables and features, not to be changed."""
+    from marquee.runs import PROTOCOLS, Run
+    from workflows.datasets import fetch_tables, get_dataset
+    from workflows.features import PrepareSettings, prepare
+
+    run = Run(tmp_path_factory.mktemp("runs") / "ml-latest-small")
+    fetch_tables(get_dataset("ml-latest-small"), movielens, run.tables, lambda _: None)
+    for protocol in PROTOCOLS:
+        prepare(run, protocol, PrepareSettings(), lambda *_: None)
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(prepared):
+    """The same run with all four models trained for two epochs."""
+    import torch
+
+    from marquee.runs import MODELS, PROTOCOLS
+    from models.training import settings_for, train
+
+    for protocol in PROTOCOLS:
+        for name in MODELS:
+            settings = settings_for(protocol, name, epochs=2, batch_size=256)
+            train(prepared, protocol, name, settings, torch.device("cpu"), lambda *_: None)
+    return prepared
+
+
+@pytest.fixture(scope="session")
+def exported(trained):
+    """The same run with its Triton repository."""
+    from ensemble.export import export
+
+    export(trained, "leave-one-out", None)
+    return trained
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """Real MovieLens copies beside the checkout; a test that needs them is skipped where there are none."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("needs copies of real MovieLens data beside the checkout, which may not be redistributed")
+    return SHARED_DATA
