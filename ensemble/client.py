@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import tritonclient.grpc as grpc
-from tritonclient.utils import InferenceServerException
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from marquee.errors import UserError
 
@@ -52,10 +52,10 @@ def recommend(url: str, user_id: int, k: int = 10) -> tuple[np.ndarray, np.ndarr
 
 def _tensor(name: str, values: Sequence, dtype: type) -> grpc.InferInput:
     try:
-        array = np.asarray(values, dtype)
+        array: np.ndarray = np.asarray(values, dtype)
     except OverflowError:
         raise UserError(f"a {name} does not fit in 64 bits") from None
-    tensor = grpc.InferInput(name, list(array.shape), {np.int64: "INT64", np.int32: "INT32"}.get(dtype, "BYTES"))
+    tensor = grpc.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
     tensor.set_data_from_numpy(array)
     return tensor
 

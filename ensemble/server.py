@@ -52,7 +52,7 @@ class Ports:
                 try:
                     probe.bind((HOST, port))
                 except OSError as error:
-                    reason = error.strerror.lower()
+                    reason = str(error.strerror).lower()
                     raise UserError(
                         f"port {port} cannot be used ({reason}); stop what uses it, or choose another"
                     ) from None

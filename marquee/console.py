@@ -43,7 +43,13 @@ def progress(description: str, total: float | None, unit: str) -> Iterator[Calla
     )
     with Progress(*columns, console=console, transient=False, speed_estimate_period=60) as bar:
         task = bar.add_task(description, total=total, unit=unit, note="")
-        yield lambda by, note="": bar.update(task, advance=by, **({"note": note} if note else {}))
+
+        def advance(by: float, note: str) -> None:
+            bar.update(task, advance=by)
+            if note:
+                bar.update(task, note=note)
+
+        yield advance
 
 
 @contextmanager

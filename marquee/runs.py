@@ -63,7 +63,7 @@ class Run:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise UserError(
-                    f"another marquee process is writing to {self.root}; wait for it, or choose another folder with --runs"
+                    f"another marquee process writes to {self.root}; wait for it, or choose another folder with --runs"
                 ) from None
             yield
         finally:

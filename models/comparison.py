@@ -13,8 +13,11 @@ from models.evaluation import test_result
 from models.results import read_results
 from models.training import load, scorer
 
-BASELINES = {"leave-one-out": {"popularity": Popularity}, "random-split": {"popularity": Popularity, "biases": Biases}}
-RESULTS = len(MODELS) * len(PROTOCOLS) + sum(map(len, BASELINES.values()))
+BASELINES: dict[str, dict[str, type[Popularity] | type[Biases]]] = {
+    "leave-one-out": {"popularity": Popularity},
+    "random-split": {"popularity": Popularity, "biases": Biases},
+}
+RESULTS = len(MODELS) * len(PROTOCOLS) + sum(len(rules) for rules in BASELINES.values())
 
 
 def evaluate(run: Run, device: torch.device, advance: Callable[[float, str], None]) -> list[dict[str, Any]]:
@@ -33,9 +36,9 @@ def evaluate(run: Run, device: torch.device, advance: Callable[[float, str], Non
         code=source_digest("models"),
     )
     stamp = run.root / ".evaluation-stamp.json"
-    if run.evaluation.is_file() and stamp.is_file():
-        if read_json(stamp) == {"fingerprint": made_from, "sha256": sha256(run.evaluation)}:
-            return read_results(run)
+    there = run.evaluation.is_file() and stamp.is_file()
+    if there and read_json(stamp) == {"fingerprint": made_from, "sha256": sha256(run.evaluation)}:
+        return read_results(run)
     results = []
     for protocol in PROTOCOLS:
         features = load_features(run, protocol)

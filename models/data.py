@@ -14,6 +14,7 @@ from torch import Tensor
 from marquee.columns import (
     FOLD,
     LABEL,
+    LATER,
     MOVIE_ID,
     MOVIE_INDEX,
     NEGATIVES,
@@ -49,12 +50,20 @@ class SideTables:
 
 @dataclass(frozen=True)
 class Interactions:
-    """Rows of a split as index tensors: `user`, `movie` int64 [n], `label` float32 [n], `fold` int64 [n]."""
+    """Rows of a split as index tensors.
+
+    Attributes:
+        user, movie: int64 [n], indices.
+        label: float32 [n], 0 or 1.
+        fold: int64 [n], the fold whose statistics leave this row out.
+        later: int64 [n], how many training ratings the user gave after this one.
+    """
 
     user: Tensor
     movie: Tensor
     label: Tensor
     fold: Tensor
+    later: Tensor
 
     def __len__(self) -> int:
         return len(self.user)
@@ -99,10 +108,14 @@ class Features:
     def interactions(self, part: str) -> Interactions:
         """One split (`train`, `valid`, `test`), read by merlin-dataloader into index tensors."""
         dataset = Dataset([str(path) for path in sorted((self.folder / part).glob("*.parquet"))], engine="parquet")
-        dataset.schema = Schema([dataset.schema[name] for name in (USER_INDEX, MOVIE_INDEX, FOLD, LABEL)])
-        chunks = [(x[USER_INDEX], x[MOVIE_INDEX], y, x[FOLD]) for x, y in Loader(dataset, READ_ROWS, shuffle=False)]
-        user, movie, label, fold = (torch.cat([column.reshape(-1).cpu() for column in of]) for of in zip(*chunks))
-        return Interactions(user.long(), movie.long(), label.float(), fold.long())
+        dataset.schema = Schema([dataset.schema[name] for name in (USER_INDEX, MOVIE_INDEX, FOLD, LATER, LABEL)])
+        chunks = [
+            (inputs[USER_INDEX], inputs[MOVIE_INDEX], label, inputs[FOLD], inputs[LATER])
+            for inputs, label in Loader(dataset, READ_ROWS, shuffle=False)
+        ]
+        columns = (torch.cat([chunk.reshape(-1).cpu() for chunk in of]) for of in zip(*chunks))
+        user, movie, label, fold, later = columns
+        return Interactions(user.long(), movie.long(), label.float(), fold.long(), later.long())
 
     def candidates(self, part: str) -> Candidates:
         """Leave-one-out's questions of `valid` or `test`."""
@@ -110,7 +123,7 @@ class Features:
         return Candidates(
             frame[USER_INDEX].to_numpy(np.int64),
             frame[MOVIE_INDEX].to_numpy(np.int64),
-            np.stack(frame[NEGATIVES].to_numpy()).astype(np.int64),
+            np.array(frame[NEGATIVES].tolist(), np.int64),
         )
 
     def seen(self, *parts: str) -> tuple[np.ndarray, np.ndarray]:

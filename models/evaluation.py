@@ -29,12 +29,11 @@ class PerUser:
 
     def intervals(self, seed: int) -> dict[str, list[float]]:
         """95 % intervals by bootstrap over users."""
-        return {
-            name: bootstrap(
-                lambda weight, v=value: float(weight @ v / weight.sum()), len(value), seed, BOOTSTRAP_ROUNDS
-            )
-            for name, value in self.values.items()
-        }
+
+        def interval(value: np.ndarray) -> list[float]:
+            return bootstrap(lambda weight: float(weight @ value / weight.sum()), len(value), seed, BOOTSTRAP_ROUNDS)
+
+        return {name: interval(value) for name, value in self.values.items()}
 
 
 @dataclass(frozen=True)

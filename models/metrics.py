@@ -1,9 +1,9 @@
 """Ranking and classification metrics, and their confidence intervals.
 
-In leave-one-out, one held-out movie stands against others. Its rank (from 0) is the number of others that score at least
-as high: ties count against the model. With one relevant movie per user, for a cut-off k:
+In leave-one-out, one held-out movie stands against others. Its rank (from 0) is the number of others that score at
+least as high: ties count against the model. With one relevant movie per user and a cut-off k, where rank < k (else 0):
 
-    HR@k = 1 if rank < k else 0        NDCG@k = 1 / log2(rank + 2) if rank < k else 0        MRR@k = 1 / (rank + 1) if rank < k else 0
+    HR@k = 1        NDCG@k = 1 / log2(rank + 2)        MRR@k = 1 / (rank + 1)
 
 (He et al., 2017; Jarvelin and Kekalainen, 2002.) The mean over users is the metric.
 """
@@ -120,7 +120,7 @@ class AucOrder:
 
 
 def log_losses(label: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """Minus the logarithm of the probability given to what happened, per row, float64; probabilities clipped at 1e-7."""
+    """Minus the logarithm of the probability given to what happened: float64 [n]; probabilities clipped at 1e-7."""
     p = np.clip(probability.astype(np.float64), 1e-7, 1 - 1e-7)
     return -np.where(label > 0, np.log(p), np.log1p(-p))
 
@@ -137,8 +137,7 @@ def bootstrap(statistic: Callable[[np.ndarray], float], users: int, seed: int, r
         [low, high].
     """
     rng = np.random.default_rng(seed)
-    values = [
-        statistic(np.bincount(rng.integers(0, users, users), minlength=users).astype(float)) for _ in range(rounds)
-    ]
+    draws = (np.bincount(rng.integers(0, users, users), minlength=users) for _ in range(rounds))
+    values = [statistic(draw.astype(float)) for draw in draws]
     low, high = np.nanpercentile(values, [2.5, 97.5])
     return [float(low), float(high)]

@@ -4,8 +4,8 @@ DLRM (Naumov et al., "Deep Learning Recommendation Model for Personalization and
 categorical feature has an embedding, the continuous ones pass a bottom MLP to the same dimension, all pairs of these
 vectors meet in dot products, and a top MLP scores them. It sees all features.
 
-NCF, as NeuMF (He et al., "Neural Collaborative Filtering", 2017): the element-wise product of one pair of user and movie
-embeddings (GMF) beside an MLP over another pair, concatenated and scored. It sees ids only.
+NCF, as NeuMF (He et al., "Neural Collaborative Filtering", 2017): the element-wise product of one pair of user and
+movie embeddings (GMF) beside an MLP over another pair, concatenated and scored. It sees ids only.
 """
 
 from dataclasses import dataclass

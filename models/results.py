@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from marquee.errors import UserError
@@ -9,17 +10,16 @@ from marquee.manifest import read_json
 from marquee.runs import Run
 
 QUESTIONS = {
-    "leave-one-out": "What will they watch next? (leave-one-out: the last movie among 99 unseen ones, and among all)",
-    "random-split": "Will they like it? (random-split: more than 3 stars, 20 % of the ratings held out)",
+    "leave-one-out": "What will they watch next? (leave-one-out, a user's last movie among 99 unseen)",
+    "random-split": "Will they like it? (random-split, more than 3 stars)",
 }
 COLUMNS = {
     "leave-one-out": (
         ("HR@10", "hr@10"),
         ("NDCG@10", "ndcg@10"),
-        ("MRR@10", "mrr@10"),
         ("AUC", "auc"),
-        ("HR@10, all movies", "full_hr@10"),
-        ("NDCG@10, all movies", "full_ndcg@10"),
+        ("HR@10\nall movies", "full_hr@10"),
+        ("NDCG@10\nall movies", "full_ndcg@10"),
     ),
     "random-split": (("AUC", "auc"), ("log loss", "log_loss")),
 }
@@ -41,14 +41,14 @@ def read_results(run: Run) -> list[dict[str, Any]]:
 
 
 def comparison_tables(run: Run) -> list[Table]:
-    """One table per protocol: a model per row, metrics with half the width of their 95 % interval, seconds of training."""
+    """One table per protocol: a model per row, metrics ± half their 95 % interval, seconds of training."""
     results = read_results(run)
     tables = []
     for protocol, columns in COLUMNS.items():
-        table = Table(title=QUESTIONS[protocol], title_justify="left", caption_justify="left")
+        table = Table(title=QUESTIONS[protocol], title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("model")
         for heading, _ in columns:
-            table.add_column(heading, justify="right")
+            table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("training", justify="right")
         for result in results:
             if result["protocol"] == protocol:
@@ -63,4 +63,4 @@ def _figure(result: dict[str, Any], metric: str) -> str:
     if metric not in result["metrics"]:
         return "-"
     low, high = result["ci95"][metric]
-    return f"{result['metrics'][metric]:.3f} ± {(high - low) / 2:.3f}"
+    return f"{result['metrics'][metric]:.3f} ±{(high - low) / 2:.3f}".replace("±0.", "±.")

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from marquee.errors import UserError
@@ -26,6 +27,7 @@ from workflows.negatives import NegativeSampler
 CONFIG_FORMAT = 1
 SCORING_ROWS = 1 << 16
 REPORT_STEPS = 32
+LEAST_WEIGHT = 0.05
 AVERAGE_STEPS = 16  # between two updates of the running mean of the weights
 # What validation chooses by, and whether more is better.
 MONITOR = {"leave-one-out": ("ndcg@10", 1), "random-split": ("auc", 1)}
@@ -44,6 +46,9 @@ class TrainSettings:
         batch_size: samples per step.
         epochs: at most this many.
         patience: stop after this many epochs without a better validation metric.
+        recency: half-life, in ratings, of a positive's weight in the loss: each later rating of the user takes a share
+            of it, down to `LEAST_WEIGHT`; 0 for equal weights. Leave-one-out asks what comes next, and what a user
+            watched lately tells more about that.
         negatives: movies drawn per positive and epoch, leave-one-out only.
         seed: of the weights, the order and the negatives.
     """
@@ -55,6 +60,7 @@ class TrainSettings:
     batch_size: int = 1024
     epochs: int = 30
     patience: int = 5
+    recency: float = 0.0
     negatives: int = 4
     seed: int = DEFAULT_SEED
 
@@ -164,7 +170,7 @@ def load(run: Run, features: Features, name: str, device: torch.device) -> tuple
     if manifest.get("features") != features.fingerprint:
         raise UserError(f"{folder} was trained on other features than those in {features.folder}; run train again")
     config = read_json(folder / "config.json")
-    sizes = {
+    sizes: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in config["settings"]["network"].items()
     }
     model = build(name, features, NetworkSettings(**sizes), config["seed"])
@@ -191,18 +197,18 @@ def fit(
     )
     # What is validated and kept is a running mean of the weights: better than the last ones, and less noisy.
     mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging**AVERAGE_STEPS))
-    loss_of = nn.BCEWithLogitsLoss()
     monitor, sign = MONITOR[features.protocol]
     history: list[dict[str, Any]] = []
     best, best_value, best_weights = 0, -np.inf, {}
     for number in range(1, settings.epochs + 1):
         start = time.perf_counter()
         model.train()
-        user, movie, label, fold, order = next(epochs)
+        user, movie, label, fold, weight, order = next(epochs)
         total = torch.zeros((), device=device)
         for step, batch in enumerate(order.split(settings.batch_size), 1):
             optimizer.zero_grad(set_to_none=True)
-            loss = loss_of(model(user[batch], movie[batch], fold[batch]), label[batch])
+            logits = model(user[batch], movie[batch], fold[batch])
+            loss = binary_cross_entropy_with_logits(logits, label[batch], weight[batch])
             loss.backward()
             optimizer.step()
             total += loss.detach() * len(batch)
@@ -232,30 +238,39 @@ def fit(
 
 def _epochs(
     positives: Interactions, features: Features, settings: TrainSettings, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
-    """Per epoch: user, movie, label, fold on the device, and the order to take them in.
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]]:
+    """Per epoch: user, movie, label, fold and weight on the device, and the order to take them in.
 
     In leave-one-out each positive brings `negatives` new movies that its user has not rated in train. A negative's
-    statistics leave out a random fold, as a positive's do, so that the fold tells nothing about the label.
+    statistics leave out a random fold, as a positive's do, so that the fold tells nothing about the label; its weight
+    is its positive's.
     """
     shuffle = torch.Generator().manual_seed(settings.seed)
-    user, movie, label, fold = (
-        x.to(device) for x in (positives.user, positives.movie, positives.label, positives.fold)
-    )
+    user, movie, label, fold = (getattr(positives, name).to(device) for name in ("user", "movie", "label", "fold"))
+    weight = _weights(positives.later, settings.recency).to(device)
     if features.protocol == "random-split":
         while True:
-            yield user, movie, label, fold, torch.randperm(len(user), generator=shuffle).to(device)
+            yield user, movie, label, fold, weight, torch.randperm(len(user), generator=shuffle).to(device)
     rng = np.random.default_rng(settings.seed)
     rated = positives.user.numpy(), positives.movie.numpy()
     sampler = NegativeSampler(*rated, FIRST_INDEX, features.rated_movies)
     count = settings.negatives
     all_users = torch.cat([user, user.repeat_interleave(count)])
     all_labels = torch.cat([label, torch.zeros(len(user) * count, device=device)])
+    all_weights = torch.cat([weight, weight.repeat_interleave(count)])
     while True:
         drawn = torch.from_numpy(sampler.draw(rated[0], count, rng).ravel()).to(device)
         drawn_fold = torch.from_numpy(rng.integers(0, FOLDS, len(drawn))).to(device)
         order = torch.randperm(len(all_users), generator=shuffle).to(device)
-        yield all_users, torch.cat([movie, drawn]), all_labels, torch.cat([fold, drawn_fold]), order
+        yield all_users, torch.cat([movie, drawn]), all_labels, torch.cat([fold, drawn_fold]), all_weights, order
+
+
+def _weights(later: Tensor, half_life: float) -> Tensor:
+    """float32 [n] with mean 1, from how many of the user's ratings came later."""
+    if not half_life:
+        return torch.ones(len(later))
+    weight = LEAST_WEIGHT + (1 - LEAST_WEIGHT) * 0.5 ** (later / half_life)
+    return (weight / weight.mean()).float()
 
 
 def scorer(model: Recommender, device: torch.device) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:

@@ -104,7 +104,7 @@ def _is_raw(name: str) -> bool:
 
 
 def _find(dataset: Dataset, data: Path | None, temporary: Path, say: Callable[[str], None]) -> tuple[Path, str]:
-    """The folder with the raw files (unpacked into `temporary` where they are in a zip), and what to call the source."""
+    """The folder with the raw files, unpacked into `temporary` where they are in a zip, and what to call the source."""
     if data is not None:
         if not data.exists():
             raise UserError(f"--data {data} does not exist; give a MovieLens folder or zip")

@@ -5,8 +5,8 @@ user lives once in a side table and is gathered by index, in training, evaluatio
 
 Indices. 0, 1 and 2 are Categorify's padding, null and out-of-vocabulary codes. From 3 on come the ids that are in the
 vocabulary (at least `freq_threshold` training ratings), the most frequent first, then the rest of the catalogue: rated
-movies, then those never rated. So an index names one movie, and an index from `in_vocabulary` on has no embedding of its
-own: it takes that of code 2.
+movies, then those never rated. So an index names one movie, and an index after the vocabulary's last has no embedding
+of its own: it takes that of code 2.
 
 Folds. A statistic used as a feature must not contain the row's own label. Every training row has a random fold, and
 statistics are kept once per fold, computed without it, and once over all training rows (fold `FOLDS`), which is what
@@ -36,6 +36,7 @@ from marquee.columns import (
     GENDER,
     GENRES,
     LABEL,
+    LATER,
     MOVIE_ID,
     MOVIE_INDEX,
     NEGATIVES,
@@ -53,7 +54,7 @@ from marquee.errors import UserError
 from marquee.manifest import fingerprint, is_current, new_folder, seal, source_digest, verify, write_json
 from marquee.runs import DEFAULT_SEED, PROTOCOLS, Run
 from workflows.negatives import NegativeSampler
-from workflows.splits import Split, leave_one_out, random_split
+from workflows.splits import Split, later_ratings, leave_one_out, random_split
 
 LIKED_ABOVE = 3.0  # stars
 CANDIDATE_NEGATIVES = 99
@@ -153,6 +154,7 @@ def prepare(run: Run, protocol: str, settings: PrepareSettings, advance: Callabl
     split = _split(protocol, ratings, split_rng).check(f"{run.root.name}, {protocol}")
     frames = {part: ratings.iloc[getattr(split, part)].reset_index(drop=True) for part in ("train", "valid", "test")}
     for part, frame in frames.items():
+        frame[LATER] = 0 if part != "train" else later_ratings(frame[RAW_USER].to_numpy(), frame[TIMESTAMP].to_numpy())
         frame[FOLD] = fold_rng.integers(0, FOLDS, len(frame)).astype("int8") if part == "train" else np.int8(FOLDS)
     with new_folder(
         target, made_from, protocol=protocol, dataset=tables_manifest["dataset"], seed=settings.seed
@@ -211,7 +213,7 @@ def _transform(
     out: Path, frames: dict[str, pd.DataFrame], vocabularies: dict[str, Vocabulary], label: Callable[[Any], Any]
 ) -> None:
     """Runs the interactions' workflow over the three splits, loaded from disk: what is saved is what was applied."""
-    graph = [FOLD, RATING, TIMESTAMP]
+    graph = [FOLD, LATER, RATING, TIMESTAMP]
     for raw, name, index in ((RAW_USER, USER_ID, USER_INDEX), (RAW_MOVIE, MOVIE_ID, MOVIE_INDEX)):
         vocabulary = {raw: pd.Series(vocabularies[name].ids)}
         categorify = ops.Categorify(vocabs=vocabulary, out_path=str(out / "categories" / name), dtype=np.int32)

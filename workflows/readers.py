@@ -1,7 +1,7 @@
 """MovieLens' file layouts, all into the same three tables.
 
-`ratings` (pyarrow): `userId` int32, `movieId` int32, `rating` float32 (stars), `timestamp` int64 (Unix seconds, UTC), in
-file order. `movies` (pandas): `movieId` int32, `title` str, `year` int16 (0 if unknown), `genres` list of str.
+`ratings` (pyarrow): `userId` int32, `movieId` int32, `rating` float32 (stars), `timestamp` int64 (Unix seconds, UTC),
+in file order. `movies` (pandas): `movieId` int32, `title` str, `year` int16 (0 if unknown), `genres` list of str.
 `users` (pandas): `userId` int32, and `gender`, `age`, `occupation` where the dataset has them.
 """
 
@@ -39,10 +39,29 @@ YEAR_IN_TITLE = re.compile(r"\s*\((\d{4})\)\s*$")
 NO_GENRES = "(no genres listed)"
 
 # u.item's 19 flags, in the order of u.genre
-ML_100K_GENRES = ["unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"]
+ML_100K_GENRES = (
+    *(
+        "unknown",
+        "Action",
+        "Adventure",
+        "Animation",
+        "Children's",
+        "Comedy",
+        "Crime",
+        "Documentary",
+        "Drama",
+        "Fantasy",
+    ),
+    *("Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
+)
 ATOMIC_HEADER = ("user_id:token", "item_id:token", "rating:float", "timestamp:float")  # RecBole's typed names
 # ML-1M's README: the meaning of its occupation codes
-ML_1M_OCCUPATIONS = ["other", "academic/educator", "artist", "clerical/admin", "college/grad student", "customer service", "doctor/health care", "executive/managerial", "farmer", "homemaker", "K-12 student", "lawyer", "programmer", "retired", "sales/marketing", "scientist", "self-employed", "technician/engineer", "tradesman/craftsman", "unemployed", "writer"]
+ML_1M_OCCUPATIONS = (
+    *("other", "academic/educator", "artist", "clerical/admin", "college/grad student", "customer service"),
+    *("doctor/health care", "executive/managerial", "farmer", "homemaker", "K-12 student", "lawyer", "programmer"),
+    *("retired", "sales/marketing", "scientist", "self-employed", "technician/engineer", "tradesman/craftsman"),
+    *("unemployed", "writer"),
+)
 
 
 @dataclass
@@ -155,7 +174,7 @@ def _refuse_first(ratings: pa.Table, path: Path, bad: pa.ChunkedArray, column: s
 
 
 def _drop_repeated(ratings: pa.Table) -> tuple[pa.Table, int]:
-    """Keeps the last rating, by time and then file order, that a user gave a movie: one pair in two splits is a leak."""
+    """Keeps a user's last rating of a movie, by time and then file order: one pair in two splits would be a leak."""
     pair = ratings[RAW_USER].to_numpy().astype(np.int64) << 32 | ratings[RAW_MOVIE].to_numpy()
     if len(np.unique(pair)) == len(pair):
         return ratings, 0
@@ -210,7 +229,7 @@ def _complete_movies(movies: pd.DataFrame, ratings: pa.Table) -> pd.DataFrame:
     """Adds the movies that only the ratings know, drops repeats, sorts by id."""
     unknown = np.setdiff1d(ratings[RAW_MOVIE].to_numpy(), movies[RAW_MOVIE].to_numpy())
     if len(unknown):
-        extra = [(movie, f"Movie {movie}", 0, []) for movie in unknown.tolist()]
+        extra: list[tuple[int, str, int, list[str]]] = [(movie, f"Movie {movie}", 0, []) for movie in unknown.tolist()]
         movies = pd.concat([movies, pd.DataFrame(extra, columns=list(MOVIES_COLUMNS))], ignore_index=True)
     movies = movies.drop_duplicates(RAW_MOVIE).sort_values(RAW_MOVIE, ignore_index=True)
     return movies.astype({RAW_MOVIE: "int32", YEAR: "int16"})

@@ -33,11 +33,10 @@ class Split:
         return self
 
 
-def leave_one_out(user: np.ndarray, timestamp: np.ndarray) -> Split:
-    """Per user the last rating by time is the test, the one before it is validation, the rest trains.
+def later_ratings(user: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
+    """How many ratings the same user gave later: 0 for the last one, int32 [ratings].
 
-    File order breaks ties in time: of two equal timestamps the later row is the later rating. A user with two ratings
-    has no validation row, a user with one has no test row either. He et al., "Neural Collaborative Filtering", 2017.
+    File order breaks ties in time: of two equal timestamps the later row is the later rating.
 
     Args:
         user: int [ratings], the user of each rating, in file order.
@@ -45,13 +44,24 @@ def leave_one_out(user: np.ndarray, timestamp: np.ndarray) -> Split:
     """
     order = np.lexsort((np.arange(len(user)), timestamp, user))
     sorted_user = user[order]
-    starts = np.flatnonzero(np.append(True, sorted_user[1:] != sorted_user[:-1]))
-    sizes = np.diff(np.append(starts, len(user)))
-    from_end = np.repeat(starts + sizes, sizes) - 1 - np.arange(len(user))  # 0 is the user's last rating
-    size = np.repeat(sizes, sizes)
-    test = (from_end == 0) & (size >= 2)
-    valid = (from_end == 1) & (size >= 3)
-    return Split(np.sort(order[~test & ~valid]), np.sort(order[valid]), np.sort(order[test]))
+    end_of_user = np.searchsorted(sorted_user, sorted_user, side="right")
+    later = np.empty(len(user), np.int32)
+    later[order] = end_of_user - 1 - np.arange(len(user))
+    return later
+
+
+def leave_one_out(user: np.ndarray, timestamp: np.ndarray) -> Split:
+    """Per user the last rating by time is the test, the one before it is validation, the rest trains.
+
+    A user with two ratings has no validation row, a user with one has no test row either. Ties and arguments as in
+    `later_ratings`. He et al., "Neural Collaborative Filtering", 2017.
+    """
+    later = later_ratings(user, timestamp)
+    _, inverse, sizes = np.unique(user, return_inverse=True, return_counts=True)
+    size = sizes[inverse]
+    test = (later == 0) & (size >= 2)
+    valid = (later == 1) & (size >= 3)
+    return Split(np.flatnonzero(~test & ~valid), np.flatnonzero(valid), np.flatnonzero(test))
 
 
 def random_split(rows: int, rng: np.random.Generator) -> Split:
