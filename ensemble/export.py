@@ -5,6 +5,7 @@ import logging
 import shutil
 import warnings
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +103,10 @@ def export(run: Run, protocol: str, default_model: str | None) -> dict[str, Any]
     default = default_model or _better(protocol, {name: config for name, (_, config) in loaded.items()})
     facts = {"dataset": run.root.name, "protocol": protocol, "default_model": default}
     with new_folder(run.repository, made_from, **facts) as out:
-        for name, signature in SIGNATURES.items():
+        for name, tensors in SIGNATURES.items():
             version = out / name / "1"
             version.mkdir(parents=True)
-            (out / name / "config.pbtxt").write_text(signature.config(name))
+            (out / name / "config.pbtxt").write_text(tensors.config(name))
             shutil.copy(SERVING / f"{name}.py", version / "model.py")
             shutil.copy(SERVING / "answers.py", version / "answers.py")
             for ids in (USER_ID, MOVIE_ID):
@@ -128,9 +129,11 @@ def _write_onnx(model: Recommender, path: Path) -> None:
     """The network with its side tables inside, as ONNX: no pickle, and no training code, is needed to run it."""
     example = torch.full((2,), OUT_OF_VOCABULARY)
     buffer = io.BytesIO()
+    # The newer exporter cannot trace Merlin's blocks; PyTorch before 2.5, as in the Merlin image, knows no other one.
+    tracing = {"dynamo": False} if "dynamo" in signature(torch.onnx.export).parameters else {}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracing exporter is deprecated; the new one cannot trace Merlin's blocks
+        warnings.simplefilter("ignore")  # it is deprecated, and says so at length
         torch.onnx.export(
             Served(model).eval(),
             (example, example),
@@ -139,7 +142,7 @@ def _write_onnx(model: Recommender, path: Path) -> None:
             output_names=["score"],
             dynamic_axes={"user": {0: "n"}, "movie": {0: "n"}, "score": {0: "n"}},
             opset_version=OPSET,
-            dynamo=False,
+            **tracing,
         )
     graph = onnx.load_from_string(buffer.getvalue())
     onnx.checker.check_model(graph)

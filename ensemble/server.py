@@ -22,7 +22,7 @@ from ensemble import client
 from marquee.errors import UserError
 from marquee.manifest import verify
 
-HOST = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 START_SECONDS = 60
 STOP_SECONDS = 10
 PR_SET_PDEATHSIG = 1
@@ -30,11 +30,12 @@ PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Ports:
-    """Loopback ports of a server; HTTP and metrics are off where they are 0."""
+    """Where a server listens; HTTP and metrics are off where their port is 0."""
 
     grpc: int = 8001
     http: int = 0
     metrics: int = 0
+    host: str = LOOPBACK
 
     def check(self) -> None:
         """
@@ -50,18 +51,18 @@ class Ports:
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
-                    probe.bind((HOST, port))
+                    probe.bind((self.host, port))
                 except OSError as error:
                     reason = str(error.strerror).lower()
                     raise UserError(
-                        f"port {port} cannot be used ({reason}); stop what uses it, or choose another"
+                        f"port {port} of {self.host} cannot be used ({reason}); stop what uses it, or choose another"
                     ) from None
 
 
 def free_port() -> int:
     """A loopback port that nothing uses at the moment."""
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
+        probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
 
 
@@ -108,7 +109,8 @@ def running(repository: Path, log: Path, ports: Ports) -> Iterator[Server]:
                 command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
                 preexec_fn=_end_with_parent,
             )  # fmt: skip
-        server = Server(f"{HOST}:{ports.grpc}", process, log)
+        asked_at = LOOPBACK if ports.host == "0.0.0.0" else ports.host
+        server = Server(f"{asked_at}:{ports.grpc}", process, log)
         try:
             _wait_for_canary(server, repository)
             yield server
@@ -154,7 +156,7 @@ def _command(repository: Path, ports: Ports, backends: Path) -> tuple[list[str],
         "--allow-gpu-metrics=false",
         "--pinned-memory-pool-byte-size=0",
         f"--exit-timeout-secs={STOP_SECONDS // 2}",
-        f"--grpc-address={HOST}",
+        f"--grpc-address={ports.host}",
         f"--grpc-port={ports.grpc}",
         f"--allow-http={str(bool(ports.http)).lower()}",
         f"--allow-metrics={str(bool(ports.metrics)).lower()}",
@@ -162,9 +164,9 @@ def _command(repository: Path, ports: Ports, backends: Path) -> tuple[list[str],
     if not own_backends:
         command.append(f"--backend-directory={backends}")
     if ports.http:
-        command += [f"--http-address={HOST}", f"--http-port={ports.http}"]
+        command += [f"--http-address={ports.host}", f"--http-port={ports.http}"]
     if ports.metrics:
-        command += [f"--metrics-address={HOST}", f"--metrics-port={ports.metrics}"]
+        command += [f"--metrics-address={ports.host}", f"--metrics-port={ports.metrics}"]
     return command, environment
 
 

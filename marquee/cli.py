@@ -162,9 +162,12 @@ def export(
 def serve(
     dataset: DatasetOption = "ml-100k",
     runs: RunsOption = DEFAULT_RUNS,
-    port: Annotated[int, typer.Option(help="gRPC port, on loopback.", metavar="PORT")] = 8001,
-    http_port: Annotated[int, typer.Option(help="HTTP port, on loopback; 0 for none.", metavar="PORT")] = 0,
-    metrics_port: Annotated[int, typer.Option(help="Metrics port, on loopback; 0 for none.", metavar="PORT")] = 0,
+    port: Annotated[int, typer.Option(help="gRPC port.", metavar="PORT")] = 8001,
+    http_port: Annotated[int, typer.Option(help="HTTP port; 0 for none.", metavar="PORT")] = 0,
+    metrics_port: Annotated[int, typer.Option(help="Metrics port; 0 for none.", metavar="PORT")] = 0,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. Only this machine can ask 127.0.0.1.", metavar="ADDRESS")
+    ] = "127.0.0.1",
 ) -> None:
     """Serve the exported repository with Triton until Ctrl-C.
 
@@ -173,7 +176,7 @@ def serve(
     from ensemble.server import Ports, running
 
     run = _run_folder(dataset, runs)
-    with running(run.repository, run.root / "triton.log", Ports(port, http_port, metrics_port)) as server:
+    with running(run.repository, run.root / "triton.log", Ports(port, http_port, metrics_port, host)) as server:
         console.print(f"Triton answers at [bold]{server.url}[/bold] (gRPC). Ask it from another terminal:")
         asked = ("" if dataset == "ml-100k" else f" --dataset {dataset}") + (
             f" --url {server.url}" if port != 8001 else ""

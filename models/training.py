@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from packaging.version import parse as version_info
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -193,7 +194,7 @@ def fit(
     epochs = _epochs(positives, features, settings, device)
     validate = validator(features, device)
     optimizer = torch.optim.Adam(
-        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=_can_fuse(device)
     )
     # What is validated and kept is a running mean of the weights: better than the last ones, and less noisy.
     mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging**AVERAGE_STEPS))
@@ -234,6 +235,11 @@ def fit(
             break
     model.load_state_dict(best_weights)
     return history, best
+
+
+def _can_fuse(device: torch.device) -> bool:
+    """Whether this PyTorch has a fused Adam for the device: on the CPU only from 2.4 on."""
+    return device.type == "cuda" or version_info(torch.__version__) >= version_info("2.4")
 
 
 def _epochs(
