@@ -89,15 +89,15 @@ def export(run: Run, protocol: str, default_model: str | None) -> dict[str, Any]
     Raises:
         UserError: a model is missing or changed, or the exported network does not score as the trained one does.
     """
-    configs = {name: verify(run.model(protocol, name)) for name in MODELS}
+    configs = {name: verify(run.model(protocol, name), "train") for name in MODELS}
     made_from = fingerprint(
         models={name: manifest["files"] for name, manifest in configs.items()},
-        features=verify(run.features / protocol)["fingerprint"],
+        features=verify(run.features / protocol, "prepare")["fingerprint"],
         default=default_model,
         code=[source_digest("ensemble"), source_digest("models")],
     )
     if is_current(run.repository, made_from):
-        return verify(run.repository)
+        return verify(run.repository, "export")
     features = load_features(run, protocol)
     loaded = {name: load(run, features, name, torch.device("cpu")) for name in MODELS}
     default = default_model or _better(protocol, {name: config for name, (_, config) in loaded.items()})

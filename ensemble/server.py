@@ -95,13 +95,13 @@ def running(repository: Path, log: Path, ports: Ports) -> Iterator[Server]:
     Raises:
         UserError: the repository was changed, a port is taken, there is no Triton, or it does not come up.
     """
-    verify(repository)
+    verify(repository, "export")
     ports.check()
     with tempfile.TemporaryDirectory(prefix="marquee-triton-") as temporary:
         # Served is a copy: Python inside Triton writes its bytecode beside the models, and what was verified can then
         # not be changed under a running server.
         served = Path(shutil.copytree(repository, Path(temporary) / "repository"))
-        verify(served)
+        verify(served, "export")
         backends = Path(temporary) / "backends"
         command, environment = _command(served, ports, backends)
         with open(log, "wb") as output:

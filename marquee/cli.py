@@ -16,6 +16,8 @@ from marquee.errors import UserError
 from marquee.runs import DEFAULT_SEED, MODELS, PROTOCOLS, Run
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from models.training import TrainSettings
 
 app = typer.Typer(
@@ -181,7 +183,7 @@ def serve(
         asked = ("" if dataset == "ml-100k" else f" --dataset {dataset}") + (
             f" --url {server.url}" if port != 8001 else ""
         )
-        console.print(f"    python -m marquee recommend --user {_first_user(run)}{asked}")
+        console.print(f"    python -m marquee recommend --user {_known_user(run)}{asked}")
         console.print("Ctrl-C stops it.")
         while True:
             server.check()
@@ -191,13 +193,13 @@ def serve(
 @app.command()
 def recommend(
     user: Annotated[int, typer.Option(help="MovieLens user id.", metavar="ID")],
-    k: Annotated[int, typer.Option("--k", "-k", help="How many movies, 1 to 1000.", metavar="N")] = 10,
+    k: Annotated[int, typer.Option("--k", "-k", help="How many movies.", min=1, max=1000, metavar="N")] = 10,
     dataset: DatasetOption = "ml-100k",
     runs: RunsOption = DEFAULT_RUNS,
     url: UrlOption = DEFAULT_URL,
 ) -> None:
     """Ask a running Triton for a user's best movies."""
-    _print_recommendations(_run_folder(dataset, runs), url, user, k)
+    console.print(_recommendations(_run_folder(dataset, runs), url, user, k))
 
 
 @app.command()
@@ -210,6 +212,7 @@ def score(
     url: UrlOption = DEFAULT_URL,
 ) -> None:
     """Ask a running Triton how likely a user is to watch given movies next."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from ensemble import client
@@ -217,7 +220,7 @@ def score(
     run = _run_folder(dataset, runs)
     scores, known = client.score(url, [user] * len(movie), movie, model)
     titles = _titles(run)
-    table = Table("movie", "title", "score", "known", title=f"user {user}", title_justify="left")
+    table = Table("movie", "title", f"score for user {user}", "known", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for movie_id, value, is_known in zip(movie, scores, known):
         table.add_row(
             str(movie_id), titles.get(movie_id, "not in the dataset"), f"{value:.4f}", "yes" if is_known else "no"
@@ -245,6 +248,7 @@ def run(
     with folder.lock():
         with stage("fetch"):
             _fetch(folder, dataset, data)
+            shown = _known_user(folder, user)
         with stage("prepare"):
             _prepare(folder, freq_threshold, seed)
         with stage("train"):
@@ -253,9 +257,11 @@ def run(
             _evaluate(folder, device, threads)
         with stage("export"):
             _export(folder, "leave-one-out", None)
-        with stage("serve and recommend"):
-            _serve_and_recommend(folder, _first_user(folder) if user is None else user)
+        with stage("serve"):
+            recommendations = _ask_triton(folder, shown)
+    console.print()
     _print_comparison(folder)
+    console.print(recommendations)
     asked = "" if dataset == "ml-100k" else f" --dataset {dataset}"
     console.print(f"Results: {folder.evaluation}. Serve them: [bold]python -m marquee serve{asked}[/bold]")
 
@@ -271,8 +277,9 @@ def _fetch(run: Run, dataset: str, data: Path | None) -> None:
 
 def _prepare(run: Run, freq_threshold: int, seed: int) -> None:
     with working("loading NVTabular"):
-        from workflows.features import PREPARE_STEPS, PrepareSettings
+        from workflows.features import HAS_GPU, PREPARE_STEPS, PrepareSettings
         from workflows.features import prepare as prepare_features
+    console.print(f"dataframes: {'cuDF, on the GPU' if HAS_GPU else 'pandas, on the CPU'}")
     for protocol in PROTOCOLS:
         with progress(f"features, {protocol}", len(PREPARE_STEPS), "steps") as advance:
             if not prepare_features(run, protocol, PrepareSettings(freq_threshold, seed), advance):
@@ -338,16 +345,12 @@ def _export(run: Run, protocol: str, default_model: str | None) -> None:
     console.print(f"{run.repository}: score and recommend, answered by {manifest['default_model']} by default")
 
 
-def _serve_and_recommend(run: Run, user: int) -> None:
+def _ask_triton(run: Run, user: int) -> "Table":
     from ensemble.server import Ports, free_port, running
 
-    with working("starting Triton"):
-        context = running(run.repository, run.root / "triton.log", Ports(free_port()))
-        server = context.__enter__()
-    try:
-        _print_recommendations(run, server.url, user, 10)
-    finally:
-        context.__exit__(None, None, None)
+    server = running(run.repository, run.root / "triton.log", Ports(free_port()))
+    with working("starting Triton, asking it, stopping it"), server as triton:
+        return _recommendations(run, triton.url, user, 10)
 
 
 def _set_threads(threads: int) -> None:
@@ -366,8 +369,9 @@ def _print_comparison(run: Run) -> None:
         console.print(table)
 
 
-def _print_recommendations(run: Run, url: str, user: int, k: int) -> None:
+def _recommendations(run: Run, url: str, user: int, k: int) -> "Table":
     """The user's best movies from Triton, next to what the user liked most."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from ensemble import client
@@ -375,7 +379,8 @@ def _print_recommendations(run: Run, url: str, user: int, k: int) -> None:
     movies, scores = client.recommend(url, user, k)
     titles = _titles(run)
     liked = _liked(run, user, len(movies))
-    table = Table("", "recommended by Triton", "score", f"what user {user} liked", "stars", title_justify="left")
+    headings = ("", "recommended by Triton", "score", f"what user {user} liked", "stars")
+    table = Table(*headings, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for position in range(max(len(movies), len(liked))):
         left = ("", "", "")
         if position < len(movies):
@@ -383,7 +388,7 @@ def _print_recommendations(run: Run, url: str, user: int, k: int) -> None:
             left = (str(position + 1), title, f"{scores[position]:.3f}")
         right = (titles[liked[position][0]], f"{liked[position][1]:g}") if position < len(liked) else ("", "")
         table.add_row(*left, *right)
-    console.print(table)
+    return table
 
 
 def _titles(run: Run) -> dict[int, str]:
@@ -406,10 +411,18 @@ def _liked(run: Run, user: int, count: int) -> list[tuple[int, float]]:
     return list(zip(rows[RAW_MOVIE].to_pylist(), rows[RATING].to_pylist()))[:count]
 
 
-def _first_user(run: Run) -> int:
+def _known_user(run: Run, wanted: int | None = None) -> int:
+    """The wanted user, or the first one.
+
+    Raises:
+        UserError: the dataset has no such user.
+    """
     from marquee.columns import RAW_USER
 
-    return int(_read(run, "users", [RAW_USER])[RAW_USER][0].as_py())
+    users = _read(run, "users", [RAW_USER])[RAW_USER].to_pylist()
+    if wanted is not None and wanted not in users:
+        raise UserError(f"user {wanted} is not in {run.root.name}; its users go from {users[0]} to {users[-1]}")
+    return users[0] if wanted is None else wanted
 
 
 def _read(run: Run, table: str, columns: list[str]) -> Any:

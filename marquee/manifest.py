@@ -51,11 +51,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; run the stage that writes it again") from None
+        raise UserError(f"{path} is missing; run: python -m marquee run") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path} is not valid JSON ({error}); delete it and run the stage that writes it again"
-        ) from None
+        raise UserError(f"{path} is not valid JSON ({error}); delete it and run: python -m marquee run") from None
 
 
 def seal(folder: Path, stage_fingerprint: str, **facts: Any) -> None:
@@ -68,19 +66,22 @@ def seal(folder: Path, stage_fingerprint: str, **facts: Any) -> None:
     write_json(folder / NAME, {"format": FORMAT, "fingerprint": stage_fingerprint, **facts, "files": files})
 
 
-def verify(folder: Path) -> dict[str, Any]:
+def verify(folder: Path, made_by: str = "run") -> dict[str, Any]:
     """Checks every file of a folder against its manifest, and returns the manifest.
+
+    Args:
+        made_by: the command that writes the folder, for the message.
 
     Raises:
         UserError: no manifest, or a file that is missing, changed, or not listed; the message names it.
     """
+    remedy = f"delete {folder} and run again: python -m marquee {made_by}"
     if not (folder / NAME).is_file():
-        raise UserError(f"{folder} has no {NAME}: it is missing or incomplete; run the stage that writes it")
+        raise UserError(f"{folder} is missing or incomplete; run: python -m marquee {made_by}")
     manifest = read_json(folder / NAME)
     listed = manifest.get("files") if isinstance(manifest, dict) else None
     if not isinstance(listed, dict):
-        raise UserError(f"{folder / NAME} is not a manifest; delete {folder} and run the stage that writes it again")
-    remedy = f"delete {folder} and run the stage that writes it again"
+        raise UserError(f"{folder / NAME} is not a manifest; {remedy}")
     for name, expected in listed.items():
         path = folder / name
         if not path.is_file():
@@ -97,7 +98,7 @@ def verify(folder: Path) -> dict[str, Any]:
 def is_current(folder: Path, stage_fingerprint: str) -> bool:
     """Whether the folder is whole and was made from the same inputs."""
     try:
-        return verify(folder).get("fingerprint") == stage_fingerprint
+        return bool(verify(folder).get("fingerprint") == stage_fingerprint)
     except UserError:
         return False
 

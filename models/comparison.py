@@ -29,10 +29,12 @@ def evaluate(run: Run, device: torch.device, advance: Callable[[float, str], Non
     Raises:
         UserError: a model or its features are missing or changed.
     """
-    models = {f"{protocol}/{name}": verify(run.model(protocol, name)) for protocol in PROTOCOLS for name in MODELS}
+    models = {
+        f"{protocol}/{name}": verify(run.model(protocol, name), "train") for protocol in PROTOCOLS for name in MODELS
+    }
     made_from = fingerprint(
         models={key: manifest["files"] for key, manifest in models.items()},
-        features=[verify(run.features / protocol)["fingerprint"] for protocol in PROTOCOLS],
+        features=[verify(run.features / protocol, "prepare")["fingerprint"] for protocol in PROTOCOLS],
         code=source_digest("models"),
     )
     stamp = run.root / ".evaluation-stamp.json"

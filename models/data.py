@@ -139,7 +139,7 @@ def load_features(run: Run, protocol: str) -> Features:
         UserError: the folder is missing or has changed.
     """
     folder = run.features / protocol
-    manifest = verify(folder)
+    manifest = verify(folder, "prepare")
     facts = read_json(folder / "features.json")
     schema = load_schema(folder)
     details = tuple(name for name in USER_DETAILS if name in schema.column_names)

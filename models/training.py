@@ -116,7 +116,7 @@ def train(
     Raises:
         UserError: no features, or a loss that is not a number.
     """
-    manifest = verify(run.features / protocol)
+    manifest = verify(run.features / protocol, "prepare")
     made_from = fingerprint(
         features=manifest["fingerprint"], settings=asdict(settings), code=source_digest("models"), device=device.type
     )
@@ -167,7 +167,7 @@ def load(run: Run, features: Features, name: str, device: torch.device) -> tuple
         UserError: it is missing, has changed, or was trained on other features than these.
     """
     folder = run.model(features.protocol, name)
-    manifest = verify(folder)
+    manifest = verify(folder, "train")
     if manifest.get("features") != features.fingerprint:
         raise UserError(f"{folder} was trained on other features than those in {features.folder}; run train again")
     config = read_json(folder / "config.json")

@@ -139,7 +139,7 @@ def prepare(run: Run, protocol: str, settings: PrepareSettings, advance: Callabl
     """
     if protocol not in PROTOCOLS:
         raise UserError(f"unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
-    tables_manifest = verify(run.tables)
+    tables_manifest = verify(run.tables, "fetch")
     made_from = fingerprint(
         tables=tables_manifest["fingerprint"], settings=asdict(settings), code=source_digest("workflows")
     )
@@ -242,7 +242,7 @@ def load_workflow(folder: Path) -> nvt.Workflow:
     Raises:
         UserError: a file is missing, changed, or not listed.
     """
-    verify(folder)
+    verify(folder, "prepare")
     return nvt.Workflow.load(str(folder))
 
 

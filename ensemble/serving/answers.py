@@ -100,7 +100,8 @@ class Answers:
             raise BadRequest(f"k is {k}; it must be from 1 to {LARGEST_K}")
         user = int(self.users(np.array([user_id]))[0][0])
         if user == self.users.unknown:
-            raise BadRequest(f"user {user_id} is not in the data that this model was trained on")
+            lowest, highest = self.users.sorted_ids[[0, -1]]
+            raise BadRequest(f"user {user_id} is not in the data; its users go from {lowest} to {highest}")
         movies = self.movies.index
         open_to_user = np.ones(len(movies), bool)
         open_to_user[self.rated_movies[self.rated_starts[user] : self.rated_starts[user + 1]] - movies[0]] = False
