@@ -1,6 +1,6 @@
 # `make run` and `make test` set up everything they need. PYTHON=/path/to/python3.11 chooses the interpreter.
 
-.PHONY: help run test test-fast lint format lock clean
+.PHONY: help run test test-fast lint format notebook lock clean venv
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -22,14 +22,18 @@ test: $(READY) ## every test: fast ones first, then those that train and serve
 test-fast: $(READY) ## the tests that take seconds
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-lint: $(READY) ## ruff (check and format) and mypy
+lint: $(READY) ## ruff (check and format), mypy, and hadolint for the Dockerfile
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/hadolint docker/Dockerfile
 
 format: $(READY) ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+notebook: $(READY) ## run the notebook over runs/ml-100k again, with its pictures
+	@cd notebooks && ../$(BIN)/jupyter execute --inplace dlrm-vs-ncf.ipynb
 
 lock: $(READY) ## renew requirements.txt from requirements.in (needs uv)
 	@command -v uv >/dev/null || { echo "error: install uv first: pip install uv" >&2; exit 2; }

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from rich.text import Text
 
 console = Console(highlight=False)
@@ -34,12 +35,12 @@ def progress(description: str, total: float | None, unit: str) -> Iterator[Calla
         unit: what is counted, in the plural.
     """
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=20)),
+        BarColumn(bar_width=12),
         TextColumn("{task.percentage:>3.0f}%"),
         _Rate(),
         TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
     )
     with Progress(*columns, console=console, transient=False, speed_estimate_period=60) as bar:
         task = bar.add_task(description, total=total, unit=unit, note="")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
 
 GENRES = ("Action", "Comedy", "Drama", "Film-Noir", "Sci-Fi")
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

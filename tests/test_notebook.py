@@ -1,0 +1,38 @@
+"""The notebook runs over any run folder, and what is committed was executed and has its pictures."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+
+NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "dlrm-vs-ncf.ipynb"
+
+
+def pictures(notebook):
+    outputs = (output for cell in notebook.cells for output in cell.get("outputs", ()))
+    return [output for output in outputs if "image/png" in output.get("data", {})]
+
+
+def test_the_committed_notebook_was_executed_in_order_and_shows_its_pictures():
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert len(pictures(notebook)) == 2
+    assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
+
+
+@pytest.mark.slow
+def test_it_runs_over_another_run_folder(trained, monkeypatch, tmp_path):
+    from nbclient import NotebookClient
+
+    from models.comparison import evaluate
+
+    evaluate(trained, torch.device("cpu"), lambda *_: None)
+    monkeypatch.setenv("MARQUEE_RUN", str(trained.root))
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    assert len(pictures(notebook)) == 2
+    last = notebook.cells[-1].outputs[0].text
+    assert "is ahead of" in last
+    assert last.count("\n") == 2
