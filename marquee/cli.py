@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
+from rich.text import Text
 
 from marquee.console import console, error_console, progress, stage, working
 from marquee.errors import UserError
@@ -55,6 +57,7 @@ EpochsOption = Annotated[int | None, typer.Option(help="At most so many epochs."
 UrlOption = Annotated[str, typer.Option(help="host:port of Triton's gRPC.", envvar="MARQUEE_URL")]
 
 DEFAULT_RUNS = Path("runs")
+STOPPED = 128 + signal.SIGINT
 DEFAULT_URL = "127.0.0.1:8001"
 
 
@@ -397,7 +400,7 @@ def _titles(run: Run) -> dict[int, str]:
 
     table = _read(run, "movies", [RAW_MOVIE, TITLE, YEAR])
     rows = zip(*(table[name].to_pylist() for name in (RAW_MOVIE, TITLE, YEAR)))
-    return {movie: f"{title} ({year})" if year else title for movie, title, year in rows}
+    return {movie: escape(f"{title} ({year})" if year else title) for movie, title, year in rows}  # [REC] is a film
 
 
 def _liked(run: Run, user: int, count: int) -> list[tuple[int, float]]:
@@ -471,18 +474,22 @@ def _guarded(command: Callable[[], Any]) -> int:
     from typer.exceptions import TyperException
 
     try:
-        code = command()
-        return code if isinstance(code, int) else 0
+        code = command()  # Typer itself turns Ctrl-C into 130
+        if code != STOPPED:
+            return code if isinstance(code, int) else 0
+        message = ""
     except UserError as error:
         message = str(error)
     except TyperException as error:
         message = f"{error.format_message()} (python -m marquee --help tells what there is)"
     except (KeyboardInterrupt, typer.Abort):
-        error_console.print("stopped")
-        return 130
+        message = ""
     except OSError as error:
         if error.errno is None:
             raise
         message = f"{error.filename or 'a file'}: {(error.strerror or str(error)).lower()}"
-    error_console.print(f"[red]error:[/red] {' '.join(message.split())}", soft_wrap=True)
+    if not message:
+        error_console.print("stopped")
+        return STOPPED
+    error_console.print(Text.assemble(("error:", "red"), " ", " ".join(message.split())), soft_wrap=True)
     return 2

@@ -1,5 +1,6 @@
 """What the user sees while something runs."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,9 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Column
 from rich.text import Text
 
-console = Console(highlight=False)
+PIPED_WIDTH = 100  # columns, where the output is no terminal that knows its own
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 error_console = Console(stderr=True, highlight=False)
 
 

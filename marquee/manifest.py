@@ -38,8 +38,11 @@ def source_digest(package: str) -> str:
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON whole or not at all: to a temporary name, then renamed."""
     temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=2, sort_keys=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(json.dumps(value, indent=2, sort_keys=False) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> Any:
@@ -80,7 +83,7 @@ def verify(folder: Path, made_by: str = "run") -> dict[str, Any]:
         raise UserError(f"{folder} is missing or incomplete; run: python -m marquee {made_by}")
     manifest = read_json(folder / NAME)
     listed = manifest.get("files") if isinstance(manifest, dict) else None
-    if not isinstance(listed, dict):
+    if not isinstance(listed, dict) or manifest.get("format") != FORMAT:
         raise UserError(f"{folder / NAME} is not a manifest; {remedy}")
     for name, expected in listed.items():
         path = folder / name

@@ -33,11 +33,27 @@ def read_results(run: Run) -> list[dict[str, Any]]:
         UserError: it is missing, or is not a list of results.
     """
     results = read_json(run.evaluation)
-    if not isinstance(results, list) or not all(
-        isinstance(result, dict) and result.keys() >= FIELDS for result in results
-    ):
+    if not isinstance(results, list) or not all(map(_is_result, results)):
         raise UserError(f"{run.evaluation} is not a list of results; delete it and run evaluate again")
     return results
+
+
+def _is_result(value: Any) -> bool:
+    if not isinstance(value, dict) or not value.keys() >= FIELDS:
+        return False
+    metrics, intervals = value["metrics"], value["ci95"]
+    return (
+        isinstance(metrics, dict)
+        and isinstance(intervals, dict)
+        and metrics.keys() == intervals.keys()
+        and all(map(_is_number, metrics.values()))
+        and all(isinstance(pair, list) and len(pair) == 2 and all(map(_is_number, pair)) for pair in intervals.values())
+        and all(_is_number(value[name]) for name in ("seed", "epochs", "train_seconds", "samples_per_second"))
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def comparison_tables(run: Run) -> list[Table]:

@@ -209,7 +209,7 @@ def fit(
         A row per epoch (loss and validation metrics, samples and seconds of training), and the best epoch, from 1.
 
     Raises:
-        UserError: the loss is not a number any more.
+        UserError: the loss or a weight is not a finite number any more.
     """
     positives = features.interactions("train")
     epochs = _epochs(positives, features, settings, device)
@@ -241,8 +241,8 @@ def fit(
         mean.update_parameters(model)
         mean_loss = float(total) / len(order)
         seconds = time.perf_counter() - start
-        if not np.isfinite(mean_loss):
-            raise UserError(f"the loss of epoch {number} is {mean_loss}; lower --learning-rate")
+        if not (np.isfinite(mean_loss) and all(bool(weight.isfinite().all()) for weight in model.parameters())):
+            raise UserError(f"training broke down in epoch {number}, with a loss of {mean_loss}; lower --learning-rate")
         mean.module.fill_reserved_rows()
         metrics = validate(mean.module)
         row = {"epoch": number, "train_loss": mean_loss, **metrics, "samples": len(order), "seconds": seconds}

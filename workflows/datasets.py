@@ -1,6 +1,7 @@
 """The datasets, and where their files are found."""
 
 import hashlib
+import http.client
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +89,10 @@ def fetch_tables(dataset: Dataset, data: Path | None, tables: Path, say: Callabl
         if is_current(tables, made_from):
             say(f"{dataset.name} from {source}: unchanged, tables reused")
             return
-        found = read_tables(folder)
+        try:
+            found = read_tables(folder)
+        except UserError as error:  # what was in a zip is named by the zip, not by where it was unpacked for a moment
+            raise UserError(str(error).replace(f"{temporary}/", f"{source}, ")) from None
         with new_folder(tables, made_from, dataset=dataset.name, source=source) as out:
             pq.write_table(found.ratings, out / "ratings.parquet")
             pq.write_table(pa.Table.from_pandas(found.movies, preserve_index=False), out / "movies.parquet")
@@ -115,7 +120,7 @@ def _find(dataset: Dataset, data: Path | None, temporary: Path, say: Callable[[s
             return (path if path.is_dir() else _unpack(path, temporary)), str(path)
     try:
         return _unpack(_download(dataset, home, say), temporary), "GroupLens"
-    except (urllib.error.URLError, OSError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         reason = getattr(error, "reason", error)
         if dataset.name != "ml-100k":
             raise UserError(
@@ -129,7 +134,7 @@ def _unpack(archive: Path, temporary: Path) -> Path:
     try:
         with zipfile.ZipFile(archive) as zipped:
             zipped.extractall(temporary, [name for name in zipped.namelist() if _is_raw(Path(name).name)])
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise UserError(f"{archive} is not a whole zip file ({error}); download it again") from None
     return temporary
 
@@ -145,7 +150,9 @@ def _download(dataset: Dataset, home: Path, say: Callable[[str], None]) -> Path:
         expected = dataset.md5
         if expected is None:  # GroupLens publishes it beside the zip
             with urllib.request.urlopen(f"{dataset.url}.md5", timeout=DOWNLOAD_TIMEOUT) as reply:
-                expected = next((word for word in reply.read().decode().split() if len(word) == 32), None)
+                expected = next((word for word in reply.read(1000).decode().split() if len(word) == 32), None)
+            if expected is None:
+                raise UserError(f"{dataset.url}.md5 holds no MD5 sum; try again later, or pass the zip with --data")
         digest = hashlib.md5(usedforsecurity=False)
         with urllib.request.urlopen(dataset.url, timeout=DOWNLOAD_TIMEOUT) as reply, open(partial, "wb") as file:
             size = int(reply.headers.get("Content-Length") or 0) or None

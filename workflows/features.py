@@ -61,6 +61,7 @@ CANDIDATE_NEGATIVES = 99
 FOLDS = 5
 PREPARE_STEPS = ("split", "vocabularies", "transform", "side tables", "candidates")
 PRIOR_RATINGS = 10.0  # how many ratings at the global mean a statistic starts from
+NULL = 1
 OUT_OF_VOCABULARY = 2
 FIRST_INDEX = 3
 AGE_GROUPS = [18, 25, 35, 45, 50, 56]  # MovieLens-1M's
@@ -283,8 +284,8 @@ def fold_statistics(grouped: pd.DataFrame, index: str, rows: int) -> np.ndarray:
 
     Returns:
         float32 [FOLDS + 1, rows, 3]: the logarithm of 1 + ratings, scaled up to all folds; the mean stars; the mean
-        timestamp. The means are shrunk to the global ones by `PRIOR_RATINGS` ratings, and all three standardised by the
-        rated entities of the last table.
+        timestamp. The means are shrunk to the global ones by `PRIOR_RATINGS` ratings, and each table is standardised by
+        its own rated entities, so that not even the scale tells of what was left out.
     """
     by_fold = np.zeros((3, FOLDS, rows))
     place = grouped[FOLD].to_numpy(), grouped[index].to_numpy()
@@ -300,9 +301,11 @@ def fold_statistics(grouped: pd.DataFrame, index: str, rows: int) -> np.ndarray:
 
     popularity = np.log1p(counts * used[-1] / np.maximum(used, 1))
     table = np.stack([popularity, shrunk_mean(stars), shrunk_mean(seconds)], axis=2)
-    rated = table[-1][counts[-1] > 0]
-    spread = rated.std(axis=0)
-    return ((table - rated.mean(axis=0)) / np.where(spread > 0, spread, 1)).astype(np.float32)
+    rated = (counts > 0)[:, :, None]
+    entities = np.maximum(rated.sum(axis=1, keepdims=True), 1)
+    table = table - np.where(rated, table, 0).sum(axis=1, keepdims=True) / entities
+    spread = np.sqrt(np.where(rated, table**2, 0).sum(axis=1, keepdims=True) / entities)
+    return (table / np.where(spread > 0, spread, 1)).astype(np.float32)
 
 
 def _movie_features(out: Path, movies: pd.DataFrame, vocabulary: Vocabulary) -> list[str]:
@@ -353,7 +356,7 @@ def _user_features(out: Path, users: pd.DataFrame, vocabulary: Vocabulary) -> di
         result = _fit_and_save(graph, frame, out / "workflow" / "users")
         for name in details:
             codes = np.full(vocabulary.rows, OUT_OF_VOCABULARY, np.int32)
-            codes[FIRST_INDEX:] = result[name]
+            codes[FIRST_INDEX:] = np.where(frame[name].isna(), NULL, result[name])  # Bucketize takes no age for old age
             table[name] = codes
             known = pd.read_parquet(out / "categories" / "users" / "categories" / f"unique.{name}.parquet")
             cardinalities[name] = FIRST_INDEX + len(known)

@@ -8,7 +8,7 @@ in file order. `movies` (pandas): `movieId` int32, `title` str, `year` int16 (0 
 import csv
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ import pyarrow.csv as pa_csv
 from marquee.columns import (
     AGE,
     GENDER,
+    GENRES,
     MOVIES_COLUMNS,
     OCCUPATION,
     RATING,
@@ -29,11 +30,14 @@ from marquee.columns import (
     RAW_MOVIE,
     RAW_USER,
     TIMESTAMP,
+    TITLE,
     YEAR,
 )
 from marquee.errors import UserError
 
 LOWEST_RATING, HIGHEST_RATING = 0.5, 5.0
+LARGEST_ID = 2**31 - 1
+OLDEST = 150  # years
 RATINGS_TYPES = {RAW_USER: pa.int32(), RAW_MOVIE: pa.int32(), RATING: pa.float32(), TIMESTAMP: pa.int64()}
 YEAR_IN_TITLE = re.compile(r"\s*\((\d{4})\)\s*$")
 NO_GENRES = "(no genres listed)"
@@ -55,6 +59,9 @@ ML_100K_GENRES = (
     *("Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
 )
 ATOMIC_HEADER = ("user_id:token", "item_id:token", "rating:float", "timestamp:float")  # RecBole's typed names
+ATOMIC_MOVIES_HEADER = ("item_id:token", "movie_title:token_seq", "release_year:token", "class:token_seq")
+ATOMIC_USERS_HEADER = ("user_id:token", "age:token", "gender:token", "occupation:token")
+MOVIES_HEADER = (RAW_MOVIE, TITLE, GENRES)
 # ML-1M's README: the meaning of its occupation codes
 ML_1M_OCCUPATIONS = (
     *("other", "academic/educator", "artist", "clerical/admin", "college/grad student", "customer service"),
@@ -94,8 +101,10 @@ def read_tables(folder: Path) -> Tables:
         UserError: no known layout, a missing or empty file, a malformed row, or a rating outside 0.5 to 5 stars.
     """
     layout, folder = _find_layout(folder)
-    for name in (layout.ratings_file, layout.movies_file):
+    for name in filter(None, (layout.ratings_file, layout.movies_file, layout.users_file)):
         path = folder / name
+        if name == layout.users_file and not path.exists():  # not every release has details of its users
+            continue
         if not path.is_file():
             raise UserError(
                 f"{path} is missing; a {layout.name} folder has {layout.ratings_file} and {layout.movies_file}"
@@ -170,7 +179,8 @@ def _refuse_first(ratings: pa.Table, path: Path, bad: pa.ChunkedArray, column: s
     position = pc.index(bad, True).as_py()
     if position >= 0:
         value = ratings[column][position].as_py()
-        raise UserError(f"{path}: rating {position + 1} has {column} {value:g}; {rule}. Correct or remove that row")
+        value = f"{value:g}" if column == RATING else value
+        raise UserError(f"{path}: rating {position + 1} has {column} {value}; {rule}. Correct or remove that row")
 
 
 def _drop_repeated(ratings: pa.Table) -> tuple[pa.Table, int]:
@@ -196,33 +206,57 @@ def _movies_frame(rows: list[tuple[int, str, list[str]]]) -> pd.DataFrame:
     return pd.DataFrame(split, columns=list(MOVIES_COLUMNS))
 
 
-def _text_rows(path: Path, separator: str, encoding: str, fields: int, header: bool = False) -> list[list[str]]:
-    """The rows of a small delimited file.
+def _text_rows(
+    path: Path, separator: str, encoding: str, fields: int, header: tuple[str, ...] | None = None
+) -> list[list[str]]:
+    """The rows of a small delimited file, without its header.
 
     Raises:
-        UserError: text in another encoding, or a row with fewer fields than expected, named by its line.
+        UserError: text in another encoding, another header, or a row with another number of fields, named by its line.
     """
     try:
-        text = path.read_text(encoding=encoding)
+        text = path.read_bytes().decode(encoding)
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path} is not {encoding} text ({error.reason} at byte {error.start}); copy it again"
         ) from None
-    if len(separator) > 1 or separator == "\t":  # quotes are part of the text here
-        rows = [line.split(separator) for line in text.splitlines()]
-    else:
-        rows = list(csv.reader(io.StringIO(text), delimiter=separator))
-    for number, row in enumerate(rows, 1):
-        if row and len(row) < fields:
+    rows: list[list[str]] = []
+    for number, row in _numbered_rows(path, text, separator):
+        if header and not rows:
+            if row[: len(header)] != list(header):
+                raise UserError(f"{path}: the first line must begin with {separator.join(header)}; copy the file again")
+        elif len(row) != fields:
             raise UserError(f"{path}: line {number} has {len(row)} fields where {fields} were expected; copy it again")
-    return [row for row in rows[1 if header else 0 :] if row]
+        rows.append(row)
+    return rows[1:] if header else rows
 
 
-def _number(text: str, path: Path, what: str) -> int:
+def _numbered_rows(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows with the line that they end on. Only comma-separated files quote; elsewhere quotes are part of the text."""
+    if separator != ",":
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.strip():
+                yield number, line.rstrip("\r").split(separator)
+        return
+    reader = csv.reader(io.StringIO(text, newline=""))
     try:
-        return int(text)
+        for row in reader:
+            if row:
+                yield reader.line_num, row
+    except csv.Error as error:
+        raise UserError(
+            f"{path}: near line {reader.line_num}: {error} (a quote that never ends?); copy it again"
+        ) from None
+
+
+def _number(text: str, path: Path, what: str, highest: int = LARGEST_ID) -> int:
+    try:
+        value = int(text)
     except ValueError:
         raise UserError(f"{path}: {what} {text[:40]!r} is not a whole number; copy the file again") from None
+    if not 0 <= value <= highest:
+        raise UserError(f"{path}: {what} {text[:40]} is not from 0 to {highest}; copy the file again")
+    return value
 
 
 def _complete_movies(movies: pd.DataFrame, ratings: pa.Table) -> pd.DataFrame:
@@ -243,7 +277,7 @@ def _genres(text: str) -> list[str]:
 
 
 def _csv_movies(path: Path) -> pd.DataFrame:
-    rows = _text_rows(path, ",", "utf-8", 3, header=True)
+    rows = _text_rows(path, ",", "utf-8", 3, header=MOVIES_HEADER)
     return _movies_frame([(_number(row[0], path, RAW_MOVIE), row[1], _genres(row[2])) for row in rows])
 
 
@@ -263,7 +297,7 @@ def _dat_users(path: Path) -> pd.DataFrame:
         code = _number(occupation, path, OCCUPATION)
         if not 0 <= code < len(ML_1M_OCCUPATIONS):
             raise UserError(f"{path}: occupation {code} of user {user} is not one of 0 to {len(ML_1M_OCCUPATIONS) - 1}")
-        rows.append((_number(user, path, RAW_USER), gender, _number(age, path, AGE), ML_1M_OCCUPATIONS[code]))
+        rows.append((_number(user, path, RAW_USER), gender, _number(age, path, AGE, OLDEST), ML_1M_OCCUPATIONS[code]))
     return _users_frame(rows)
 
 
@@ -282,20 +316,20 @@ def _ml_100k_movies(path: Path) -> pd.DataFrame:
 
 def _ml_100k_users(path: Path) -> pd.DataFrame:
     rows = _text_rows(path, "|", "latin-1", 5)
-    return _users_frame([(_number(r[0], path, RAW_USER), r[2], _number(r[1], path, AGE), r[3]) for r in rows])
+    return _users_frame([(_number(r[0], path, RAW_USER), r[2], _number(r[1], path, AGE, OLDEST), r[3]) for r in rows])
 
 
 def _atomic_movies(path: Path) -> pd.DataFrame:
     rows = []
-    for movie, title, year, genres in _text_rows(path, "\t", "utf-8", 4, header=True):
+    for movie, title, year, genres in _text_rows(path, "\t", "utf-8", 4, header=ATOMIC_MOVIES_HEADER):
         kept = [genre for genre in genres.split() if genre != "unknown"]
-        rows.append((_number(movie, path, RAW_MOVIE), title, int(year) if year.isdigit() else 0, kept))
+        rows.append((_number(movie, path, RAW_MOVIE), title, int(year) if re.fullmatch("[0-9]{4}", year) else 0, kept))
     return pd.DataFrame(rows, columns=list(MOVIES_COLUMNS))
 
 
 def _atomic_users(path: Path) -> pd.DataFrame:
-    rows = _text_rows(path, "\t", "utf-8", 4, header=True)
-    return _users_frame([(_number(r[0], path, RAW_USER), r[2], _number(r[1], path, AGE), r[3]) for r in rows])
+    rows = _text_rows(path, "\t", "utf-8", 5, header=ATOMIC_USERS_HEADER)
+    return _users_frame([(_number(r[0], path, RAW_USER), r[2], _number(r[1], path, AGE, OLDEST), r[3]) for r in rows])
 
 
 LAYOUTS = (

@@ -1,0 +1,301 @@
+"""The command line as a user meets it: `python -m marquee` in a process of its own."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from marquee.cli import main
+from marquee.errors import UserError
+from marquee.manifest import read_json, verify
+from marquee.runs import MODELS, PROTOCOLS, Run
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = ("fetch", "prepare", "train", "evaluate", "export", "serve", "recommend", "score", "run")
+SMALL = ("--dataset", "ml-latest-small")
+
+
+def environment() -> dict[str, str]:
+    """Without the variables that a user may have set for Marquee, and wide enough that tables do not wrap."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MARQUEE_")}
+    return {**kept, "COLUMNS": "160", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def marquee(*arguments: object, timeout: float = 120) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "marquee", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=timeout)
+
+
+@contextmanager
+def started(*arguments: object, log: Path) -> Iterator[subprocess.Popen]:
+    """A command that goes on, its output in `log`; ended with everything that it started, however the test ends."""
+    command = [sys.executable, "-m", "marquee", *map(str, arguments)]
+    with open(log, "wb") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=output, stderr=subprocess.STDOUT)
+    try:
+        yield process
+    finally:
+        for one in family_of(process.pid):
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        process.wait(30)
+
+
+def family_of(pid: int) -> list[psutil.Process]:
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come in {seconds} s"
+        time.sleep(0.05)
+
+
+def refusal(*arguments: object) -> str:
+    """The one line on stderr of a command that cannot do what it is asked to."""
+    result = marquee(*arguments)
+    assert "Traceback" not in result.stdout + result.stderr
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    assert result.returncode == 2
+    return lines[0]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+# -- help --------------------------------------------------------------------------------------------------------------
+
+
+def test_help_lists_every_command():
+    result = marquee("--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    for command in COMMANDS:
+        assert re.search(rf"\b{command}\b", result.stdout)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command):
+    result = marquee(command, "--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert f"python -m marquee {command}" in result.stdout
+    assert "--dataset" in result.stdout
+
+
+# -- bad input ---------------------------------------------------------------------------------------------------------
+
+BAD_INPUT = {
+    "an unknown dataset": (("fetch", "--dataset", "ml-7b"), "ml-latest-small"),
+    "an unknown dataset of run": (("run", "--dataset", "../etc"), "unknown dataset"),
+    "data that is not there": (("fetch", *SMALL, "--data", "{tmp}/none"), "{tmp}/none"),
+    "data without ratings": (("fetch", *SMALL, "--data", "{tmp}"), "{tmp}"),
+    "data of run that is not there": (("run", *SMALL, "--data", "{tmp}/none"), "{tmp}/none"),
+    "no epochs": (("train", *SMALL, "--epochs", "0"), "--epochs"),
+    "epochs that are no number": (("train", *SMALL, "--epochs", "ten"), "--epochs"),
+    "a seed that is no whole number": (("train", *SMALL, "--seed", "1.5"), "--seed"),
+    "a negative seed": (("prepare", *SMALL, "--seed", "-1"), "--seed"),
+    "no threshold": (("prepare", *SMALL, "--freq-threshold", "0"), "--freq-threshold"),
+    "an unknown model": (("train", *SMALL, "--model", "svd"), "dlrm, ncf"),
+    "an unknown protocol": (("train", *SMALL, "--protocol", "k-fold"), "leave-one-out, random-split"),
+    "an unknown protocol to export": (("export", *SMALL, "--protocol", "all"), "leave-one-out, random-split"),
+    "an unknown default model": (("export", *SMALL, "--default-model", "svd"), "dlrm, ncf"),
+    "too high a learning rate": (("train", *SMALL, "--learning-rate", "5"), "--learning-rate is 5"),
+    "a learning rate of 0": (("train", *SMALL, "--learning-rate", "0"), "--learning-rate is 0"),
+    "a learning rate that is not a number": (("train", *SMALL, "--learning-rate", "nan"), "--learning-rate"),
+    "serving before exporting": (("serve", *SMALL, "--port", "{port}"), "repository"),
+    "recommending without a server": (("recommend", "--user", "1", "--url", "127.0.0.1:{port}"), "marquee serve"),
+    "scoring without a server": (
+        ("score", "--user", "1", "--movie", "1", "--url", "127.0.0.1:{port}"), "marquee serve",
+    ),
+    "a url that is none": (("recommend", "--user", "1", "--url", "nonsense"), "nonsense"),
+    "no movies to recommend": (("recommend", "--user", "1", "-k", "0", "--url", "127.0.0.1:{port}"), "-k"),
+    "a user that is no number": (("recommend", "--user", "anna"), "--user"),
+    "an unknown option": (("fetch", "--dateset", "ml-100k"), "--dateset"),
+    "an unknown command": (("predict",), "predict"),
+    "no user": (("recommend",), "--user"),
+    "no movie": (("score", "--user", "1"), "--movie"),
+    "an option without its value": (("fetch", "--dataset"), "--dataset"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BAD_INPUT)
+def test_bad_input_is_told_in_one_line(tmp_path, what):
+    arguments, words = BAD_INPUT[what]
+    names = {"tmp": tmp_path, "port": free_port()}
+    given = [argument.format(**names) for argument in arguments]
+    if given[0] in COMMANDS and what != "an option without its value":
+        given += ["--runs", tmp_path / "runs"]
+    assert words.format(**names) in refusal(*given)
+
+
+@pytest.mark.slow
+def test_evaluating_before_training_is_told_in_one_line(tmp_path):
+    assert "python -m marquee train" in refusal("evaluate", *SMALL, "--runs", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("command", "missing"), [("prepare", "fetch"), ("train", "prepare"), ("export", "train")])
+def test_a_stage_before_its_time_is_told_in_one_line(tmp_path, capsys, command, missing):
+    """In this process, which has waited for Merlin already."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as left:
+            main([command, *SMALL, "--runs", str(tmp_path)])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert f"python -m marquee {missing}" in line
+    assert left.value.code == 2
+
+
+@pytest.mark.parametrize("command", ["fetch", "prepare", "train", "export"])
+def test_a_place_that_cannot_be_written_is_told_in_one_line(tmp_path, command):
+    (tmp_path / "file").write_text("")
+    data = ("--data", ROOT / "tests") if command == "fetch" else ()
+    message = refusal(command, *SMALL, *data, "--runs", tmp_path / "file" / "runs")
+    assert str(tmp_path / "file") in message
+    assert "--runs" in message
+
+
+def test_two_processes_do_not_write_at_once(tmp_path):
+    run = Run(tmp_path / "ml-latest-small")
+    with run.lock():
+        message = refusal("prepare", *SMALL, "--runs", tmp_path)
+    assert "another marquee process" in message
+    assert str(run.root) in message
+
+
+# -- everything in order -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished(movielens, tmp_path_factory) -> tuple[Run, subprocess.CompletedProcess]:
+    """`run` from nothing."""
+    runs = tmp_path_factory.mktemp("cli")
+    result = marquee("run", *SMALL, "--data", movielens, "--runs", runs, "--epochs", 1, timeout=280)
+    return Run(runs / "ml-latest-small"), result
+
+
+def titles_shown(output: str) -> list[str]:
+    """The recommended titles, first to last."""
+    rows = re.findall(r"^\W*(\d+)\W+(Movie, The \d+|The Movie \d+|Movie \d+)", output, re.MULTILINE)
+    return [title for _, title in sorted(rows, key=lambda row: int(row[0]))]
+
+
+def written(run: Run) -> dict[str, tuple[int, int]]:
+    """Every model file, its inode and its time."""
+    return {
+        str(path): (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in sorted(run.root.glob("models/**/*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.slow
+def test_run_does_it_all(finished):
+    run, result = finished
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert "leave-one-out" in result.stdout
+    assert "random-split" in result.stdout
+    for name in (*MODELS, "popularity", "biases"):
+        assert re.search(rf"^\W*{name}\W.*\d\.\d{{3}}", result.stdout, re.MULTILINE)
+    titles = titles_shown(result.stdout)
+    assert len(titles) == len(set(titles)) == 10
+    results = read_json(run.evaluation)
+    assert {(entry["protocol"], entry["model"]) for entry in results} >= {(p, m) for p in PROTOCOLS for m in MODELS}
+    assert {entry["epochs"] for entry in results if entry["model"] in MODELS} == {1}
+    for folder in (run.tables, run.repository, *(run.features / protocol for protocol in PROTOCOLS)):
+        verify(folder)
+    for protocol in PROTOCOLS:
+        for name in MODELS:
+            verify(run.model(protocol, name))
+
+
+@pytest.mark.slow
+def test_the_same_again_reuses_everything(finished, movielens):
+    run, first = finished
+    before, evaluated = written(run), run.evaluation.stat().st_mtime_ns
+    repository = read_json(run.repository / "manifest.json")
+    result = marquee("run", *SMALL, "--data", movielens, "--runs", run.root.parent, "--epochs", 1, timeout=280)
+    assert result.returncode == 0, result.stderr
+    assert written(run) == before
+    assert run.evaluation.stat().st_mtime_ns == evaluated
+    assert read_json(run.repository / "manifest.json") == repository
+    assert result.stdout.count("reused") >= 1 + len(PROTOCOLS) + len(PROTOCOLS) * len(MODELS)
+    assert titles_shown(result.stdout) == titles_shown(first.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 130), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_serving_ends_with_its_command_and_leaves_no_process(finished, tmp_path, number, code):
+    run, _ = finished
+    log, port = tmp_path / "serve.log", free_port()
+    with started("serve", *SMALL, "--runs", run.root.parent, "--port", port, log=log) as process:
+        wait_for(lambda: "Triton answers" in log.read_text() or process.poll() is not None, 90, "the server")
+        assert process.poll() is None, log.read_text()
+        family = family_of(process.pid)
+        assert len(family) >= 3  # the command, Triton, its stubs
+        if number == signal.SIGTERM:
+            asked = marquee("recommend", *SMALL, "--runs", run.root.parent, "--user", 1, "--url", f"127.0.0.1:{port}")
+            assert asked.returncode == 0, asked.stderr
+            assert len(titles_shown(asked.stdout)) == 10
+            scored = marquee(
+                "score", *SMALL, "--runs", run.root.parent, "--user", 1, "--movie", 10, "--movie", 5,
+                "--url", f"127.0.0.1:{port}",
+            )  # fmt: skip
+            assert scored.returncode == 0, scored.stderr
+            assert "not in the dataset" in scored.stdout
+            unknown = ("recommend", *SMALL, "--runs", run.root.parent, "--user", 2, "--url", f"127.0.0.1:{port}")
+            assert "user 2 is not in the data" in refusal(*unknown)
+            taken = refusal("serve", *SMALL, "--runs", run.root.parent, "--port", port)
+            assert f"port {port}" in taken
+        process.send_signal(number)
+        assert process.wait(30) == code
+        _, alive = psutil.wait_procs(family, timeout=15)
+        assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
+    verify(run.repository)
+    assert "Traceback" not in log.read_text()
+    if code == 130:
+        assert log.read_text().splitlines()[-1] == "stopped"
+
+
+@pytest.mark.slow
+def test_a_killed_training_leaves_nothing_that_is_taken_for_whole(finished, tmp_path):
+    run = Run(tmp_path / "ml-latest-small")
+    shutil.copytree(finished[0].root, run.root, ignore=shutil.ignore_patterns("models", "repository", ".lock"))
+    log = tmp_path / "train.log"
+    arguments = ("train", *SMALL, "--runs", tmp_path, "--model", "ncf", "--protocol", "random-split")
+    forever = ("--epochs", 1_000_000, "--patience", 1_000_000)
+    with started(*arguments, *forever, log=log) as process:
+        wait_for(lambda: "loading" in log.read_text() or process.poll() is not None, 90, "the training")
+        time.sleep(2)
+        assert process.poll() is None, log.read_text()
+        process.kill()
+        process.wait(30)
+    with pytest.raises(UserError):
+        verify(run.model("random-split", "ncf"))
+    result = marquee(*arguments, "--epochs", 1)
+    assert result.returncode == 0, result.stderr
+    verify(run.model("random-split", "ncf"))
+    assert [path.name for path in run.model("random-split", "ncf").parent.iterdir()] == ["ncf"]

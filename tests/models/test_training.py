@@ -1,0 +1,415 @@
+"""Training on the made-up data: repeatable, honest about negatives and labels, and what it leaves on disk."""
+
+import csv
+import itertools
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from marquee.errors import UserError
+from marquee.manifest import read_json, verify
+from marquee.runs import MODELS, PROTOCOLS, Run
+from models.data import Features, load_features
+from models.networks import NetworkSettings, build
+from models.training import (
+    MONITOR,
+    TrainSettings,
+    _epochs,
+    fit,
+    load,
+    pick_device,
+    samples_per_epoch,
+    scorer,
+    settings_for,
+    train,
+    validator,
+)
+from tests.conftest import write_movielens
+
+CPU = torch.device("cpu")
+SETTINGS = TrainSettings(
+    network=NetworkSettings(dim=8, bottom=(16,), top=(16, 8)), learning_rate=0.01, batch_size=128, epochs=2, seed=3
+)
+
+
+def silent(*_: object) -> None:
+    pass
+
+
+def train_in_memory(features: Features, name: str, settings: TrainSettings):
+    """A model, its history and its best epoch, without a file."""
+    model = build(name, features, settings.network, settings.seed)
+    history, best = fit(model, features, settings, CPU, silent)
+    return model, history, best
+
+
+def without_seconds(history: list[dict]) -> list[dict]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in history]
+
+
+@pytest.fixture
+def run(prepared, tmp_path) -> Run:
+    """A copy of the prepared run, to be written to; without the models that other tests have trained there."""
+    not_prepared = shutil.ignore_patterns("models", "repository", "evaluation.json")
+    shutil.copytree(prepared.root, tmp_path / prepared.root.name, ignore=not_prepared)
+    return Run(tmp_path / prepared.root.name)
+
+
+# -- the loop ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("name", MODELS)
+def test_a_seed_repeats_weights_and_history(prepared, protocol, name):
+    features = load_features(prepared, protocol)
+    (first, history, best), (again, history_again, best_again) = (
+        train_in_memory(features, name, SETTINGS) for _ in range(2)
+    )
+    assert without_seconds(history) == without_seconds(history_again)
+    assert best == best_again
+    state, state_again = first.state_dict(), again.state_dict()
+    assert all(torch.equal(state[key], state_again[key]) for key in state)
+    _, other, _ = train_in_memory(features, name, replace(SETTINGS, seed=4))
+    assert other[0]["train_loss"] != history[0]["train_loss"]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("name", MODELS)
+def test_the_loss_falls(prepared, protocol, name):
+    settings = replace(SETTINGS, epochs=6, patience=6)
+    _, history, _ = train_in_memory(load_features(prepared, protocol), name, settings)
+    losses = [row["train_loss"] for row in history]
+    assert len(losses) == 6
+    assert losses[-1] < 0.8 * losses[0]
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("name", MODELS)
+def test_early_stopping_keeps_the_best_epoch(prepared, protocol, name):
+    features = load_features(prepared, protocol)
+    settings = replace(SETTINGS, epochs=12, patience=3, learning_rate=0.05)
+    model, history, best = train_in_memory(features, name, settings)
+    monitor, sign = MONITOR[protocol]
+    values = [sign * row[monitor] for row in history]
+    assert best == 1 + int(np.argmax(values))
+    assert len(history) == min(best + 3, 12)
+    again = validator(features, CPU)(model)
+    assert again == pytest.approx({key: history[best - 1][key] for key in again}, rel=1e-6)
+
+
+def test_the_reserved_embeddings_are_the_mean_of_the_trained_ones(prepared):
+    model, _, _ = train_in_memory(load_features(prepared, "leave-one-out"), "dlrm", SETTINGS)
+    for table in model.embedding_tables():
+        mean = table.weight[3:].mean(dim=0).expand(3, -1)
+        torch.testing.assert_close(table.weight[:3], mean, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_progress_counts_every_sample_once(prepared, protocol):
+    features = load_features(prepared, protocol)
+    settings = replace(SETTINGS, batch_size=32)  # many steps, so that progress is told within an epoch too
+    told: list[tuple[float, str]] = []
+    history, _ = fit(build("ncf", features, settings.network, 0), features, settings, CPU, lambda *of: told.append(of))
+    assert sum(by for by, _ in told) == sum(row["samples"] for row in history)
+    assert len(told) > len(history)
+    assert sum(bool(note) for _, note in told) == len(history)
+    assert history[0]["samples"] == samples_per_epoch(prepared, protocol, settings)
+
+
+# -- what an epoch is made of ------------------------------------------------------------------------------------------
+
+
+def epochs_of(features: Features, count: int, settings: TrainSettings = SETTINGS) -> list[tuple]:
+    return list(itertools.islice(_epochs(features.interactions("train"), features, settings, CPU), count))
+
+
+def test_negatives_are_of_the_catalogue_and_never_rated_in_train(prepared):
+    features = load_features(prepared, "leave-one-out")
+    positives = features.interactions("train")
+    rated = set(zip(positives.user.tolist(), positives.movie.tolist()))
+    negatives_too = set()
+    for user, movie, label, *_ in epochs_of(features, 3, replace(SETTINGS, negatives=5)):
+        assert len(user) == len(movie) == len(label) == 6 * len(positives)
+        is_positive = label > 0
+        assert int(is_positive.sum()) == len(positives)
+        assert set(zip(user[is_positive].tolist(), movie[is_positive].tolist())) == rated
+        negatives = set(zip(user[~is_positive].tolist(), movie[~is_positive].tolist()))
+        assert not negatives & rated
+        assert {movie for _, movie in negatives} <= set(features.catalogue)
+        drawn = torch.bincount(user[~is_positive], minlength=features.users)
+        assert torch.equal(drawn, 5 * torch.bincount(positives.user, minlength=features.users))
+        negatives_too |= negatives
+    # Movies that are held out are not rated in train: leaving them out would tell the model what is held out.
+    held_out = set(zip(*features.seen("valid", "test")))
+    assert negatives_too & held_out
+
+
+def test_each_epoch_draws_new_negatives_and_a_new_order(prepared):
+    features = load_features(prepared, "leave-one-out")
+    (first, second), (again, _) = epochs_of(features, 2), epochs_of(features, 2)
+    negative = first[2] == 0
+    assert torch.equal(first[0], second[0])
+    assert (first[1][negative] != second[1][negative]).float().mean() > 0.9
+    assert torch.equal(first[1][~negative], second[1][~negative])
+    assert not torch.equal(first[-1], second[-1])
+    assert all(torch.equal(one, other) for one, other in zip(first, again))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_order_takes_every_sample_once(prepared, protocol):
+    for user, *_, order in epochs_of(load_features(prepared, protocol), 2):
+        assert torch.equal(order.sort().values, torch.arange(len(user)))
+
+
+def test_the_fold_tells_nothing_about_the_label(prepared):
+    features = load_features(prepared, "leave-one-out")
+    ((_, _, label, fold, *_),) = epochs_of(features, 1)
+    assert set(fold.tolist()) == set(range(5))
+    shares = torch.stack([torch.bincount(fold[label == value], minlength=5).double() for value in (0, 1)])
+    shares /= shares.sum(dim=1, keepdim=True)
+    assert (shares[0] - shares[1]).abs().max() < 0.05
+
+
+def test_random_split_trains_on_its_rows_alone(prepared):
+    features = load_features(prepared, "random-split")
+    positives = features.interactions("train")
+    for user, movie, label, fold, *_ in epochs_of(features, 2):
+        assert torch.equal(user, positives.user)
+        assert torch.equal(movie, positives.movie)
+        assert torch.equal(label, positives.label)
+        assert torch.equal(fold, positives.fold)
+
+
+# -- labels that mean nothing ------------------------------------------------------------------------------------------
+
+
+def shuffle_ratings(folder: Path, seed: int) -> None:
+    """Gives every row of `ratings.csv` the stars of a random other one."""
+    with open(folder / "ratings.csv", newline="") as file:
+        header, *rows = csv.reader(file)
+    stars = np.random.default_rng(seed).permutation([row[2] for row in rows])
+    lines = [",".join((row[0], row[1], str(value), row[3])) for row, value in zip(rows, stars)]
+    (folder / "ratings.csv").write_text("\n".join([",".join(header), *lines]) + "\n")
+
+
+@pytest.fixture(scope="module")
+def meaningless(tmp_path_factory) -> Run:
+    """A prepared run whose stars were shuffled before anything was computed from them."""
+    from workflows.datasets import fetch_tables, get_dataset
+    from workflows.features import PrepareSettings, prepare
+
+    folder = write_movielens(tmp_path_factory.mktemp("shuffled"), users=300, seed=1)
+    shuffle_ratings(folder, seed=2)
+    run = Run(tmp_path_factory.mktemp("runs") / "ml-latest-small")
+    fetch_tables(get_dataset("ml-latest-small"), folder, run.tables, silent)
+    prepare(run, "random-split", PrepareSettings(), silent)
+    return run
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_nothing_is_learnt_from_stars_that_mean_nothing(meaningless, name):
+    """A statistic that held a validation row's own stars would show here as an AUC well above a half."""
+    features = load_features(meaningless, "random-split")
+    _, history, _ = train_in_memory(features, name, replace(SETTINGS, epochs=4, patience=4))
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    for row in history:
+        assert row["auc"] == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_training_row_does_not_see_its_own_stars(meaningless):
+    """Within the training rows the statistics that leave a row out say nothing about it either."""
+    from sklearn.metrics import roc_auc_score
+
+    features = load_features(meaningless, "random-split")
+    rows = features.interactions("train")
+    for statistics, index in (
+        (features.side.movie_statistics, rows.movie),
+        (features.side.user_statistics, rows.user),
+    ):
+        mean_rating = 1
+        left_out = roc_auc_score(rows.label, statistics[rows.fold, index][:, mean_rating])
+        contained = roc_auc_score(rows.label, statistics[-1, index][:, mean_rating])
+        assert left_out < 0.53
+        assert contained > left_out + 0.03  # what it would be worth to the model to cheat
+
+
+@pytest.mark.slow
+def test_the_models_beat_chance_on_stars_that_mean_something(prepared):
+    """The counterpart: the same loop learns where there is something to learn."""
+    features = load_features(prepared, "random-split")
+    for name in MODELS:
+        _, history, _ = train_in_memory(features, name, replace(SETTINGS, epochs=15, patience=15))
+        assert max(row["auc"] for row in history) > 0.55
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_trained_model_leaves_weights_configuration_and_history(run, protocol):
+    config = train(run, protocol, "dlrm", SETTINGS, CPU, silent)
+    folder = run.model(protocol, "dlrm")
+    assert {path.name for path in folder.iterdir()} == {
+        "weights.safetensors", "config.json", "history.json", "manifest.json"
+    }  # fmt: skip
+    verify(folder)
+    assert read_json(folder / "config.json") == json.loads(json.dumps(config))
+    assert config.keys() >= {
+        "format", "model", "protocol", "dataset", "settings", "seed", "epochs", "best_epoch", "monitor", "validation",
+        "train_seconds", "samples_per_second", "weights", "device", "threads", "versions",
+    }  # fmt: skip
+    assert (config["model"], config["protocol"], config["dataset"]) == ("dlrm", protocol, "ml-latest-small")
+    assert config["seed"] == config["settings"]["seed"] == 3
+    assert config["settings"]["network"]["dim"] == 8
+    assert config["monitor"] == MONITOR[protocol][0]
+    history = read_json(folder / "history.json")
+    assert len(history) == config["epochs"] == 2
+    assert all(row.keys() >= {"epoch", "train_loss", config["monitor"], "samples", "seconds"} for row in history)
+    best = history[config["best_epoch"] - 1]
+    assert config["validation"][config["monitor"]] == best[config["monitor"]]
+    assert config["train_seconds"] == pytest.approx(sum(row["seconds"] for row in history), abs=0.001)
+    samples = sum(row["samples"] for row in history)
+    assert config["samples_per_second"] == pytest.approx(samples / config["train_seconds"], rel=0.05)
+    assert set(config["versions"]) == {"torch", "merlin-models", "nvtabular", "numpy"}
+
+
+def test_what_was_trained_is_what_is_loaded(run):
+    config = train(run, "leave-one-out", "dlrm", SETTINGS, CPU, silent)
+    features = load_features(run, "leave-one-out")
+    model, loaded_config = load(run, features, "dlrm", CPU)
+    assert loaded_config == json.loads(json.dumps(config))
+    in_memory, _, _ = train_in_memory(features, "dlrm", SETTINGS)
+    user, movie = np.arange(3, 40), np.arange(3, 40)
+    np.testing.assert_allclose(scorer(model, CPU)(user, movie), scorer(in_memory, CPU)(user, movie), atol=1e-6)
+    metrics = validator(features, CPU)(model)
+    assert metrics == pytest.approx({key: config["validation"][key] for key in metrics}, rel=1e-6)
+
+
+def test_the_same_again_is_reused_and_changed_settings_are_not(run):
+    assert train(run, "leave-one-out", "ncf", SETTINGS, CPU, silent) is not None
+    weights = run.model("leave-one-out", "ncf") / "weights.safetensors"
+    before = weights.stat().st_mtime_ns
+    assert train(run, "leave-one-out", "ncf", SETTINGS, CPU, silent) is None
+    assert weights.stat().st_mtime_ns == before
+    for changed in (replace(SETTINGS, seed=4), replace(SETTINGS, network=replace(SETTINGS.network, dim=4))):
+        config = train(run, "leave-one-out", "ncf", changed, CPU, silent)
+        assert config is not None
+        assert config["seed"] == changed.seed
+        assert config["settings"]["network"]["dim"] == changed.network.dim
+
+
+def test_a_tampered_model_is_trained_again(run):
+    train(run, "leave-one-out", "ncf", SETTINGS, CPU, silent)
+    config = run.model("leave-one-out", "ncf") / "config.json"
+    config.write_text(config.read_text().replace("dlrm", "ncf") + " ")
+    assert train(run, "leave-one-out", "ncf", SETTINGS, CPU, silent) is not None
+    verify(config.parent)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("batch_size", [64, 10**6], ids=["many steps", "one step"])
+def test_a_loss_that_is_not_a_number_is_never_saved(run, name, batch_size):
+    settings = replace(SETTINGS, learning_rate=1e38, batch_size=batch_size)
+    folder, refused = run.model("leave-one-out", name), None
+    try:
+        train(run, "leave-one-out", name, settings, CPU, silent)
+    except UserError as error:
+        refused = str(error)
+    if refused is not None:
+        assert "--learning-rate" in refused
+        assert not folder.exists()
+    else:
+        assert all(value.isfinite().all() for value in load_file(folder / "weights.safetensors").values())
+        assert np.isfinite([row["train_loss"] for row in read_json(folder / "history.json")]).all()
+
+
+def test_training_without_features_is_refused(tmp_path):
+    with pytest.raises(UserError, match="missing or incomplete"):
+        train(Run(tmp_path / "none"), "leave-one-out", "ncf", SETTINGS, CPU, silent)
+
+
+def test_a_failed_training_leaves_nothing(run):
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(run, "leave-one-out", "ncf", SETTINGS, CPU, fail)
+    folder = run.model("leave-one-out", "ncf")
+    assert not folder.exists()
+    assert not folder.parent.exists() or not any(folder.parent.iterdir())
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "config.json", "history.json"])
+def test_loading_a_tampered_model_is_refused(run, file):
+    train(run, "random-split", "ncf", SETTINGS, CPU, silent)
+    features = load_features(run, "random-split")
+    load(run, features, "ncf", CPU)
+    path = run.model("random-split", "ncf") / file
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    with pytest.raises(UserError, match=f"{file} has changed"):
+        load(run, features, "ncf", CPU)
+
+
+def test_loading_a_model_of_other_features_is_refused(run):
+    train(run, "random-split", "ncf", SETTINGS, CPU, silent)
+    features = replace(load_features(run, "random-split"), fingerprint="another")
+    with pytest.raises(UserError, match="run train again"):
+        load(run, features, "ncf", CPU)
+
+
+def test_loading_a_model_that_is_not_there_is_refused(prepared, tmp_path):
+    with pytest.raises(UserError, match="missing or incomplete"):
+        load(Run(tmp_path / "none"), load_features(prepared, "random-split"), "ncf", CPU)
+
+
+# -- scoring -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_scorer_gives_probabilities_whatever_the_batch(prepared, monkeypatch):
+    features = load_features(prepared, "leave-one-out")
+    score = scorer(build("dlrm", features, SETTINGS.network, 0), CPU)
+    rng = np.random.default_rng(0)
+    user, movie = rng.integers(0, features.users, 100), rng.integers(0, features.movies, 100)
+    whole = score(user, movie)
+    assert whole.dtype == np.float32
+    assert whole.shape == (100,)
+    assert ((whole > 0) & (whole < 1)).all()
+    monkeypatch.setattr("models.training.SCORING_ROWS", 7)
+    np.testing.assert_allclose(score(user, movie), whole, atol=1e-6)
+    assert score(user[:0], movie[:0]).shape == (0,)
+
+
+# -- settings and devices ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("name", MODELS)
+def test_settings_change_only_what_is_given(protocol, name):
+    defaults = settings_for(protocol, name)
+    assert settings_for(protocol, name, epochs=None, learning_rate=None) == defaults
+    changed = settings_for(protocol, name, epochs=defaults.epochs + 1, patience=None)
+    assert changed == replace(defaults, epochs=defaults.epochs + 1)
+
+
+def test_a_device_of_another_name_is_refused():
+    with pytest.raises(UserError, match="unknown device 'tpu'; choose auto, cpu or cuda"):
+        pick_device("tpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_cuda_without_a_gpu_is_refused_and_auto_is_the_cpu():
+    with pytest.raises(UserError, match="--device cpu"):
+        pick_device("cuda")
+    assert pick_device("auto") == CPU
+
+
+def test_cpu_is_the_cpu():
+    assert pick_device("cpu") == CPU
