@@ -44,7 +44,13 @@ RunsOption = Annotated[Path, typer.Option(help="Where run folders are kept.", en
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=2**31 - 1)]
 DeviceOption = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda.", metavar="DEVICE")]
 ThreadsOption = Annotated[
-    int, typer.Option(help="Threads that PyTorch may use; 0 for one per core.", min=0, max=1024, metavar="N")
+    int,
+    typer.Option(
+        help="Threads that PyTorch may use. At the default batch sizes a second one gains nothing.",
+        min=1,
+        max=1024,
+        metavar="N",
+    ),
 ]
 ProtocolOption = Annotated[str, typer.Option(help="leave-one-out, random-split, or all.", metavar="NAME")]
 ThresholdOption = Annotated[
@@ -103,7 +109,7 @@ def train(
     ] = None,
     seed: SeedOption = DEFAULT_SEED,
     device: DeviceOption = "auto",
-    threads: ThreadsOption = 0,
+    threads: ThreadsOption = 1,
 ) -> None:
     """Train DLRM and NCF, with early stopping on validation.
 
@@ -130,7 +136,7 @@ def evaluate(
     dataset: DatasetOption = "ml-100k",
     runs: RunsOption = DEFAULT_RUNS,
     device: DeviceOption = "auto",
-    threads: ThreadsOption = 0,
+    threads: ThreadsOption = 1,
 ) -> None:
     """Judge both models and the baselines on the test sets, and print the comparison.
 
@@ -241,7 +247,7 @@ def run(
     user: Annotated[int | None, typer.Option(help="Whose recommendations to show at the end.", metavar="ID")] = None,
     seed: SeedOption = DEFAULT_SEED,
     device: DeviceOption = "auto",
-    threads: ThreadsOption = 0,
+    threads: ThreadsOption = 1,
 ) -> None:
     """Do it all: fetch, prepare, train, evaluate, export, serve, recommend.
 
@@ -286,7 +292,7 @@ def _prepare(run: Run, freq_threshold: int, seed: int) -> None:
     for protocol in PROTOCOLS:
         with progress(f"features, {protocol}", len(PREPARE_STEPS), "steps") as advance:
             if not prepare_features(run, protocol, PrepareSettings(freq_threshold, seed), advance):
-                advance(len(PREPARE_STEPS), "unchanged, reused")
+                advance.finish("unchanged, reused")
 
 
 def _train(
@@ -299,9 +305,11 @@ def _train(
     changes: dict[str, Any],
 ) -> None:
     with working("loading PyTorch and Merlin Models"):
+        import torch
+
         from models import training
     chosen = training.pick_device(device)
-    _set_threads(threads)
+    torch.set_num_threads(threads)
     for protocol in protocols:
         for name in models:
             settings = training.settings_for(protocol, name, seed=seed, **changes)
@@ -312,32 +320,26 @@ def _train_one(run: Run, protocol: str, name: str, settings: "TrainSettings", de
     from models import training
 
     total = training.samples_per_epoch(run, protocol, settings) * settings.epochs
-    with progress(f"{name}, {protocol}", total, "samples") as advance:
-        done = 0.0
-
-        def count(by: float, note: str) -> None:
-            nonlocal done
-            done += by
-            advance(by, note)
-
-        config = training.train(run, protocol, name, settings, device, count)
+    with progress(f"{name}, {protocol}", total, "samples") as bar:
+        config = training.train(run, protocol, name, settings, device, bar)
         if config is None:
-            advance(total, "unchanged, reused")
+            bar.finish("unchanged, reused")
         else:
             best = config["validation"][config["monitor"]]
-            note = (
-                f"best of {config['epochs']} epochs: {config['best_epoch']}, validation {config['monitor']} {best:.4f}"
-            )
-            advance(total - done, note)
+            epochs = f"best epoch {config['best_epoch']} of {config['epochs']}"
+            rate = config["samples_per_second"]
+            bar.finish(f"{epochs}, validation {config['monitor']} {best:.3f}, {rate:,} samples/s")
 
 
 def _evaluate(run: Run, device: str, threads: int) -> None:
     with working("loading the models"):
+        import torch
+
         from models import comparison, training
-    _set_threads(threads)
+    torch.set_num_threads(threads)
     with progress("test sets", comparison.RESULTS, "results") as advance:
         comparison.evaluate(run, training.pick_device(device), advance)
-        advance(comparison.RESULTS, "")
+        advance.finish("")
 
 
 def _export(run: Run, protocol: str, default_model: str | None) -> None:
@@ -354,12 +356,6 @@ def _ask_triton(run: Run, user: int) -> "Table":
     server = running(run.repository, run.root / "triton.log", Ports(free_port()))
     with working("starting Triton, asking it, stopping it"), server as triton:
         return _recommendations(run, triton.url, user, 10)
-
-
-def _set_threads(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads or os.cpu_count() or 1)
 
 
 # -- what is shown -----------------------------------------------------------------------------------------------------
@@ -461,8 +457,6 @@ def main(arguments: list[str] | None = None) -> None:
     # Merlin, and PyTorch on Merlin's behalf, warn of what no user can change.
     warnings.filterwarnings("ignore", module=r"(merlin|nvtabular|torch|dask|tensorflow|pytorch_lightning)(\.|$)")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Merlin imports TensorFlow where it is installed
-    # Threads that spin while they wait make training seven times slower on cores shared with anything else.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(_guarded(lambda: app(args=arguments, prog_name="python -m marquee", standalone_mode=False)))
 
 

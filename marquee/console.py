@@ -2,15 +2,15 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 from rich.text import Text
 
-PIPED_WIDTH = 100  # columns, where the output is no terminal that knows its own
+PIPED_WIDTH = 110  # columns, where the output is no terminal that knows its own
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 error_console = Console(stderr=True, highlight=False)
@@ -18,6 +18,9 @@ error_console = Console(stderr=True, highlight=False)
 
 class _Rate(ProgressColumn):
     """Units per second, in the largest sensible prefix."""
+
+    def get_table_column(self) -> Column:
+        return Column(no_wrap=True)
 
     def render(self, task: Task) -> Text:
         rate = task.finished_speed or task.speed
@@ -29,9 +32,26 @@ class _Rate(ProgressColumn):
         return Text(f"{rate:.1f} {task.fields['unit']}/s")
 
 
+class Bar:
+    """A progress bar; call it with how much was done and a note, which may be empty."""
+
+    def __init__(self, display: Progress, task: TaskID):
+        self._display, self._task = display, task
+
+    def __call__(self, by: float, note: str) -> None:
+        self._display.update(self._task, advance=by)
+        if note:
+            self._display.update(self._task, note=note)
+
+    def finish(self, note: str) -> None:
+        """Ends the bar where it is: there was less to do than was thought, or nothing."""
+        done = self._display.tasks[self._task].completed
+        self._display.update(self._task, total=done or 1, completed=done or 1, note=note)
+
+
 @contextmanager
-def progress(description: str, total: float | None, unit: str) -> Iterator[Callable[[float, str], None]]:
-    """Shows a bar with rate and time left; gives `advance(by, note)`.
+def progress(description: str, total: float | None, unit: str) -> Iterator[Bar]:
+    """Shows a bar with rate and time left.
 
     Args:
         total: how many units there are; None where nobody knows.
@@ -39,21 +59,14 @@ def progress(description: str, total: float | None, unit: str) -> Iterator[Calla
     """
     columns = (
         TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=20)),
-        BarColumn(bar_width=12),
-        TextColumn("{task.percentage:>3.0f}%"),
+        BarColumn(bar_width=10),
+        TextColumn("{task.percentage:>3.0f}%", table_column=Column(no_wrap=True)),
         _Rate(),
         TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
     )
-    with Progress(*columns, console=console, transient=False, speed_estimate_period=60) as bar:
-        task = bar.add_task(description, total=total, unit=unit, note="")
-
-        def advance(by: float, note: str) -> None:
-            bar.update(task, advance=by)
-            if note:
-                bar.update(task, note=note)
-
-        yield advance
+    with Progress(*columns, console=console, transient=False, speed_estimate_period=60) as display:
+        yield Bar(display, display.add_task(description, total=total, unit=unit, note=""))
 
 
 @contextmanager

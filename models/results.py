@@ -11,7 +11,7 @@ from marquee.runs import Run
 
 QUESTIONS = {
     "leave-one-out": "What will they watch next? (leave-one-out, a user's last movie among 99 unseen)",
-    "random-split": "Will they like it? (random-split, more than 3 stars)",
+    "random-split": "Will they like it? (random-split)",
 }
 COLUMNS = {
     "leave-one-out": (

@@ -211,6 +211,14 @@ def fit(
     Raises:
         UserError: the loss or a weight is not a finite number any more.
     """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(settings.seed)  # of dropout; the order and the negatives have generators of their own
+        return _fit(model, features, settings, device, advance)
+
+
+def _fit(
+    model: Recommender, features: Features, settings: TrainSettings, device: torch.device, advance: Advance
+) -> tuple[list[dict[str, Any]], int]:
     positives = features.interactions("train")
     epochs = _epochs(positives, features, settings, device)
     validate = validator(features, device)
