@@ -17,14 +17,14 @@ error_console = Console(stderr=True, highlight=False)
 
 
 class _Rate(ProgressColumn):
-    """Units per second, in the largest sensible prefix."""
+    """Units per second while the bar runs, in the largest sensible prefix."""
 
     def get_table_column(self) -> Column:
         return Column(no_wrap=True)
 
     def render(self, task: Task) -> Text:
-        rate = task.finished_speed or task.speed
-        if not rate:
+        rate = task.speed
+        if not rate or task.finished:
             return Text("")
         for limit, prefix in ((1e6, "M"), (1e3, "k")):
             if rate >= limit:
