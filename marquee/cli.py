@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.text import Text
 
 from marquee.console import console, error_console, progress, stage, working
@@ -185,6 +184,7 @@ def serve(
     Uses the tritonserver on PATH, else the one in the nvidia-pytriton wheel.
     """
     from ensemble.server import Ports, running
+    from marquee.shown import known_user
 
     run = _run_folder(dataset, runs)
     with running(run.repository, run.root / "triton.log", Ports(port, http_port, metrics_port, host)) as server:
@@ -192,7 +192,7 @@ def serve(
         asked = ("" if dataset == "ml-100k" else f" --dataset {dataset}") + (
             f" --url {server.url}" if port != 8001 else ""
         )
-        console.print(f"    python -m marquee recommend --user {_known_user(run)}{asked}")
+        console.print(f"    python -m marquee recommend --user {known_user(run)}{asked}")
         console.print("Ctrl-C stops it.")
         while True:
             server.check()
@@ -221,20 +221,11 @@ def score(
     url: UrlOption = DEFAULT_URL,
 ) -> None:
     """Ask a running Triton how likely a user is to watch given movies next."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     from ensemble import client
+    from marquee.shown import scores_table
 
-    run = _run_folder(dataset, runs)
     scores, known = client.score(url, [user] * len(movie), movie, model)
-    titles = _titles(run)
-    table = Table("movie", "title", f"score for user {user}", "known", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for movie_id, value, is_known in zip(movie, scores, known):
-        table.add_row(
-            str(movie_id), titles.get(movie_id, "not in the dataset"), f"{value:.4f}", "yes" if is_known else "no"
-        )
-    console.print(table)
+    console.print(scores_table(_run_folder(dataset, runs), user, movie, scores, known))
 
 
 @app.command()
@@ -253,11 +244,13 @@ def run(
 
     What an earlier run left and nothing has changed is used again.
     """
+    from marquee.shown import known_user
+
     folder = _run_folder(dataset, runs)
     with folder.lock():
         with stage("fetch"):
             _fetch(folder, dataset, data)
-            shown = _known_user(folder, user)
+            shown = known_user(folder, user)
         with stage("prepare"):
             _prepare(folder, freq_threshold, seed)
         with stage("train"):
@@ -358,7 +351,11 @@ def _ask_triton(run: Run, user: int) -> "Table":
         return _recommendations(run, triton.url, user, 10)
 
 
-# -- what is shown -----------------------------------------------------------------------------------------------------
+def _recommendations(run: Run, url: str, user: int, k: int) -> "Table":
+    from ensemble import client
+    from marquee.shown import recommendations_table
+
+    return recommendations_table(run, user, *client.recommend(url, user, k))
 
 
 def _print_comparison(run: Run) -> None:
@@ -366,71 +363,6 @@ def _print_comparison(run: Run) -> None:
 
     for table in comparison_tables(run):
         console.print(table)
-
-
-def _recommendations(run: Run, url: str, user: int, k: int) -> "Table":
-    """The user's best movies from Triton, next to what the user liked most."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    from ensemble import client
-
-    movies, scores = client.recommend(url, user, k)
-    titles = _titles(run)
-    liked = _liked(run, user, len(movies))
-    headings = ("", "recommended by Triton", "score", f"what user {user} liked", "stars")
-    table = Table(*headings, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for position in range(max(len(movies), len(liked))):
-        left = ("", "", "")
-        if position < len(movies):
-            title = titles.get(int(movies[position]), f"Movie {movies[position]}")
-            left = (str(position + 1), title, f"{scores[position]:.3f}")
-        right = (titles[liked[position][0]], f"{liked[position][1]:g}") if position < len(liked) else ("", "")
-        table.add_row(*left, *right)
-    return table
-
-
-def _titles(run: Run) -> dict[int, str]:
-    """Every movie's title with its year, by id."""
-    from marquee.columns import RAW_MOVIE, TITLE, YEAR
-
-    table = _read(run, "movies", [RAW_MOVIE, TITLE, YEAR])
-    rows = zip(*(table[name].to_pylist() for name in (RAW_MOVIE, TITLE, YEAR)))
-    return {movie: escape(f"{title} ({year})" if year else title) for movie, title, year in rows}  # [REC] is a film
-
-
-def _liked(run: Run, user: int, count: int) -> list[tuple[int, float]]:
-    """The user's `count` best rated movies and their stars, the most recent first among equals."""
-    import pyarrow.compute as pc
-
-    from marquee.columns import RATING, RAW_MOVIE, RAW_USER, TIMESTAMP
-
-    table = _read(run, "ratings", [RAW_USER, RAW_MOVIE, RATING, TIMESTAMP])
-    rows = table.filter(pc.equal(table[RAW_USER], user)).sort_by([(RATING, "descending"), (TIMESTAMP, "descending")])
-    return list(zip(rows[RAW_MOVIE].to_pylist(), rows[RATING].to_pylist()))[:count]
-
-
-def _known_user(run: Run, wanted: int | None = None) -> int:
-    """The wanted user, or the first one.
-
-    Raises:
-        UserError: the dataset has no such user.
-    """
-    from marquee.columns import RAW_USER
-
-    users = _read(run, "users", [RAW_USER])[RAW_USER].to_pylist()
-    if wanted is not None and wanted not in users:
-        raise UserError(f"user {wanted} is not in {run.root.name}; its users go from {users[0]} to {users[-1]}")
-    return users[0] if wanted is None else wanted
-
-
-def _read(run: Run, table: str, columns: list[str]) -> Any:
-    import pyarrow.parquet as pq
-
-    path = run.tables / f"{table}.parquet"
-    if not path.is_file():
-        raise UserError(f"{path} is missing; run: python -m marquee fetch --dataset {run.root.name}")
-    return pq.read_table(path, columns=columns)
 
 
 # -- arguments and errors ----------------------------------------------------------------------------------------------

@@ -1,0 +1,77 @@
+"""Answers as tables for people: movies by their titles, next to what the user liked."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from marquee.columns import RATING, RAW_MOVIE, RAW_USER, TIMESTAMP, TITLE, YEAR
+from marquee.errors import UserError
+from marquee.runs import Run
+
+
+def recommendations_table(run: Run, user: int, movies: np.ndarray, scores: np.ndarray) -> Table:
+    """The recommended movies, best first, next to as many that the user rated highest."""
+    titles = _titles(run)
+    liked = _liked(run, user, len(movies))
+    table = _table("", "recommended by Triton", "score", f"what user {user} liked", "stars")
+    for position in range(max(len(movies), len(liked))):
+        left = ("", "", "")
+        if position < len(movies):
+            movie = int(movies[position])
+            left = (str(position + 1), titles.get(movie, f"Movie {movie}"), f"{scores[position]:.3f}")
+        right = (titles[liked[position][0]], f"{liked[position][1]:g}") if position < len(liked) else ("", "")
+        table.add_row(*left, *right)
+    return table
+
+
+def scores_table(run: Run, user: int, movies: Sequence[int], scores: np.ndarray, known: np.ndarray) -> Table:
+    """The scores of given movies, and whether the model knows both the user and the movie."""
+    titles = _titles(run)
+    table = _table("movie", "title", f"score for user {user}", "known")
+    for movie, score, is_known in zip(movies, scores, known):
+        title = titles.get(movie, "not in the dataset")
+        table.add_row(str(movie), title, f"{score:.4f}", "yes" if is_known else "no")
+    return table
+
+
+def known_user(run: Run, wanted: int | None = None) -> int:
+    """The wanted user, or the first one.
+
+    Raises:
+        UserError: the dataset has no such user, or there are no tables yet.
+    """
+    users = _read(run, "users", [RAW_USER])[RAW_USER].to_pylist()
+    if wanted is not None and wanted not in users:
+        raise UserError(f"user {wanted} is not in {run.root.name}; its users go from {users[0]} to {users[-1]}")
+    return int(users[0] if wanted is None else wanted)
+
+
+def _table(*headings: str) -> Table:
+    return Table(*headings, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+
+
+def _titles(run: Run) -> dict[int, str]:
+    """Every movie's title with its year, by id."""
+    table = _read(run, "movies", [RAW_MOVIE, TITLE, YEAR])
+    rows = zip(*(table[name].to_pylist() for name in (RAW_MOVIE, TITLE, YEAR)))
+    return {movie: escape(f"{title} ({year})" if year else title) for movie, title, year in rows}  # [REC] is a film
+
+
+def _liked(run: Run, user: int, count: int) -> list[tuple[int, float]]:
+    """The user's `count` best rated movies and their stars, the most recent first among equals."""
+    table = _read(run, "ratings", [RAW_USER, RAW_MOVIE, RATING, TIMESTAMP])
+    rows = table.filter(pc.equal(table[RAW_USER], user)).sort_by([(RATING, "descending"), (TIMESTAMP, "descending")])
+    return list(zip(rows[RAW_MOVIE].to_pylist(), rows[RATING].to_pylist()))[:count]
+
+
+def _read(run: Run, table: str, columns: list[str]) -> pa.Table:
+    path = run.tables / f"{table}.parquet"
+    if not path.is_file():
+        raise UserError(f"{path} is missing; run: python -m marquee fetch --dataset {run.root.name}")
+    return pq.read_table(path, columns=columns)
