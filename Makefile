@@ -47,5 +47,5 @@ clean: ## remove the environment, the runs and the caches; downloads in data/ st
 venv: $(READY) ## the virtual environment alone
 
 $(READY): requirements.txt
-	@./setup.sh "$(PYTHON)" "$(VENV)"
+	@marquee/setup.sh "$(PYTHON)" "$(VENV)"
 	@touch $@
