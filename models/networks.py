@@ -13,12 +13,13 @@ from typing import Dict  # noqa: UP035
 
 import merlin.models.torch as mm
 import torch
+from merlin.models.torch.inputs.embedding import EmbeddingTable
 from merlin.schema import Schema, Tags
 from torch import Tensor, nn
 
 from marquee.columns import CONTINUOUS, LABEL, MOVIE_ID, USER_ID
 from models.data import Features, SideTables
-from workflows.features import FOLDS, OUT_OF_VOCABULARY
+from workflows.features import FIRST_INDEX, FOLDS, OUT_OF_VOCABULARY
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,8 @@ class Recommender(nn.Module):
         Returns:
             float32 [n].
         """
-        inputs = {
-            USER_ID: _in_vocabulary(user, self.user_embeddings).unsqueeze(1),
-            MOVIE_ID: _in_vocabulary(movie, self.movie_embeddings).unsqueeze(1),
-        }
+        inputs = self._codes(user, movie)
         if self.uses_features:
-            details = self.user_details[user]
-            for position, name in enumerate(self.detail_names):
-                inputs[name] = details[:, position : position + 1]
             if fold is None:
                 movie_statistics, user_statistics = (
                     self.movie_statistics[FOLDS][movie],
@@ -92,15 +87,38 @@ class Recommender(nn.Module):
             inputs[CONTINUOUS] = torch.cat([self.movie_features[movie], movie_statistics, user_statistics], dim=1)
         return self.network(inputs).squeeze(1)
 
-    def embedding_tables(self) -> list[nn.Embedding]:
-        """Every embedding of the network."""
-        return [module for module in self.network.modules() if isinstance(module, nn.Embedding)]
+    def _codes(self, user: Tensor, movie: Tensor) -> dict[str, Tensor]:
+        """The categorical inputs, each a row of its embedding table: int64 [n, 1] by name."""
+        codes = {
+            USER_ID: _in_vocabulary(user, self.user_embeddings).unsqueeze(1),
+            MOVIE_ID: _in_vocabulary(movie, self.movie_embeddings).unsqueeze(1),
+        }
+        if self.uses_features:
+            details = self.user_details[user]
+            for position, name in enumerate(self.detail_names):
+                codes[name] = details[:, position : position + 1]
+        return codes
+
+    def embedding_tables(self) -> list[tuple[str, nn.Embedding]]:
+        """Every embedding of the network, with the input that it belongs to."""
+        tables = (module for module in self.network.modules() if isinstance(module, EmbeddingTable))
+        return [(next(iter(table.feature_to_domain)), table.table) for table in tables]
+
+    def reserved_rows(self, user: Tensor, movie: Tensor) -> dict[str, list[int]]:
+        """Which of the reserved codes these pairs use, by input: those of rare ids, say, that share a row."""
+        codes = self._codes(user, movie)
+        return {name: [row for row in range(FIRST_INDEX) if bool((code == row).any())] for name, code in codes.items()}
 
     @torch.no_grad()
-    def fill_reserved_rows(self) -> None:
-        """Gives padding, null and unknown ids the mean of the trained embeddings: no row of theirs was ever trained."""
-        for table in self.embedding_tables():
-            table.weight[: OUT_OF_VOCABULARY + 1] = table.weight[OUT_OF_VOCABULARY + 1 :].mean(dim=0)
+    def fill_reserved_rows(self, trained: dict[str, list[int]]) -> None:
+        """Gives reserved rows that no positive ever trained the mean of the others: unknown ids then score as average.
+
+        Args:
+            trained: the reserved rows to be left alone, by input: `reserved_rows` of the training positives.
+        """
+        for name, table in self.embedding_tables():
+            for row in set(range(FIRST_INDEX)) - set(trained[name]):
+                table.weight[row] = table.weight[FIRST_INDEX:].mean(dim=0)
 
 
 def _in_vocabulary(index: Tensor, embeddings: int) -> Tensor:
@@ -126,7 +144,7 @@ def build(name: str, features: Features, settings: NetworkSettings, seed: int) -
         with torch.no_grad():
             index = torch.full((2,), OUT_OF_VOCABULARY)
             model(index, index)  # Merlin's layers take their sizes from the first batch
-        for table in model.embedding_tables():
+        for _, table in model.embedding_tables():
             nn.init.normal_(table.weight, std=settings.init_std)
     return model
 

@@ -221,6 +221,7 @@ def _fit(
 ) -> tuple[list[dict[str, Any]], int]:
     positives = features.interactions("train")
     epochs = _epochs(positives, features, settings, device)
+    trained = model.reserved_rows(positives.user.to(device), positives.movie.to(device))
     validate = validator(features, device)
     optimizer = torch.optim.Adam(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=_can_fuse(device)
@@ -251,7 +252,7 @@ def _fit(
         seconds = time.perf_counter() - start
         if not (np.isfinite(mean_loss) and all(bool(weight.isfinite().all()) for weight in model.parameters())):
             raise UserError(f"training broke down in epoch {number}, with a loss of {mean_loss}; lower --learning-rate")
-        mean.module.fill_reserved_rows()
+        mean.module.fill_reserved_rows(trained)
         metrics = validate(mean.module)
         row = {"epoch": number, "train_loss": mean_loss, **metrics, "samples": len(order), "seconds": seconds}
         history.append(row)

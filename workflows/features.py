@@ -200,6 +200,8 @@ def _fit_vocabularies(
         frequent = frequent.sort_values([f"{raw}_size", raw], ascending=[False, True])
         counts = train[raw].value_counts()
         ids = frequent[raw].to_numpy(np.int64)
+        if not len(ids):
+            raise UserError(f"no {name} has {threshold} training ratings; lower --freq-threshold")
         rated = np.setdiff1d(ratings[raw].to_numpy(np.int64), ids)
         never = np.setdiff1d(everything.to_numpy(np.int64), np.concatenate([ids, rated]))
         everyone = np.concatenate([ids, rated, never])

@@ -191,7 +191,7 @@ def test_a_logit_per_pair(name, rows):
 def test_prepared_features_make_a_model(prepared, protocol, name):
     features = load_features(prepared, protocol)
     model = build(name, features, NetworkSettings(), seed=1)
-    sizes = {tuple(table.weight.shape) for table in model.embedding_tables()}
+    sizes = {tuple(table.weight.shape) for _, table in model.embedding_tables()}
     dim = NetworkSettings().dim
     assert sizes == {(features.user_embeddings, dim), (features.movie_embeddings, dim)}
     assert len(model.embedding_tables()) == {"dlrm": 2, "ncf": 4}[name]
@@ -256,7 +256,8 @@ def test_the_global_generator_does_not_change_the_weights(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_embeddings_start_with_the_spread_asked_for(name):
-    for table in build(name, made_up_features(), replace(SIZES, dim=64, init_std=0.01), seed=1).embedding_tables():
+    model = build(name, made_up_features(), replace(SIZES, dim=64, init_std=0.01), seed=1)
+    for _, table in model.embedding_tables():
         assert table.weight.std().item() == pytest.approx(0.01, rel=0.15)
 
 
@@ -328,10 +329,16 @@ def test_no_fold_is_the_last_one_and_the_others_differ():
 @pytest.mark.parametrize("name", MODELS)
 def test_reserved_rows_are_filled_with_the_mean_of_the_others(name):
     model = build(name, made_up_features(), SIZES, seed=1)
-    before = [table.weight.detach().clone() for table in model.embedding_tables()]
-    model.fill_reserved_rows()
-    for table, old in zip(model.embedding_tables(), before):
+    before = [table.weight.detach().clone() for _, table in model.embedding_tables()]
+    known = torch.full((3,), FIRST_INDEX)
+    trained = model.reserved_rows(known, torch.tensor([FIRST_INDEX, MOVIE_EMBEDDINGS, MOVIES - 1]))
+    model.fill_reserved_rows(trained)
+    for (feature, table), old in zip(model.embedding_tables(), before):
         assert torch.equal(table.weight[FIRST_INDEX:], old[FIRST_INDEX:])
         mean = old[FIRST_INDEX:].double().mean(dim=0).float()
-        torch.testing.assert_close(table.weight[:FIRST_INDEX].detach(), mean.expand(FIRST_INDEX, -1), atol=1e-6, rtol=0)
+        left_alone = [OUT_OF_VOCABULARY] if feature == "movie_id" else trained[feature]
+        assert trained[feature] == left_alone
+        for row in range(FIRST_INDEX):
+            expected = old[row] if row in left_alone else mean
+            torch.testing.assert_close(table.weight[row].detach(), expected, atol=1e-6, rtol=0)
         assert table.weight.requires_grad

@@ -108,7 +108,7 @@ def test_early_stopping_keeps_the_best_epoch(prepared, protocol, name):
 
 def test_the_reserved_embeddings_are_the_mean_of_the_trained_ones(prepared):
     model, _, _ = train_in_memory(load_features(prepared, "leave-one-out"), "dlrm", SETTINGS)
-    for table in model.embedding_tables():
+    for _, table in model.embedding_tables():
         mean = table.weight[3:].mean(dim=0).expand(3, -1)
         torch.testing.assert_close(table.weight[:3], mean, atol=1e-6, rtol=0)
 

@@ -604,3 +604,11 @@ def test_changed_tables_are_refused(prepared, tmp_path):
         file.write(b"x")
     with pytest.raises(UserError, match=r"ratings\.parquet has changed"):
         prepare(run, "leave-one-out", PrepareSettings(), quiet)
+
+
+def test_a_threshold_that_nobody_reaches_is_told(prepared, tmp_path):
+    run = Run(tmp_path / "ml-latest-small")
+    shutil.copytree(prepared.tables, run.tables)
+    with pytest.raises(UserError, match="--freq-threshold"):
+        prepare(run, "leave-one-out", PrepareSettings(freq_threshold=10_000), lambda *_: None)
+    assert not list(run.features.glob("*"))
