@@ -108,7 +108,8 @@ def export(run: Run, protocol: str, default_model: str | None) -> dict[str, Any]
             version.mkdir(parents=True)
             (out / name / "config.pbtxt").write_text(tensors.config(name))
             shutil.copy(SERVING / f"{name}.py", version / "model.py")
-            shutil.copy(SERVING / "answers.py", version / "answers.py")
+            for shared in ("answers.py", "backend.py"):
+                shutil.copy(SERVING / shared, version / shared)
             for ids in (USER_ID, MOVIE_ID):
                 shutil.copy(features.folder / "vocabulary" / f"{ids}.parquet", version / f"{ids}.parquet")
             write_json(version / "serving.json", {**facts, "unknown_index": OUT_OF_VOCABULARY})
@@ -121,8 +122,7 @@ def export(run: Run, protocol: str, default_model: str | None) -> dict[str, Any]
 
 
 def _better(protocol: str, configs: dict[str, dict[str, Any]]) -> str:
-    monitor, sign = MONITOR[protocol]
-    return max(configs, key=lambda name: sign * configs[name]["validation"][monitor])
+    return max(configs, key=lambda name: configs[name]["validation"][MONITOR[protocol]])
 
 
 def _write_onnx(model: Recommender, path: Path) -> None:

@@ -196,10 +196,7 @@ def _wheel_server(backends: Path, environment: dict[str, str]) -> Path:
 
 def _wait_for_canary(server: Server, repository: Path) -> None:
     """Readiness is no proof: a model whose Python died stays ready. A real answer from each model is."""
-    user = int(pq.read_table(repository / "score" / "1" / "user_id.parquet", columns=["user_id"])["user_id"][0].as_py())
-    movie = int(
-        pq.read_table(repository / "score" / "1" / "movie_id.parquet", columns=["movie_id"])["movie_id"][0].as_py()
-    )
+    user, movie = (_first_id(repository / "score" / "1", name) for name in ("user_id", "movie_id"))
     deadline = time.monotonic() + START_SECONDS
     while True:
         server.check()
@@ -214,3 +211,7 @@ def _wait_for_canary(server: Server, repository: Path) -> None:
                     f"Triton gave no answer in {START_SECONDS} s ({error}): {words}; its log is {server.log}"
                 ) from None
         time.sleep(0.2)
+
+
+def _first_id(folder: Path, name: str) -> int:
+    return int(pq.read_table(folder / f"{name}.parquet", columns=[name])[name][0].as_py())

@@ -189,9 +189,7 @@ def serve(
     run = _run_folder(dataset, runs)
     with running(run.repository, run.root / "triton.log", Ports(port, http_port, metrics_port, host)) as server:
         console.print(f"Triton answers at [bold]{server.url}[/bold] (gRPC). Ask it from another terminal:")
-        asked = ("" if dataset == "ml-100k" else f" --dataset {dataset}") + (
-            f" --url {server.url}" if port != 8001 else ""
-        )
+        asked = _dataset_flag(dataset) + (f" --url {server.url}" if port != 8001 else "")
         console.print(f"    python -m marquee recommend --user {known_user(run)}{asked}")
         console.print("Ctrl-C stops it.")
         while True:
@@ -264,8 +262,8 @@ def run(
     console.print()
     _print_comparison(folder)
     console.print(recommendations)
-    asked = "" if dataset == "ml-100k" else f" --dataset {dataset}"
-    console.print(f"Results: {folder.evaluation}. Serve them: [bold]python -m marquee serve{asked}[/bold]")
+    serve_command = f"python -m marquee serve{_dataset_flag(dataset)}"
+    console.print(f"Results: {folder.evaluation}. Serve them: [bold]{serve_command}[/bold]")
 
 
 # -- the stages --------------------------------------------------------------------------------------------------------
@@ -372,6 +370,11 @@ def _run_folder(dataset: str, runs: Path) -> Run:
     from workflows.datasets import get_dataset
 
     return Run(runs / get_dataset(dataset).name)
+
+
+def _dataset_flag(dataset: str) -> str:
+    """What a command shown to the user needs to mean the same dataset."""
+    return "" if dataset == "ml-100k" else f" --dataset {dataset}"
 
 
 def _chosen(value: str, known: tuple[str, ...], what: str, allow_all: bool = True) -> tuple[str, ...]:

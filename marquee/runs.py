@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from marquee.errors import UserError
@@ -12,6 +13,11 @@ from marquee.errors import UserError
 PROTOCOLS = ("leave-one-out", "random-split")
 MODELS = ("dlrm", "ncf")
 DEFAULT_SEED = 42
+
+
+def package_versions() -> dict[str, str]:
+    """The packages that decide a result, with their versions."""
+    return {package: version(package) for package in ("torch", "merlin-models", "nvtabular", "numpy")}
 
 
 @dataclass(frozen=True)

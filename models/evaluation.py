@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
+from marquee.runs import package_versions
 from models.data import Candidates, Features, Interactions
-from models.metrics import AucOrder, bootstrap, hit_rate, log_losses, mrr, ndcg, rank_of_positive, user_auc
+from models.metrics import AucOrder, auc, bootstrap, hit_rate, log_losses, mrr, ndcg, rank_of_positive, user_auc
 
 # int64 [n] user indices, int64 [n] movie indices -> float [n] scores
 Scorer = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -46,7 +46,7 @@ class PerRow:
     is_probability: bool
 
     def means(self) -> dict[str, float]:
-        metrics = {"auc": AucOrder(self.label, self.score).auc(np.ones(len(self.label)))}
+        metrics = {"auc": auc(self.label, self.score)}
         if self.is_probability:
             metrics["log_loss"] = float(log_losses(self.label, self.score).mean())
         return metrics
@@ -149,5 +149,5 @@ def test_result(
         "train_seconds": training.get("train_seconds", 0.0),
         "samples_per_second": training.get("samples_per_second", 0),
         **judged,
-        "versions": {package: version(package) for package in ("torch", "merlin-models", "nvtabular", "numpy")},
+        "versions": package_versions(),
     }

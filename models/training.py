@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from marquee.errors import UserError
 from marquee.manifest import fingerprint, is_current, new_folder, read_json, source_digest, verify, write_json
-from marquee.runs import DEFAULT_SEED, Run
+from marquee.runs import DEFAULT_SEED, Run, package_versions
 from models.data import Features, Interactions, load_features
 from models.evaluation import leave_one_out_metrics, random_split_metrics
 from models.networks import NetworkSettings, Recommender, build
@@ -30,8 +29,8 @@ SCORING_ROWS = 1 << 16
 REPORT_STEPS = 32
 LEAST_WEIGHT = 0.05
 AVERAGE_STEPS = 16  # between two updates of the running mean of the weights
-# What validation chooses by, and whether more is better.
-MONITOR = {"leave-one-out": ("ndcg@10", 1), "random-split": ("auc", 1)}
+# What validation chooses by; more is better.
+MONITOR = {"leave-one-out": "ndcg@10", "random-split": "auc"}
 
 Advance = Callable[[float, str], None]
 
@@ -148,7 +147,7 @@ def train(
     model = build(name, features, settings.network, settings.seed).to(device)
     history, best = fit(model, features, settings, device, advance)
     seconds = sum(epoch["seconds"] for epoch in history)
-    monitor, _ = MONITOR[protocol]
+    monitor = MONITOR[protocol]
     config = {
         "format": CONFIG_FORMAT,
         "model": name,
@@ -165,7 +164,7 @@ def train(
         "weights": sum(parameter.numel() for parameter in model.parameters()),
         "device": device_name(device),
         "threads": torch.get_num_threads(),
-        "versions": {package: version(package) for package in ("torch", "merlin-models", "nvtabular", "numpy")},
+        "versions": package_versions(),
     }
     with new_folder(target, made_from, features=manifest["fingerprint"]) as out:
         save_file(
@@ -228,7 +227,7 @@ def _fit(
     )
     # What is validated and kept is a running mean of the weights: better than the last ones, and less noisy.
     mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging**AVERAGE_STEPS))
-    monitor, sign = MONITOR[features.protocol]
+    monitor = MONITOR[features.protocol]
     history: list[dict[str, Any]] = []
     best, best_value, best_weights = 0, -np.inf, {}
     for number in range(1, settings.epochs + 1):
@@ -258,8 +257,8 @@ def _fit(
         history.append(row)
         rest = len(order) - step // REPORT_STEPS * REPORT_STEPS * settings.batch_size
         advance(rest, f"epoch {number}: loss {mean_loss:.4f}, validation {monitor} {metrics[monitor]:.4f}")
-        if sign * metrics[monitor] > best_value:
-            best, best_value = number, sign * metrics[monitor]
+        if metrics[monitor] > best_value:
+            best, best_value = number, metrics[monitor]
             best_weights = {key: value.clone() for key, value in mean.module.state_dict().items()}
         elif number - best >= settings.patience:
             break
@@ -315,12 +314,10 @@ def scorer(model: Recommender, device: torch.device) -> Callable[[np.ndarray, np
     @torch.inference_mode()
     def score(user: np.ndarray, movie: np.ndarray) -> np.ndarray:
         model.eval()
+        pieces = max(1, -(-len(user) // SCORING_ROWS))
         parts = [
             torch.sigmoid(model(torch.from_numpy(u).to(device), torch.from_numpy(m).to(device))).cpu().numpy()
-            for u, m in zip(
-                np.array_split(user, -(-len(user) // SCORING_ROWS) or 1),
-                np.array_split(movie, -(-len(user) // SCORING_ROWS) or 1),
-            )
+            for u, m in zip(np.array_split(user, pieces), np.array_split(movie, pieces))
         ]
         return np.concatenate(parts)
 

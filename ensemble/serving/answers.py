@@ -111,8 +111,9 @@ class Answers:
 
     def _run(self, model: str, user: np.ndarray, movie: np.ndarray) -> np.ndarray:
         parts = [
-            self.networks[model].run(["score"], {"user": user[start:end], "movie": movie[start:end]})[0]
+            self.networks[model].run(
+                ["score"], {"user": user[start : start + ROWS_AT_ONCE], "movie": movie[start : start + ROWS_AT_ONCE]}
+            )[0]
             for start in range(0, len(user), ROWS_AT_ONCE)
-            for end in (start + ROWS_AT_ONCE,)
         ]
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
