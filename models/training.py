@@ -262,6 +262,8 @@ def _fit(
             best_weights = {key: value.clone() for key, value in mean.module.state_dict().items()}
         elif number - best >= settings.patience:
             break
+    if not best:
+        raise UserError(f"{monitor} cannot be judged: the validation rows of {features.folder} all have the same label")
     model.load_state_dict(best_weights)
     return history, best
 

@@ -31,6 +31,8 @@ from models.training import (
     validator,
 )
 from tests.conftest import write_movielens
+from workflows.datasets import fetch_tables, get_dataset
+from workflows.features import PrepareSettings, prepare
 
 CPU = torch.device("cpu")
 SETTINGS = TrainSettings(
@@ -204,9 +206,6 @@ def shuffle_ratings(folder: Path, seed: int) -> None:
 @pytest.fixture(scope="module")
 def meaningless(tmp_path_factory) -> Run:
     """A prepared run whose stars were shuffled before anything was computed from them."""
-    from workflows.datasets import fetch_tables, get_dataset
-    from workflows.features import PrepareSettings, prepare
-
     folder = write_movielens(tmp_path_factory.mktemp("shuffled"), users=300, seed=1)
     shuffle_ratings(folder, seed=2)
     run = Run(tmp_path_factory.mktemp("runs") / "ml-latest-small")
@@ -414,3 +413,17 @@ def test_cuda_without_a_gpu_is_refused_and_auto_is_the_cpu():
 
 def test_cpu_is_the_cpu():
     assert pick_device("cpu") == CPU
+
+
+def test_validation_with_one_label_only_is_told(movielens, tmp_path):
+    raw = tmp_path / "raw"
+    shutil.copytree(movielens, raw)
+    header, *rows = (raw / "ratings.csv").read_text().splitlines()
+    everything_liked = [",".join([*row.split(",")[:2], "5.0", row.split(",")[3]]) for row in rows]
+    (raw / "ratings.csv").write_text("\n".join([header, *everything_liked]) + "\n")
+    run = Run(tmp_path / "ml-latest-small")
+    fetch_tables(get_dataset("ml-latest-small"), raw, run.tables, silent)
+    prepare(run, "random-split", PrepareSettings(), silent)
+    with pytest.raises(UserError, match="same label"):
+        train(run, "random-split", "ncf", SETTINGS, CPU, silent)
+    assert not run.model("random-split", "ncf").exists()
