@@ -15,6 +15,7 @@ from rich.text import Text
 from marquee.console import console, error_console, progress, stage, working
 from marquee.errors import UserError
 from marquee.runs import DEFAULT_SEED, MODELS, PROTOCOLS, Run
+from marquee.stages import measured, stages_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,12 +44,27 @@ RunsOption = Annotated[Path, typer.Option(help="Where run folders are kept.", en
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=2**31 - 1)]
 DeviceOption = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda.", metavar="DEVICE")]
 ThreadsOption = Annotated[
-    int,
+    int | None,
     typer.Option(
-        help="Threads that PyTorch may use. At the default batch sizes a second one gains nothing.",
+        help="Threads that PyTorch may use. Without it: one where batches are small and more gain nothing, else all cores.",
         min=1,
         max=1024,
         metavar="N",
+    ),
+]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the products in training: float32, bfloat16, or auto (bfloat16 where the hardware has it).",
+        metavar="NAME",
+    ),
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Dask cluster for NVTabular: a scheduler's address, or `local`, which starts one with a worker per core "
+        "(per GPU where there are GPUs). Without it, this process does it.",
+        metavar="ADDRESS",
     ),
 ]
 ProtocolOption = Annotated[str, typer.Option(help="leave-one-out, random-split, or all.", metavar="NAME")]
@@ -79,11 +95,51 @@ def fetch(dataset: DatasetOption = "ml-100k", data: DataOption = None, runs: Run
 
 
 @app.command()
+def synth(
+    like: Annotated[
+        str, typer.Option(help="Whose size and layout: ml-20m, ml-25m, ml-32m or ml-latest-small.", metavar="NAME")
+    ] = "ml-25m",
+    scale: Annotated[
+        float, typer.Option(help="Times how many users, movies and ratings; at most 4.", metavar="X")
+    ] = 1.0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="A new folder. Without it: $MARQUEE_DATA/synth-NAME (by default data/synth-NAME).", metavar="FOLDER"
+        ),
+    ] = None,
+    seed: SeedOption = DEFAULT_SEED,
+) -> None:
+    """Make up a dataset of a MovieLens release's size, with known truth.
+
+    For trying a run at full size where the release cannot be had, and for holding models against the best that any
+    model can reach. Use it with --dataset synth-NAME.
+    """
+    from workflows.datasets import SYNTHETIC, data_home
+    from workflows.synth import ratings_of, synthesise
+
+    name = f"{SYNTHETIC}{like}" + ("" if scale == 1 else f"-{scale:g}")
+    folder = out or data_home() / name
+    with progress(name, ratings_of(like, scale), "ratings") as advance:
+        facts = synthesise(folder, like, scale, seed, advance)
+        advance.finish("")
+    best, popularity = facts["best"], facts["popularity"]
+    console.print(f"{folder}: " + ", ".join(f"{number:,} {what}" for what, number in facts["counts"].items()))
+    console.print(
+        f"best that any model can reach: HR@10 {best['hr@10']:.3f} (popularity {popularity['hr@10']:.3f}), "
+        f"AUC of more than 3 stars {best['auc']:.3f}"
+    )
+    where = f"--dataset {name}" if out is None else f"--dataset {like} --data {folder}"
+    console.print(f"    python -m marquee run {where}")
+
+
+@app.command()
 def prepare(
     dataset: DatasetOption = "ml-100k",
     runs: RunsOption = DEFAULT_RUNS,
     freq_threshold: ThresholdOption = 1,
     seed: SeedOption = DEFAULT_SEED,
+    scheduler: SchedulerOption = None,
 ) -> None:
     """Turn tables into features with NVTabular, for both protocols.
 
@@ -91,7 +147,7 @@ def prepare(
     """
     run = _run_folder(dataset, runs)
     with run.lock():
-        _prepare(run, freq_threshold, seed)
+        _prepare(run, freq_threshold, seed, scheduler)
 
 
 @app.command()
@@ -106,18 +162,26 @@ def train(
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many epochs without a better validation.", min=1, metavar="N")
     ] = None,
+    precision: PrecisionOption = None,
     seed: SeedOption = DEFAULT_SEED,
     device: DeviceOption = "auto",
-    threads: ThreadsOption = 1,
+    threads: ThreadsOption = None,
 ) -> None:
     """Train DLRM and NCF, with early stopping on validation.
 
-    Options that are not given keep the defaults chosen for each protocol and model.
+    Options that are not given keep the defaults chosen for each protocol and model. Training that was stopped goes on
+    after its last whole epoch.
     """
     run = _run_folder(dataset, runs)
     if learning_rate is not None and not 0 < learning_rate < 1:
         raise UserError(f"--learning-rate is {learning_rate:g}; it must be above 0 and below 1")
-    changes = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "patience": patience}
+    changes = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "patience": patience,
+        "precision": precision,
+    }
     with run.lock():
         _train(
             run,
@@ -135,7 +199,7 @@ def evaluate(
     dataset: DatasetOption = "ml-100k",
     runs: RunsOption = DEFAULT_RUNS,
     device: DeviceOption = "auto",
-    threads: ThreadsOption = 1,
+    threads: ThreadsOption = None,
 ) -> None:
     """Judge both models and the baselines on the test sets, and print the comparison.
 
@@ -234,9 +298,11 @@ def run(
     freq_threshold: ThresholdOption = 1,
     epochs: EpochsOption = None,
     user: Annotated[int | None, typer.Option(help="Whose recommendations to show at the end.", metavar="ID")] = None,
+    precision: PrecisionOption = None,
     seed: SeedOption = DEFAULT_SEED,
+    scheduler: SchedulerOption = None,
     device: DeviceOption = "auto",
-    threads: ThreadsOption = 1,
+    threads: ThreadsOption = None,
 ) -> None:
     """Do it all: fetch, prepare, train, evaluate, export, serve, recommend.
 
@@ -250,9 +316,9 @@ def run(
             _fetch(folder, dataset, data)
             shown = known_user(folder, user)
         with stage("prepare"):
-            _prepare(folder, freq_threshold, seed)
+            _prepare(folder, freq_threshold, seed, scheduler)
         with stage("train"):
-            _train(folder, MODELS, PROTOCOLS, device, threads, seed, {"epochs": epochs})
+            _train(folder, MODELS, PROTOCOLS, device, threads, seed, {"epochs": epochs, "precision": precision})
         with stage("evaluate"):
             _evaluate(folder, device, threads)
         with stage("export"):
@@ -262,6 +328,7 @@ def run(
     console.print()
     _print_comparison(folder)
     console.print(recommendations)
+    console.print(stages_line(folder))
     serve_command = f"python -m marquee serve{_dataset_flag(dataset)}"
     console.print(f"Results: {folder.evaluation}. Serve them: [bold]{serve_command}[/bold]")
 
@@ -272,18 +339,24 @@ def run(
 def _fetch(run: Run, dataset: str, data: Path | None) -> None:
     from workflows.datasets import fetch_tables, get_dataset
 
-    fetch_tables(get_dataset(dataset), data, run.tables, console.print)
+    with measured(run, "fetch") as measure:
+        measure.counts = fetch_tables(get_dataset(dataset), data, run.tables, console.print)
 
 
-def _prepare(run: Run, freq_threshold: int, seed: int) -> None:
-    with working("loading NVTabular"):
-        from workflows.features import HAS_GPU, PREPARE_STEPS, PrepareSettings
-        from workflows.features import prepare as prepare_features
-    console.print(f"dataframes: {'cuDF, on the GPU' if HAS_GPU else 'pandas, on the CPU'}")
-    for protocol in PROTOCOLS:
-        with progress(f"features, {protocol}", len(PREPARE_STEPS), "steps") as advance:
-            if not prepare_features(run, protocol, PrepareSettings(freq_threshold, seed), advance):
-                advance.finish("unchanged, reused")
+def _prepare(run: Run, freq_threshold: int, seed: int, scheduler: str | None) -> None:
+    with measured(run, "prepare") as measure:
+        with working("loading NVTabular"):
+            from workflows.cluster import dask_cluster
+            from workflows.features import PREPARE_STEPS, PrepareSettings
+            from workflows.features import prepare as prepare_features
+            from workflows.side_tables import HAS_GPU
+        console.print(f"dataframes: {'cuDF, on the GPU' if HAS_GPU else 'pandas, on the CPU'}")
+        for protocol in PROTOCOLS:
+            with progress(f"features, {protocol}", len(PREPARE_STEPS), "steps") as advance:
+                cluster = dask_cluster(scheduler) if scheduler else None
+                done = prepare_features(run, protocol, PrepareSettings(freq_threshold, seed), advance, cluster)
+                advance.finish("" if done else "unchanged, reused")
+                measure.counts |= done
 
 
 def _train(
@@ -291,26 +364,28 @@ def _train(
     models: tuple[str, ...],
     protocols: tuple[str, ...],
     device: str,
-    threads: int,
+    threads: int | None,
     seed: int,
     changes: dict[str, Any],
 ) -> None:
-    with working("loading PyTorch and Merlin Models"):
-        import torch
+    with measured(run, "train") as measure:
+        with working("loading PyTorch and Merlin Models"):
+            import torch
 
-        from models import training
-    chosen = training.pick_device(device)
-    torch.set_num_threads(threads)
-    for protocol in protocols:
-        for name in models:
-            settings = training.settings_for(protocol, name, seed=seed, **changes)
-            _train_one(run, protocol, name, settings, chosen)
+            from models import training
+        chosen = training.pick_device(device)
+        for protocol in protocols:
+            rows = training.training_rows(run, protocol)
+            for name in models:
+                settings = training.settings_for(protocol, name, rows, seed=seed, **changes)
+                torch.set_num_threads(threads or training.threads_for(settings))
+                measure.counts |= _train_one(run, protocol, name, settings, rows, chosen)
 
 
-def _train_one(run: Run, protocol: str, name: str, settings: "TrainSettings", device: Any) -> None:
+def _train_one(run: Run, protocol: str, name: str, settings: "TrainSettings", rows: int, device: Any) -> bool:
     from models import training
 
-    total = training.samples_per_epoch(run, protocol, settings) * settings.epochs
+    total = training.samples_per_epoch(rows, protocol, settings) * settings.epochs
     with progress(f"{name}, {protocol}", total, "samples") as bar:
         config = training.train(run, protocol, name, settings, device, bar)
         if config is None:
@@ -320,25 +395,40 @@ def _train_one(run: Run, protocol: str, name: str, settings: "TrainSettings", de
             epochs = f"best epoch {config['best_epoch']} of {config['epochs']}"
             rate = config["samples_per_second"]
             bar.finish(f"{epochs}, validation {config['monitor']} {best:.3f}, {rate:,} samples/s")
+    return config is not None
 
 
-def _evaluate(run: Run, device: str, threads: int) -> None:
-    with working("loading the models"):
-        import torch
+def _evaluate(run: Run, device: str, threads: int | None) -> None:
+    with measured(run, "evaluate") as measure:
+        with working("loading the models"):
+            import torch
 
-        from models import comparison, training
-    torch.set_num_threads(threads)
-    with progress("test sets", comparison.RESULTS, "results") as advance:
-        comparison.evaluate(run, training.pick_device(device), advance)
-        advance.finish("")
+            from models import comparison, training
+        torch.set_num_threads(threads or training.threads_for_scoring(run))
+        with progress("test sets", comparison.results_expected(run), "results") as advance:
+            measure.counts = comparison.evaluate(run, training.pick_device(device), advance)
+            advance.finish("" if measure.counts else "unchanged, reused")
+    _tell_stages(run)
 
 
 def _export(run: Run, protocol: str, default_model: str | None) -> None:
-    with working("writing and checking the Triton repository"):
-        from ensemble.export import export as export_repository
+    with measured(run, "export") as measure:
+        with working("writing and checking the Triton repository"):
+            from ensemble.export import export as export_repository
 
-        manifest = export_repository(run, protocol, default_model)
+            before = run.repository.stat().st_mtime_ns if run.repository.is_dir() else 0
+            manifest = export_repository(run, protocol, default_model)
+        measure.counts = run.repository.stat().st_mtime_ns != before
+    _tell_stages(run)
     console.print(f"{run.repository}: score and recommend, answered by {manifest['default_model']} by default")
+
+
+def _tell_stages(run: Run) -> None:
+    """Puts what the stages took into evaluation.json."""
+    from marquee.stages import read_stages
+    from models.results import add_stages
+
+    add_stages(run, read_stages(run))
 
 
 def _ask_triton(run: Run, user: int) -> "Table":

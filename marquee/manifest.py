@@ -78,13 +78,9 @@ def verify(folder: Path, made_by: str = "run") -> dict[str, Any]:
     Raises:
         UserError: no manifest, or a file that is missing, changed, or not listed; the message names it.
     """
-    remedy = f"delete {folder} and run again: python -m marquee {made_by}"
-    if not (folder / NAME).is_file():
-        raise UserError(f"{folder} is missing or incomplete; run: python -m marquee {made_by}")
-    manifest = read_json(folder / NAME)
-    listed = manifest.get("files") if isinstance(manifest, dict) else None
-    if not isinstance(listed, dict) or manifest.get("format") != FORMAT:
-        raise UserError(f"{folder / NAME} is not a manifest; {remedy}")
+    remedy = _remedy(folder, made_by)
+    manifest = read_manifest(folder, made_by)
+    listed = manifest["files"]
     for name, expected in listed.items():
         path = folder / name
         if not path.is_file():
@@ -96,6 +92,25 @@ def verify(folder: Path, made_by: str = "run") -> dict[str, Any]:
         if path.is_file() and name not in listed and path != folder / NAME:
             raise UserError(f"{path} is not listed in {NAME}; remove it, or {remedy}")
     return manifest
+
+
+def read_manifest(folder: Path, made_by: str = "run") -> dict[str, Any]:
+    """The manifest of a folder, its files unchecked: for what only asks what the folder was made from.
+
+    Raises:
+        UserError: there is none, or it is not a manifest.
+    """
+    if not (folder / NAME).is_file():
+        raise UserError(f"{folder} is missing or incomplete; run: python -m marquee {made_by}")
+    manifest = read_json(folder / NAME)
+    listed = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(listed, dict) or manifest.get("format") != FORMAT:
+        raise UserError(f"{folder / NAME} is not a manifest; {_remedy(folder, made_by)}")
+    return dict(manifest)
+
+
+def _remedy(folder: Path, made_by: str) -> str:
+    return f"delete {folder} and run again: python -m marquee {made_by}"
 
 
 def is_current(folder: Path, stage_fingerprint: str) -> bool:
@@ -117,8 +132,10 @@ def new_folder(folder: Path, stage_fingerprint: str, **facts: Any) -> Iterator[P
     try:
         yield temporary
         seal(temporary, stage_fingerprint, **facts)
-        if folder.exists():
-            shutil.rmtree(folder)
+        old = folder.parent / f".{folder.name}.partial-old-{os.getpid()}"
+        if folder.exists():  # moved aside first, as removing it takes longer than two renames
+            folder.rename(old)
         temporary.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -32,6 +32,16 @@ class Run:
         return self.root / "tables"
 
     @property
+    def has_truth(self) -> bool:
+        """Whether the dataset is made up, so that it is known what its ratings were drawn from."""
+        return (self.tables / "synth.json").is_file()
+
+    @property
+    def stages(self) -> Path:
+        """What each stage took when it last had anything to do."""
+        return self.root / "stages.json"
+
+    @property
     def features(self) -> Path:
         """The transformed splits, schema, vocabularies, side tables and fitted workflows, one folder per protocol."""
         return self.root / "features"

@@ -1,8 +1,13 @@
-"""What a model must beat: popularity, and the biases of users and movies."""
+"""What a model must beat: popularity, and the biases of users and movies; and on made-up data what none can beat."""
+
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
-from models.data import Interactions
+from marquee.columns import MOVIE_ID, USER_ID
+from models.data import Features, Interactions
+from workflows.vocabulary import FIRST_INDEX
 
 
 class Popularity:
@@ -35,6 +40,29 @@ class Biases:
     def __call__(self, user: np.ndarray, movie: np.ndarray) -> np.ndarray:
         """float32 [n], probabilities, of int64 [n] indices."""
         return np.clip(self.mean + self.movie[movie] + self.user[user], 0.001, 0.999).astype(np.float32)
+
+
+class Truth:
+    """The model that a made-up dataset was drawn from: the best that any model can reach on the same questions."""
+
+    def __init__(self, tables: Path, features: Features):
+        """
+        Args:
+            tables: the folder that `fetch` has put the truth into.
+        """
+        self.is_probability = features.protocol == "random-split"
+        from workflows.synth import load_truth  # what it imports takes seconds, and most runs are not made up
+
+        truth = load_truth(tables)
+        self._score = truth.like if self.is_probability else truth.watch
+        self._users, self._movies = (
+            pq.read_table(features.folder / "vocabulary" / f"{name}.parquet")[name].to_numpy()
+            for name in (USER_ID, MOVIE_ID)
+        )
+
+    def __call__(self, user: np.ndarray, movie: np.ndarray) -> np.ndarray:
+        """float32 [n] of int64 [n] indices."""
+        return self._score(self._users[user - FIRST_INDEX], self._movies[movie - FIRST_INDEX]).astype(np.float32)
 
 
 def _shrunk_mean(index: np.ndarray, value: np.ndarray, rows: int, shrinkage: float) -> np.ndarray:

@@ -1,10 +1,12 @@
 """A protocol's features, from Parquet to tensors, by merlin-dataloader."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from merlin.dataloader.torch import Loader
 from merlin.io import Dataset
@@ -24,7 +26,9 @@ from marquee.columns import (
 )
 from marquee.manifest import read_json, verify
 from marquee.runs import Run
-from workflows.features import FIRST_INDEX, FOLDS, load_schema, read_split
+from workflows.features import load_schema
+from workflows.splits import read_split, split_files
+from workflows.vocabulary import FIRST_INDEX, FOLDS
 
 READ_ROWS = 1 << 18
 
@@ -50,13 +54,13 @@ class SideTables:
 
 @dataclass(frozen=True)
 class Interactions:
-    """Rows of a split as index tensors.
+    """Rows of a split as index tensors, as narrow as they go: there are up to 32 million of them.
 
     Attributes:
-        user, movie: int64 [n], indices.
+        user, movie: int32 [n], indices.
         label: float32 [n], 0 or 1.
-        fold: int64 [n], the fold whose statistics leave this row out.
-        later: int64 [n], how many training ratings the user gave after this one.
+        fold: int8 [n], the fold whose statistics leave this row out.
+        later: int32 [n], how many training ratings the user gave after this one.
     """
 
     user: Tensor
@@ -68,10 +72,13 @@ class Interactions:
     def __len__(self) -> int:
         return len(self.user)
 
+    def to(self, device: torch.device) -> "Interactions":
+        return Interactions(*(getattr(self, field.name).to(device) for field in fields(self)))
+
 
 @dataclass(frozen=True)
 class Candidates:
-    """Leave-one-out's questions: `user`, `positive` int64 [n], `negatives` int64 [n, 99], -1 where there are fewer."""
+    """Leave-one-out's questions: `user`, `positive` int32 [n], `negatives` int32 [n, 99], -1 where there are fewer."""
 
     user: np.ndarray
     positive: np.ndarray
@@ -107,29 +114,30 @@ class Features:
 
     def interactions(self, part: str) -> Interactions:
         """One split (`train`, `valid`, `test`), read by merlin-dataloader into index tensors."""
-        dataset = Dataset([str(path) for path in sorted((self.folder / part).glob("*.parquet"))], engine="parquet")
+        dataset = Dataset([str(path) for path in split_files(self.folder, part)], engine="parquet")
         dataset.schema = Schema([dataset.schema[name] for name in (USER_INDEX, MOVIE_INDEX, FOLD, LATER, LABEL)])
-        chunks = [
-            (inputs[USER_INDEX], inputs[MOVIE_INDEX], label, inputs[FOLD], inputs[LATER])
-            for inputs, label in Loader(dataset, READ_ROWS, shuffle=False)
-        ]
-        columns = (torch.cat([chunk.reshape(-1).cpu() for chunk in of]) for of in zip(*chunks))
-        user, movie, label, fold, later = columns
-        return Interactions(user.long(), movie.long(), label.float(), fold.long(), later.long())
+        types = (torch.int32, torch.int32, torch.float32, torch.int8, torch.int32)
+        columns = [torch.empty(dataset.num_rows, dtype=dtype) for dtype in types]
+        start = 0
+        for inputs, label in Loader(dataset, READ_ROWS, shuffle=False):
+            of_chunk = (inputs[USER_INDEX], inputs[MOVIE_INDEX], label, inputs[FOLD], inputs[LATER])
+            for column, chunk in zip(columns, of_chunk):
+                column[start : start + len(chunk)] = chunk.reshape(-1)
+            start += len(label)
+        return Interactions(*columns)
 
     def candidates(self, part: str) -> Candidates:
         """Leave-one-out's questions of `valid` or `test`."""
-        frame = pd.read_parquet(self.folder / f"candidates-{part}.parquet")
+        table = pq.read_table(self.folder / f"candidates-{part}.parquet")
+        negatives = table[NEGATIVES].combine_chunks().flatten().to_numpy()
         return Candidates(
-            frame[USER_INDEX].to_numpy(np.int64),
-            frame[MOVIE_INDEX].to_numpy(np.int64),
-            np.array(frame[NEGATIVES].tolist(), np.int64),
+            table[USER_INDEX].to_numpy(), table[MOVIE_INDEX].to_numpy(), negatives.reshape(len(table), -1)
         )
 
     def seen(self, *parts: str) -> tuple[np.ndarray, np.ndarray]:
-        """User and movie indices, int64, of every rating in these splits."""
-        frame = pd.concat([read_split(self.folder, part, [USER_INDEX, MOVIE_INDEX]) for part in parts])
-        return frame[USER_INDEX].to_numpy(np.int64), frame[MOVIE_INDEX].to_numpy(np.int64)
+        """User and movie indices, int32, of every rating in these splits."""
+        table = pa.concat_tables([read_split(self.folder, part, [USER_INDEX, MOVIE_INDEX]) for part in parts])
+        return table[USER_INDEX].to_numpy(), table[MOVIE_INDEX].to_numpy()
 
 
 def load_features(run: Run, protocol: str) -> Features:

@@ -8,13 +8,13 @@ import numpy as np
 
 from marquee.runs import package_versions
 from models.data import Candidates, Features, Interactions
-from models.metrics import AucOrder, auc, bootstrap, hit_rate, log_losses, mrr, ndcg, rank_of_positive, user_auc
+from models.metrics import auc, bootstrap, hit_rate, log_losses, mrr, ndcg, placements, rank_of_positive, user_auc
 
 # int64 [n] user indices, int64 [n] movie indices -> float [n] scores
 Scorer = Callable[[np.ndarray, np.ndarray], np.ndarray]
-FULL_CATALOGUE_USERS = 2_000  # at most so many users are ranked against every movie
+FULL_CATALOGUE_USERS = 2_000  # at most so many users are ranked against every movie,
+FULL_CATALOGUE_PAIRS = 60_000_000  # with at most so many scores
 BOOTSTRAP_ROUNDS = 1_000
-BOOTSTRAP_ROUNDS_AUC = 200  # each a pass over all rows
 PAIRS_AT_ONCE = 1 << 20
 
 
@@ -30,10 +30,9 @@ class PerUser:
     def intervals(self, seed: int) -> dict[str, list[float]]:
         """95 % intervals by bootstrap over users."""
 
-        def interval(value: np.ndarray) -> list[float]:
-            return bootstrap(lambda weight: float(weight @ value / weight.sum()), len(value), seed, BOOTSTRAP_ROUNDS)
-
-        return {name: interval(value) for name, value in self.values.items()}
+        values = np.stack(list(self.values.values()), axis=1)
+        low, high = bootstrap(lambda weight: weight @ values / weight.sum(), len(values), seed, BOOTSTRAP_ROUNDS)
+        return {name: [float(low[i]), float(high[i])] for i, name in enumerate(self.values)}
 
 
 @dataclass(frozen=True)
@@ -52,46 +51,64 @@ class PerRow:
         return metrics
 
     def intervals(self, seed: int) -> dict[str, list[float]]:
-        """95 % intervals by bootstrap over users, all rows of a user together."""
-        users = int(self.owner.max()) + 1
-        order = AucOrder(self.label, self.score)
-        result = {"auc": bootstrap(lambda weight: order.auc(weight[self.owner]), users, seed, BOOTSTRAP_ROUNDS_AUC)}
+        """95 % intervals by bootstrap over users, all rows of a user together.
+
+        The AUC of a resample is taken to first order in the users' weights, from each row's share of the other label's
+        rows that it is on the right side of: one sort for all resamples (Obuchowski, "Nonparametric Analysis of
+        Clustered ROC Curve Data", 1997).
+        """
+        positive = self.label > 0
+        share = placements(self.label, self.score)
+        sums: list[np.ndarray] = [positive, ~positive, share * positive, share * ~positive]
         if self.is_probability:
-            losses = np.bincount(self.owner, log_losses(self.label, self.score), users)
-            rows = np.bincount(self.owner, minlength=users)
-            result["log_loss"] = bootstrap(lambda w: float(w @ losses / (w @ rows)), users, seed, BOOTSTRAP_ROUNDS)
-        return result
+            sums += [np.ones(len(share)), log_losses(self.label, self.score)]
+        of_users = np.stack([np.bincount(self.owner, values) for values in sums], axis=1)
+        area = auc(self.label, self.score)
+
+        def resampled(weight: np.ndarray) -> list[float]:
+            positives, negatives, of_positives, of_negatives, *rest = weight @ of_users
+            with np.errstate(invalid="ignore"):
+                aucs = of_positives / positives + of_negatives / negatives - area
+            return [aucs, rest[1] / rest[0]] if rest else [aucs]
+
+        low, high = bootstrap(resampled, len(of_users), seed, BOOTSTRAP_ROUNDS)
+        return {name: [float(low[i]), float(high[i])] for i, name in enumerate(self.means())}
 
 
 def leave_one_out_metrics(score: Scorer, questions: Candidates) -> PerUser:
     """HR@10, NDCG@10, MRR@10 and AUC of each held-out movie among its sampled unseen movies."""
-    movies = np.concatenate([questions.positive[:, None], questions.negatives], axis=1)
+    blocks = np.array_split(np.arange(len(questions.user)), -(-questions.negatives.size // PAIRS_AT_ONCE))
+    parts = [_sampled_metrics(score, questions, block) for block in blocks]
+    return PerUser({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+
+
+def _sampled_metrics(score: Scorer, questions: Candidates, block: np.ndarray) -> dict[str, np.ndarray]:
+    movies = np.concatenate([questions.positive[block, None], questions.negatives[block]], axis=1).astype(np.int64)
     there = movies >= 0
-    users = np.repeat(questions.user, movies.shape[1]).reshape(movies.shape)
+    users = np.repeat(questions.user[block].astype(np.int64), movies.shape[1]).reshape(movies.shape)
     scores = np.zeros(movies.shape, np.float32)
     scores[there] = score(users[there], movies[there])
     positive, others, valid = scores[:, 0], scores[:, 1:], there[:, 1:]
     rank = rank_of_positive(positive, others, valid)
-    return PerUser(
-        {
-            "auc": user_auc(positive, others, valid),
-            "hr@10": hit_rate(rank),
-            "ndcg@10": ndcg(rank),
-            "mrr@10": mrr(rank),
-        }
-    )
+    return {
+        "auc": user_auc(positive, others, valid),
+        "hr@10": hit_rate(rank),
+        "ndcg@10": ndcg(rank),
+        "mrr@10": mrr(rank),
+    }
 
 
 def full_catalogue_metrics(score: Scorer, features: Features, questions: Candidates, seed: int) -> PerUser:
     """HR@10 and NDCG@10 of the held-out test movie among all movies that the user has rated in no other split.
 
     Sampled metrics can order models wrongly (Krichene and Rendle, "On Sampled Metrics for Item Recommendation", 2020).
-    Where there are more than `FULL_CATALOGUE_USERS` users, so many of them are drawn from `seed`.
+    Where there are more users than `FULL_CATALOGUE_USERS` and `FULL_CATALOGUE_PAIRS` allow, they are drawn from `seed`.
     """
-    chosen = np.arange(len(questions.user))
-    if len(chosen) > FULL_CATALOGUE_USERS:
-        chosen = np.sort(np.random.default_rng(seed).choice(chosen, FULL_CATALOGUE_USERS, replace=False))
     catalogue = features.catalogue
+    chosen = np.arange(len(questions.user))
+    most = min(FULL_CATALOGUE_USERS, max(1, FULL_CATALOGUE_PAIRS // len(catalogue)))
+    if len(chosen) > most:
+        chosen = np.sort(np.random.default_rng(seed).choice(chosen, most, replace=False))
     position = np.full(features.users, -1)
     position[questions.user[chosen]] = np.arange(len(chosen))
     user, movie = features.seen("train", "valid")
@@ -103,7 +120,7 @@ def full_catalogue_metrics(score: Scorer, features: Features, questions: Candida
     for start in range(0, len(chosen), at_once):
         part = slice(start, min(start + at_once, len(chosen)))
         rows = chosen[part]
-        users = np.repeat(questions.user[rows], len(catalogue))
+        users = np.repeat(questions.user[rows].astype(np.int64), len(catalogue))
         scores = score(users, np.tile(catalogue, len(rows))).reshape(len(rows), -1)
         held_out = questions.positive[rows] - catalogue[0]
         positive = scores[np.arange(len(rows)), held_out]
@@ -115,8 +132,9 @@ def full_catalogue_metrics(score: Scorer, features: Features, questions: Candida
 
 def random_split_metrics(score: Scorer, rows: Interactions, is_probability: bool = True) -> PerRow:
     """AUC over all rows, and the log loss where the score is a probability."""
-    _, owner = np.unique(rows.user.numpy(), return_inverse=True)
-    return PerRow(rows.label.numpy(), score(rows.user.numpy(), rows.movie.numpy()), owner, is_probability)
+    user, movie = rows.user.long().numpy(), rows.movie.long().numpy()
+    owner = (np.cumsum(np.bincount(user) > 0) - 1)[user]
+    return PerRow(rows.label.numpy(), score(user, movie), owner, is_probability)
 
 
 def test_result(

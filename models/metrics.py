@@ -9,6 +9,7 @@ least as high: ties count against the model. With one relevant movie per user an
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -81,42 +82,47 @@ def user_auc(positive: np.ndarray, others: np.ndarray, valid: np.ndarray | None 
     return np.where(count > 0, (below + ties / 2) / np.maximum(count, 1), 0.5)
 
 
-def auc(label: np.ndarray, score: np.ndarray, weight: np.ndarray | None = None) -> float:
+def auc(label: np.ndarray, score: np.ndarray) -> float:
     """Area under the ROC curve: the chance that a positive scores above a negative, a tie counting half.
 
     Args:
         label: [n], 0 or 1.
         score: float [n].
-        weight: float [n], how often each row counts; None for once.
 
     Returns:
         NaN where there are only positives or only negatives.
 
     Raises:
         ValueError: a score is not a number.
+
+    >>> auc(np.array([1, 0, 1, 0]), np.array([0.9, 0.5, 0.5, 0.1]))
+    0.875
     """
-    return AucOrder(label, score).auc(np.ones(len(label)) if weight is None else weight)
+    positive = label > 0
+    return float(placements(label, score)[positive].mean()) if positive.any() and not positive.all() else float("nan")
 
 
-class AucOrder:
-    """The rows in the order of their scores, sorted once, so that many weightings are cheap."""
+def placements(label: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """The share of the rows of the other label that a row is on the right side of, a tie counting half: float64 [n].
 
-    def __init__(self, label: np.ndarray, score: np.ndarray):
-        if np.isnan(score).any():
-            raise ValueError("a score is not a number")
-        self.order = np.argsort(score, kind="stable")
-        ordered = score[self.order]
-        self.group = np.cumsum(np.append(False, ordered[1:] != ordered[:-1])) if len(score) else np.empty(0, int)
-        self.positive = label[self.order] > 0
+    For a positive the negatives that score below it, for a negative the positives that score above it. Their mean over
+    either label is the AUC (DeLong et al., "Comparing the Areas under Two or More Correlated ROC Curves", 1988).
+    Arguments and errors as in `auc`; 0 where there are no rows of the other label.
 
-    def auc(self, weight: np.ndarray) -> float:
-        """The AUC with each row counted `weight` times, float [n]."""
-        weight = weight[self.order]
-        positives = np.bincount(self.group, weight * self.positive)
-        negatives = np.bincount(self.group, weight * ~self.positive)
-        below = np.cumsum(negatives) - negatives
-        pairs = positives.sum() * negatives.sum()
-        return float((positives * (below + negatives / 2)).sum() / pairs) if pairs > 0 else float("nan")
+    >>> placements(np.array([1, 0, 1, 0]), np.array([0.9, 0.5, 0.5, 0.1])).tolist()
+    [1.0, 0.75, 0.75, 1.0]
+    """
+    if np.isnan(score).any():
+        raise ValueError("a score is not a number")
+    order = np.argsort(score, kind="stable")
+    ordered, positive = score[order], label[order] > 0
+    group = np.cumsum(np.append(False, ordered[1:] != ordered[:-1])) if len(score) else np.empty(0, int)
+    positives, negatives = np.bincount(group, positive), np.bincount(group, ~positive)
+    below = (np.cumsum(negatives) - negatives / 2) / max(negatives.sum(), 1)
+    above = (positives.sum() - np.cumsum(positives) + positives / 2) / max(positives.sum(), 1)
+    share = np.empty(len(score))
+    share[order] = np.where(positive, below[group], above[group])
+    return share
 
 
 def log_losses(label: np.ndarray, probability: np.ndarray) -> np.ndarray:
@@ -125,19 +131,18 @@ def log_losses(label: np.ndarray, probability: np.ndarray) -> np.ndarray:
     return -np.where(label > 0, np.log(p), np.log1p(-p))
 
 
-def bootstrap(statistic: Callable[[np.ndarray], float], users: int, seed: int, rounds: int) -> list[float]:
-    """A 95 % interval by the percentile bootstrap over users (Efron, 1979).
+def bootstrap(statistic: Callable[[np.ndarray], Any], users: int, seed: int, rounds: int) -> np.ndarray:
+    """95 % intervals by the percentile bootstrap over users (Efron, 1979).
 
     Args:
-        statistic: of float64 [users], how often each user was drawn.
+        statistic: of float64 [users], how often each user was drawn, to a number or to float [k].
         users: how many there are.
         rounds: how many resamples.
 
     Returns:
-        [low, high].
+        float64 [2] or [2, k]: low, high.
     """
     rng = np.random.default_rng(seed)
     draws = (np.bincount(rng.integers(0, users, users), minlength=users) for _ in range(rounds))
     values = [statistic(draw.astype(float)) for draw in draws]
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return [float(low), float(high)]
+    return np.nanpercentile(values, [2.5, 97.5], axis=0)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from marquee.columns import CONTINUOUS, LABEL, MOVIE_ID, USER_ID
 from models.data import Features, SideTables
-from workflows.features import FIRST_INDEX, FOLDS, OUT_OF_VOCABULARY
+from workflows.vocabulary import FIRST_INDEX, FOLDS, OUT_OF_VOCABULARY
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,19 @@ class Product(nn.Module):
     # typing.Dict, not dict: Merlin tells by the annotation whether a module takes a dictionary
     def forward(self, inputs: Dict[str, Tensor]) -> Tensor:  # noqa: UP006
         return inputs[USER_ID] * inputs[MOVIE_ID]
+
+
+class PairProducts(nn.Module):
+    """DLRM's interaction: the dot products of all pairs of vectors, in the order of Merlin's `DLRMInteraction`.
+
+    A batch of 3 x 3 or 6 x 6 matrix products wastes most of its time; a product of each vector with those after it does
+    not (measured in bench/README.md).
+    """
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """float [n, vectors, dim] to [n, vectors * (vectors - 1) / 2]."""
+        products = [(vectors[:, i : i + 1] * vectors[:, i + 1 :]).sum(dim=2) for i in range(vectors.shape[1] - 1)]
+        return torch.cat(products, dim=1)
 
 
 class Recommender(nn.Module):
@@ -88,15 +101,13 @@ class Recommender(nn.Module):
         return self.network(inputs).squeeze(1)
 
     def _codes(self, user: Tensor, movie: Tensor) -> dict[str, Tensor]:
-        """The categorical inputs, each a row of its embedding table: int64 [n, 1] by name."""
+        """The categorical inputs, each a row of its embedding table: int64 [n] by name."""
         codes = {
-            USER_ID: _in_vocabulary(user, self.user_embeddings).unsqueeze(1),
-            MOVIE_ID: _in_vocabulary(movie, self.movie_embeddings).unsqueeze(1),
+            USER_ID: _in_vocabulary(user, self.user_embeddings),
+            MOVIE_ID: _in_vocabulary(movie, self.movie_embeddings),
         }
-        if self.uses_features:
-            details = self.user_details[user]
-            for position, name in enumerate(self.detail_names):
-                codes[name] = details[:, position : position + 1]
+        if self.uses_features and self.detail_names:
+            codes.update(zip(self.detail_names, self.user_details[user].unbind(1)))
         return codes
 
     def embedding_tables(self) -> list[tuple[str, nn.Embedding]]:
@@ -105,7 +116,7 @@ class Recommender(nn.Module):
         return [(next(iter(table.feature_to_domain)), table.table) for table in tables]
 
     def reserved_rows(self, user: Tensor, movie: Tensor) -> dict[str, list[int]]:
-        """Which of the reserved codes these pairs use, by input: those of rare ids, say, that share a row."""
+        """Which of the reserved codes these users and movies use, by input: those of rare ids that share a row."""
         codes = self._codes(user, movie)
         return {name: [row for row in range(FIRST_INDEX) if bool((code == row).any())] for name, code in codes.items()}
 
@@ -162,6 +173,7 @@ def _dlrm(schema: Schema, settings: NetworkSettings) -> nn.Module:
         dim=settings.dim,
         bottom_block=mm.MLPBlock([*settings.bottom, settings.dim]),
         top_block=mm.MLPBlock(list(settings.top), dropout=settings.dropout or None),
+        interaction=PairProducts(),
         output_block=_output(schema),
     )
 

@@ -1,12 +1,13 @@
 """`evaluation.json`, read and shown. Imports neither Merlin nor PyTorch, so that it answers at once."""
 
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from marquee.errors import UserError
-from marquee.manifest import read_json
+from marquee.manifest import read_json, sha256, write_json
 from marquee.runs import Run
 
 QUESTIONS = {
@@ -36,6 +37,31 @@ def read_results(run: Run) -> list[dict[str, Any]]:
     if not isinstance(results, list) or not all(map(_is_result, results)):
         raise UserError(f"{run.evaluation} is not a list of results; delete it and run evaluate again")
     return results
+
+
+def write_results(run: Run, results: list[dict[str, Any]], made_from: str) -> None:
+    """Writes `evaluation.json`, and beside it what it was made from."""
+    write_json(run.evaluation, results)
+    write_json(_stamp(run), {"fingerprint": made_from, "sha256": sha256(run.evaluation)})
+
+
+def made_from(run: Run) -> str | None:
+    """The fingerprint of what `evaluation.json` was made from; None where it is not there, or was changed since."""
+    if not run.evaluation.is_file() or not _stamp(run).is_file():
+        return None
+    stamp = read_json(_stamp(run))
+    return stamp["fingerprint"] if stamp.get("sha256") == sha256(run.evaluation) else None
+
+
+def add_stages(run: Run, stages: dict[str, dict[str, float]]) -> None:
+    """Puts each stage's `seconds` and `peak_mb` into every result."""
+    origin = made_from(run)
+    if origin is not None:
+        write_results(run, [{**result, "stages": stages} for result in read_results(run)], origin)
+
+
+def _stamp(run: Run) -> Path:
+    return run.root / ".evaluation-stamp.json"
 
 
 def _is_result(value: Any) -> bool:

@@ -2,8 +2,10 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,26 +13,37 @@ import pyarrow.parquet as pq
 import torch
 from packaging.version import parse as version_info
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from marquee.errors import UserError
-from marquee.manifest import fingerprint, is_current, new_folder, read_json, source_digest, verify, write_json
-from marquee.runs import DEFAULT_SEED, Run, package_versions
-from models.data import Features, Interactions, load_features
+from marquee.manifest import (
+    fingerprint,
+    is_current,
+    new_folder,
+    read_json,
+    read_manifest,
+    source_digest,
+    verify,
+    write_json,
+)
+from marquee.runs import DEFAULT_SEED, PROTOCOLS, Run, package_versions
+from models import checkpoint
+from models.batches import Batches, epoch_seed
+from models.checkpoint import Progress, Trainee
+from models.data import Features, load_features
 from models.evaluation import leave_one_out_metrics, random_split_metrics
 from models.networks import NetworkSettings, Recommender, build
-from workflows.features import FIRST_INDEX, FOLDS
-from workflows.negatives import NegativeSampler
+from models.rowwise import LARGE_TABLE, RowwiseAdagrad
 
 CONFIG_FORMAT = 1
 SCORING_ROWS = 1 << 16
 REPORT_STEPS = 32
-LEAST_WEIGHT = 0.05
+LARGE_BATCH = 8_192  # samples, from where on a second thread gains
 AVERAGE_STEPS = 16  # between two updates of the running mean of the weights
 # What validation chooses by; more is better.
 MONITOR = {"leave-one-out": "ndcg@10", "random-split": "auc"}
+PRECISIONS = ("auto", "float32", "bfloat16")
 
 Advance = Callable[[float, str], None]
 
@@ -41,20 +54,25 @@ class TrainSettings:
 
     Attributes:
         learning_rate: Adam's.
-        weight_decay: L2 penalty on all weights, per step.
+        embedding_rate: row-wise Adagrad's, for the embedding tables of `LARGE_TABLE` rows and more; 0 to leave them to
+            Adam with everything else.
+        weight_decay: L2 penalty per step: on all weights, and under row-wise Adagrad on the rows of the batch.
         averaging: decay per step of the running mean of the weights; 0 for the last weights alone.
         batch_size: samples per step.
         epochs: at most this many.
         patience: stop after this many epochs without a better validation metric.
         recency: half-life, in ratings, of a positive's weight in the loss: each later rating of the user takes a share
-            of it, down to `LEAST_WEIGHT`; 0 for equal weights. Leave-one-out asks what comes next, and what a user
-            watched lately tells more about that.
+            of it, down to a twentieth; 0 for equal weights. Leave-one-out asks what comes next, and what a user watched
+            lately tells more about that.
         negatives: movies drawn per positive and epoch, leave-one-out only.
+        precision: of the products in training, `float32` or `bfloat16`; `auto` is bfloat16 where the hardware has it.
+            Weights, sums and scoring are in float32.
         seed: of the weights, the order and the negatives.
     """
 
     network: NetworkSettings = field(default_factory=NetworkSettings)
     learning_rate: float = 1e-3
+    embedding_rate: float = 0.0
     weight_decay: float = 0.0
     averaging: float = 0.999
     batch_size: int = 1024
@@ -62,6 +80,7 @@ class TrainSettings:
     patience: int = 5
     recency: float = 0.0
     negatives: int = 4
+    precision: str = "float32"
     seed: int = DEFAULT_SEED
 
 
@@ -94,10 +113,30 @@ DEFAULTS: dict[tuple[str, str], TrainSettings] = {
     ),
 }
 
+# For datasets with at least LARGE training ratings: large batches, row-wise updates, and no dropout, as a row is seen
+# once or a few times only. Chosen on the validation splits of ML-1M and of the made-up stand-in for ML-25M.
+LARGE = 3_000_000
+_LARGE_DLRM = TrainSettings(
+    NetworkSettings(dim=32, bottom=(64,), top=(128, 64, 32)),
+    embedding_rate=0.05,
+    batch_size=16_384,
+    epochs=5,
+    patience=1,
+    precision="auto",
+)
+_LARGE_NCF = replace(_LARGE_DLRM, network=NetworkSettings(dim=32, top=(64, 32, 16)))
+LARGE_DEFAULTS: dict[tuple[str, str], TrainSettings] = {
+    ("leave-one-out", "dlrm"): _LARGE_DLRM,
+    ("leave-one-out", "ncf"): _LARGE_NCF,
+    ("random-split", "dlrm"): _LARGE_DLRM,
+    ("random-split", "ncf"): _LARGE_NCF,
+}
 
-def settings_for(protocol: str, name: str, **changes: Any) -> TrainSettings:
-    """The defaults of a protocol and model, with the changes that are not None."""
-    return replace(DEFAULTS[protocol, name], **{key: value for key, value in changes.items() if value is not None})
+
+def settings_for(protocol: str, name: str, rows: int = 0, **changes: Any) -> TrainSettings:
+    """The defaults of a protocol and model for so many training ratings, with the changes that are not None."""
+    defaults = (LARGE_DEFAULTS if rows >= LARGE else DEFAULTS)[protocol, name]
+    return replace(defaults, **{key: value for key, value in changes.items() if value is not None})
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -115,10 +154,50 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def samples_per_epoch(run: Run, protocol: str, settings: TrainSettings) -> int:
-    """How many samples an epoch trains on: rows, and in leave-one-out their negatives."""
+def pick_precision(wanted: str, device: torch.device) -> str:
+    """`float32` or `bfloat16`, which `auto` takes where the device multiplies it natively.
+
+    Raises:
+        UserError: another name.
+    """
+    if wanted not in PRECISIONS:
+        raise UserError(f"unknown precision {wanted!r}; choose one of {', '.join(PRECISIONS)}")
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        native = any(flag in _cpu_flags() for flag in ("avx512_bf16", "amx_bf16"))
+    return "bfloat16" if native else "float32"
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return set(next((line for line in lines if line.startswith("flags")), "").split())
+
+
+def threads_for(settings: TrainSettings) -> int:
+    """How many threads make a step fastest: at small batches they wait for each other longer than they work."""
+    return (os.cpu_count() or 1) if settings.batch_size >= LARGE_BATCH else 1
+
+
+def threads_for_scoring(run: Run) -> int:
+    """As many as the run's models were trained with: what scores a few users at a time gains nothing from more."""
+    rows = max(training_rows(run, protocol) for protocol in PROTOCOLS)
+    return (os.cpu_count() or 1) if rows >= LARGE else 1
+
+
+def training_rows(run: Run, protocol: str) -> int:
+    """How many training ratings `prepare` wrote for a protocol."""
     files = (run.features / protocol / "train").glob("*.parquet")
-    rows = sum(pq.ParquetFile(path).metadata.num_rows for path in files)
+    return sum(pq.ParquetFile(path).metadata.num_rows for path in files)
+
+
+def samples_per_epoch(rows: int, protocol: str, settings: TrainSettings) -> int:
+    """How many samples an epoch trains on: rows, and in leave-one-out their negatives."""
     return rows * (1 + settings.negatives) if protocol == "leave-one-out" else rows
 
 
@@ -126,6 +205,8 @@ def train(
     run: Run, protocol: str, name: str, settings: TrainSettings, device: torch.device, advance: Advance
 ) -> dict[str, Any] | None:
     """Trains one model and writes `models/<protocol>/<model>/`; does nothing where it is there and up to date.
+
+    Training that was killed goes on after its last whole epoch, and ends with the same weights as if it had not been.
 
     Args:
         advance: told the samples done, and after each epoch a note.
@@ -136,7 +217,8 @@ def train(
     Raises:
         UserError: no features, or a loss that is not a number.
     """
-    manifest = verify(run.features / protocol, "prepare")
+    settings = replace(settings, precision=pick_precision(settings.precision, device))
+    manifest = read_manifest(run.features / protocol, "prepare")
     made_from = fingerprint(
         features=manifest["fingerprint"], settings=asdict(settings), code=source_digest("models"), device=device.type
     )
@@ -145,7 +227,8 @@ def train(
         return None
     features = load_features(run, protocol)
     model = build(name, features, settings.network, settings.seed).to(device)
-    history, best = fit(model, features, settings, device, advance)
+    kept = Kept(checkpoint.folder_of(target), made_from)
+    history, best = fit(model, features, settings, device, advance, kept)
     seconds = sum(epoch["seconds"] for epoch in history)
     monitor = MONITOR[protocol]
     config = {
@@ -172,6 +255,7 @@ def train(
         )
         write_json(out / "config.json", config)
         write_json(out / "history.json", history)
+    checkpoint.remove(kept.folder)
     return config
 
 
@@ -199,10 +283,26 @@ def load(run: Run, features: Features, name: str, device: torch.device) -> tuple
     return model.to(device).eval(), config
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Where `fit` keeps its checkpoint, and the fingerprint of the training that it belongs to."""
+
+    folder: Path
+    made_from: str
+
+
 def fit(
-    model: Recommender, features: Features, settings: TrainSettings, device: torch.device, advance: Advance
+    model: Recommender,
+    features: Features,
+    settings: TrainSettings,
+    device: torch.device,
+    advance: Advance,
+    kept: Kept | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
     """Trains in place and leaves the weights of the epoch that validated best.
+
+    Args:
+        kept: where a checkpoint is written after each epoch, and looked for at the start; None for none.
 
     Returns:
         A row per epoch (loss and validation metrics, samples and seconds of training), and the best epoch, from 1.
@@ -211,103 +311,102 @@ def fit(
         UserError: the loss or a weight is not a finite number any more.
     """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(settings.seed)  # of dropout; the order and the negatives have generators of their own
-        return _fit(model, features, settings, device, advance)
+        return _fit(model, features, settings, device, advance, kept)
 
 
 def _fit(
-    model: Recommender, features: Features, settings: TrainSettings, device: torch.device, advance: Advance
+    model: Recommender,
+    features: Features,
+    settings: TrainSettings,
+    device: torch.device,
+    advance: Advance,
+    kept: Kept | None,
 ) -> tuple[list[dict[str, Any]], int]:
-    positives = features.interactions("train")
-    epochs = _epochs(positives, features, settings, device)
-    trained = model.reserved_rows(positives.user.to(device), positives.movie.to(device))
+    rows = features.interactions("train")
+    trained = model.reserved_rows(*(torch.unique(index).long().to(device) for index in (rows.user, rows.movie)))
+    batches = Batches(rows, features, device, settings.batch_size, settings.negatives, settings.recency, settings.seed)
     validate = validator(features, device)
-    optimizer = torch.optim.Adam(
-        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=_can_fuse(device)
-    )
-    # What is validated and kept is a running mean of the weights: better than the last ones, and less noisy.
-    mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging**AVERAGE_STEPS))
+    trainee = _trainee(model, settings, device)
     monitor = MONITOR[features.protocol]
-    history: list[dict[str, Any]] = []
-    best, best_value, best_weights = 0, -np.inf, {}
-    for number in range(1, settings.epochs + 1):
+    progress = (kept and checkpoint.restore(kept.folder, kept.made_from, trainee)) or Progress()
+    if progress.history:
+        done = len(progress.history)
+        advance(done * batches.samples, f"goes on after epoch {done}, where it was stopped")
+    while len(progress.history) < settings.epochs and len(progress.history) - progress.best < settings.patience:
+        number = len(progress.history) + 1
         start = time.perf_counter()
-        model.train()
-        user, movie, label, fold, weight, order = next(epochs)
-        total = torch.zeros((), device=device)
-        for step, batch in enumerate(order.split(settings.batch_size), 1):
-            optimizer.zero_grad(set_to_none=True)
-            logits = model(user[batch], movie[batch], fold[batch])
-            loss = binary_cross_entropy_with_logits(logits, label[batch], weight[batch])
-            loss.backward()
-            optimizer.step()
-            total += loss.detach() * len(batch)
-            if step % AVERAGE_STEPS == 0:
-                mean.update_parameters(model)
-            if step % REPORT_STEPS == 0:
-                advance(REPORT_STEPS * settings.batch_size, "")
-        mean.update_parameters(model)
-        mean_loss = float(total) / len(order)
+        mean_loss = _train_epoch(trainee, batches, number, settings, device, advance)
         seconds = time.perf_counter() - start
         if not (np.isfinite(mean_loss) and all(bool(weight.isfinite().all()) for weight in model.parameters())):
             raise UserError(f"training broke down in epoch {number}, with a loss of {mean_loss}; lower --learning-rate")
-        mean.module.fill_reserved_rows(trained)
-        metrics = validate(mean.module)
-        row = {"epoch": number, "train_loss": mean_loss, **metrics, "samples": len(order), "seconds": seconds}
-        history.append(row)
-        rest = len(order) - step // REPORT_STEPS * REPORT_STEPS * settings.batch_size
-        advance(rest, f"epoch {number}: loss {mean_loss:.4f}, validation {monitor} {metrics[monitor]:.4f}")
-        if metrics[monitor] > best_value:
-            best, best_value = number, metrics[monitor]
-            best_weights = {key: value.clone() for key, value in mean.module.state_dict().items()}
-        elif number - best >= settings.patience:
-            break
-    if not best:
+        judged = trainee.mean.module
+        judged.fill_reserved_rows(trained)
+        metrics = validate(judged)
+        row = {"epoch": number, "train_loss": mean_loss, **metrics, "samples": batches.samples, "seconds": seconds}
+        progress.history.append(row)
+        if metrics[monitor] > (progress.history[progress.best - 1][monitor] if progress.best else -np.inf):
+            progress.best = number
+            progress.best_weights = {key: value.clone() for key, value in judged.state_dict().items()}
+        advance(0, f"epoch {number}: loss {mean_loss:.4f}, validation {monitor} {metrics[monitor]:.4f}")
+        if kept:
+            checkpoint.save(kept.folder, kept.made_from, trainee, progress)
+    trainee.rowwise.release()
+    if not progress.best:
         raise UserError(f"{monitor} cannot be judged: the validation rows of {features.folder} all have the same label")
-    model.load_state_dict(best_weights)
-    return history, best
+    model.load_state_dict(progress.best_weights)
+    return progress.history, progress.best
+
+
+def _trainee(model: Recommender, settings: TrainSettings, device: torch.device) -> Trainee:
+    # What is validated and kept is a running mean of the weights: better than the last ones, and less noisy.
+    mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging**AVERAGE_STEPS))
+    tables = [table for _, table in model.embedding_tables() if len(table.weight) >= LARGE_TABLE]
+    rowwise = RowwiseAdagrad(tables if settings.embedding_rate else [], settings.embedding_rate, settings.weight_decay)
+    optimizer = torch.optim.Adam(
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=_can_fuse(device),
+    )
+    return Trainee(model, mean, optimizer, rowwise)
+
+
+def _train_epoch(
+    trainee: Trainee, batches: Batches, number: int, settings: TrainSettings, device: torch.device, advance: Advance
+) -> float:
+    """One pass over the samples; returns their mean loss."""
+    torch.manual_seed(epoch_seed(settings.seed, number))  # of dropout
+    trainee.model.train()
+    total = torch.zeros((), device=device)
+    told, done = 0, 0
+    for step, batch in enumerate(batches.epoch(number), 1):
+        trainee.optimizer.zero_grad(set_to_none=True)
+        with autocast(settings.precision, device):
+            logits = trainee.model(batch.user, batch.movie, batch.fold)
+        loss = binary_cross_entropy_with_logits(logits.float(), batch.label, batch.weight)
+        loss.backward()
+        trainee.optimizer.step()
+        trainee.rowwise.step()
+        total += loss.detach() * len(batch)
+        done += len(batch)
+        if step % AVERAGE_STEPS == 0:
+            trainee.mean.update_parameters(trainee.model)
+        if step % REPORT_STEPS == 0:
+            advance(done - told, "")
+            told = done
+    trainee.mean.update_parameters(trainee.model)
+    advance(done - told, "")
+    return float(total) / done
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """Where the forward pass runs in `precision`."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
 def _can_fuse(device: torch.device) -> bool:
     """Whether this PyTorch has a fused Adam for the device: on the CPU only from 2.4 on."""
     return device.type == "cuda" or version_info(torch.__version__) >= version_info("2.4")
-
-
-def _epochs(
-    positives: Interactions, features: Features, settings: TrainSettings, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]]:
-    """Per epoch: user, movie, label, fold and weight on the device, and the order to take them in.
-
-    In leave-one-out each positive brings `negatives` new movies that its user has not rated in train. A negative's
-    statistics leave out a random fold, as a positive's do, so that the fold tells nothing about the label; its weight
-    is its positive's.
-    """
-    shuffle = torch.Generator().manual_seed(settings.seed)
-    user, movie, label, fold = (getattr(positives, name).to(device) for name in ("user", "movie", "label", "fold"))
-    weight = _weights(positives.later, settings.recency).to(device)
-    if features.protocol == "random-split":
-        while True:
-            yield user, movie, label, fold, weight, torch.randperm(len(user), generator=shuffle).to(device)
-    rng = np.random.default_rng(settings.seed)
-    rated = positives.user.numpy(), positives.movie.numpy()
-    sampler = NegativeSampler(*rated, FIRST_INDEX, features.rated_movies)
-    count = settings.negatives
-    all_users = torch.cat([user, user.repeat_interleave(count)])
-    all_labels = torch.cat([label, torch.zeros(len(user) * count, device=device)])
-    all_weights = torch.cat([weight, weight.repeat_interleave(count)])
-    while True:
-        drawn = torch.from_numpy(sampler.draw(rated[0], count, rng).ravel()).to(device)
-        drawn_fold = torch.from_numpy(rng.integers(0, FOLDS, len(drawn))).to(device)
-        order = torch.randperm(len(all_users), generator=shuffle).to(device)
-        yield all_users, torch.cat([movie, drawn]), all_labels, torch.cat([fold, drawn_fold]), all_weights, order
-
-
-def _weights(later: Tensor, half_life: float) -> Tensor:
-    """float32 [n] with mean 1, from how many of the user's ratings came later."""
-    if not half_life:
-        return torch.ones(len(later))
-    weight = LEAST_WEIGHT + (1 - LEAST_WEIGHT) * 0.5 ** (later / half_life)
-    return (weight / weight.mean()).float()
 
 
 def scorer(model: Recommender, device: torch.device) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:

@@ -25,12 +25,17 @@ from workflows.readers import LAYOUTS, read_tables
 GROUPLENS = "https://files.grouplens.org/datasets/movielens"
 DOWNLOAD_TIMEOUT = 15  # seconds without a byte
 RECBOLE = "recbole==1.2.1"  # its wheel carries ML-100K; RecBole itself is not installed
+TRUTH_FILES = ("synth.json", "truth-users.parquet", "truth-movies.parquet")  # of `workflows/synth.py`
+SYNTHETIC = "synth-"
 RECBOLE_FOLDER = "recbole/dataset_example/ml-100k/"
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A MovieLens release. `md5` is GroupLens' published sum of its zip; None where they replace the zip in place."""
+    """A MovieLens release. `md5` is GroupLens' published sum of its zip; None where they replace the zip in place.
+
+    The numbers are GroupLens' own; 0 for made-up data.
+    """
 
     name: str
     ratings: int
@@ -58,13 +63,15 @@ DATASETS = {
 
 
 def get_dataset(name: str) -> Dataset:
-    """The dataset of that name.
+    """The dataset of that name; `synth-...` is one that `marquee synth` has made.
 
     Raises:
         UserError: there is none; the message lists those there are.
     """
+    if name.startswith(SYNTHETIC) and Path(name).name == name:
+        return Dataset(name, 0, 0, 0)
     if name not in DATASETS:
-        raise UserError(f"unknown dataset {name!r}; choose one of {', '.join(DATASETS)}")
+        raise UserError(f"unknown dataset {name!r}; choose one of {', '.join(DATASETS)}, or what synth has made")
     return DATASETS[name]
 
 
@@ -73,11 +80,14 @@ def data_home() -> Path:
     return Path(os.environ.get("MARQUEE_DATA") or "data")
 
 
-def fetch_tables(dataset: Dataset, data: Path | None, tables: Path, say: Callable[[str], None]) -> None:
+def fetch_tables(dataset: Dataset, data: Path | None, tables: Path, say: Callable[[str], None]) -> bool:
     """Finds the dataset's files and writes the canonical tables in Parquet; does nothing where they are up to date.
 
     Looks, in this order, at `data` (a folder or a zip), `$MARQUEE_DATA/<name>`, GroupLens' zip, and for ml-100k at the
-    copy in the RecBole wheel.
+    copy in the RecBole wheel. Where the files are made up (`marquee synth`), their truth comes with them.
+
+    Returns:
+        Whether there was anything to do.
 
     Raises:
         UserError: the files cannot be found or read.
@@ -88,7 +98,7 @@ def fetch_tables(dataset: Dataset, data: Path | None, tables: Path, say: Callabl
         made_from = fingerprint(raw=raw, code=source_digest("workflows"))
         if is_current(tables, made_from):
             say(f"{dataset.name} from {source}: unchanged, tables reused")
-            return
+            return False
         try:
             found = read_tables(folder)
         except UserError as error:  # what was in a zip is named by the zip, not by where it was unpacked for a moment
@@ -97,15 +107,20 @@ def fetch_tables(dataset: Dataset, data: Path | None, tables: Path, say: Callabl
             pq.write_table(found.ratings, out / "ratings.parquet")
             pq.write_table(pa.Table.from_pandas(found.movies, preserve_index=False), out / "movies.parquet")
             pq.write_table(pa.Table.from_pandas(found.users, preserve_index=False), out / "users.parquet")
+            for name in TRUTH_FILES:
+                if (folder / name).is_file():
+                    shutil.copy(folder / name, out / name)
     say(
         f"{dataset.name} from {source}: {len(found.ratings):,} ratings, {len(found.users):,} users, "
         f"{len(found.movies):,} movies"
         + (f" ({found.repeated:,} repeated ratings dropped, the last of each kept)" if found.repeated else "")
     )
+    return True
 
 
 def _is_raw(name: str) -> bool:
-    return any(name in (layout.ratings_file, layout.movies_file, layout.users_file) for layout in LAYOUTS)
+    known = (name for layout in LAYOUTS for name in (layout.ratings_file, layout.movies_file, layout.users_file))
+    return name in known or name in TRUTH_FILES
 
 
 def _find(dataset: Dataset, data: Path | None, temporary: Path, say: Callable[[str], None]) -> tuple[Path, str]:
@@ -118,6 +133,8 @@ def _find(dataset: Dataset, data: Path | None, temporary: Path, say: Callable[[s
     for path in (home / dataset.name, home / f"{dataset.name}.zip"):
         if path.exists():
             return (path if path.is_dir() else _unpack(path, temporary)), str(path)
+    if dataset.name.startswith(SYNTHETIC):
+        raise UserError(f"{home / dataset.name} does not exist; make it with: python -m marquee synth, or give --data")
     try:
         return _unpack(_download(dataset, home, say), temporary), "GroupLens"
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:

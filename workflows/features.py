@@ -8,13 +8,12 @@ vocabulary (at least `freq_threshold` training ratings), the most frequent first
 movies, then those never rated. So an index names one movie, and an index after the vocabulary's last has no embedding
 of its own: it takes that of code 2.
 
-Folds. A statistic used as a feature must not contain the row's own label. Every training row has a random fold, and
-statistics are kept once per fold, computed without it, and once over all training rows (fold `FOLDS`), which is what
-validation, test and serving use.
+Folds. Every training row has a random fold, whose statistics leave it out: see `workflows/side_tables.py`.
 """
 
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,49 +21,43 @@ from typing import Any
 import numpy as np
 import nvtabular as nvt
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from merlin.core.dispatch import HAS_GPU
+from dask.callbacks import Callback
 from merlin.io import Dataset
 from merlin.schema import ColumnSchema, Schema, Tags
 from merlin.schema.io.tensorflow_metadata import TensorflowMetadata
 from nvtabular import ops
 
 from marquee.columns import (
-    AGE,
     CONTINUOUS,
     FOLD,
-    GENDER,
-    GENRES,
     LABEL,
     LATER,
     MOVIE_ID,
     MOVIE_INDEX,
     NEGATIVES,
-    OCCUPATION,
     RATING,
     RAW_MOVIE,
     RAW_USER,
     TIMESTAMP,
-    USER_DETAILS,
     USER_ID,
     USER_INDEX,
-    YEAR,
 )
 from marquee.errors import UserError
-from marquee.manifest import fingerprint, is_current, new_folder, seal, source_digest, verify, write_json
+from marquee.manifest import fingerprint, is_current, new_folder, source_digest, verify, write_json
 from marquee.runs import DEFAULT_SEED, PROTOCOLS, Run
 from workflows.negatives import NegativeSampler
-from workflows.splits import Split, later_ratings, leave_one_out, random_split
+from workflows.saved import load_workflow, save_workflow
+from workflows.side_tables import write_side_tables
+from workflows.splits import PARTS, TimeOrder, leave_one_out, random_split, read_split
+from workflows.vocabulary import FIRST_INDEX, FOLDS, Vocabulary
 
 LIKED_ABOVE = 3.0  # stars
 CANDIDATE_NEGATIVES = 99
-FOLDS = 5
 PREPARE_STEPS = ("split", "vocabularies", "transform", "side tables", "candidates")
-PRIOR_RATINGS = 10.0  # how many ratings at the global mean a statistic starts from
-NULL = 1
-OUT_OF_VOCABULARY = 2
-FIRST_INDEX = 3
-AGE_GROUPS = [18, 25, 35, 45, 50, 56]  # MovieLens-1M's
+ROWS_AT_ONCE = 1 << 20  # rows of a Parquet row group, which is what is in memory at a time
 
 
 @dataclass(frozen=True)
@@ -73,39 +66,6 @@ class PrepareSettings:
 
     freq_threshold: int = 1
     seed: int = DEFAULT_SEED
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """The ids of one kind in the order of their indices, which start at `FIRST_INDEX`.
-
-    Attributes:
-        ids: int64 [ids].
-        counts: int64 [ids], training ratings of each.
-        in_vocabulary: how many of them, the first, have an embedding of their own.
-        rated: how many of them, the first, have a rating in any split.
-    """
-
-    ids: np.ndarray
-    counts: np.ndarray
-    in_vocabulary: int
-    rated: int
-
-    @property
-    def embeddings(self) -> int:
-        """Rows of the embedding table, the reserved ones included."""
-        return FIRST_INDEX + self.in_vocabulary
-
-    @property
-    def rows(self) -> int:
-        """Rows of the side table, the reserved ones included."""
-        return FIRST_INDEX + len(self.ids)
-
-    def frame(self, name: str) -> pd.DataFrame:
-        known = np.arange(len(self.ids)) < self.in_vocabulary
-        index = np.arange(FIRST_INDEX, self.rows, dtype=np.int32)
-        rated = np.arange(len(self.ids)) < self.rated
-        return pd.DataFrame({name: self.ids, "index": index, "ratings": self.counts, "known": known, "rated": rated})
 
 
 # Named functions, as LambdaOp's are saved by name: the fixed loaders of Merlin refuse lambdas.
@@ -119,18 +79,22 @@ def is_interaction(rating: Any) -> Any:
     return (rating > 0).astype("float32")
 
 
-def unknown_to_null(year: Any) -> Any:
-    """Years in float32, the 0 that stands for unknown as null."""
-    return year.astype("float32").where(year > 0)
-
-
-def prepare(run: Run, protocol: str, settings: PrepareSettings, advance: Callable[[float, str], None]) -> bool:
+def prepare(
+    run: Run,
+    protocol: str,
+    settings: PrepareSettings,
+    advance: Callable[[float, str], None],
+    cluster: AbstractContextManager[Any] | None = None,
+) -> bool:
     """Writes `features/<protocol>/`, whole or not at all; does nothing where it is there and up to date.
+
+    Ratings pass through in row groups of `ROWS_AT_ONCE`; of all of them at once there are a few bytes each in memory.
 
     Args:
         run: where `tables/` is read and `features/` written.
         protocol: `leave-one-out` or `random-split`.
-        advance: told 1 and its name as each of `PREPARE_STEPS` is done.
+        advance: told how many of `PREPARE_STEPS` were done, in fractions, and the name of each as it ends.
+        cluster: entered while NVTabular works, `workflows.cluster.dask_cluster` say; None for this process alone.
 
     Returns:
         Whether there was anything to do.
@@ -147,232 +111,165 @@ def prepare(run: Run, protocol: str, settings: PrepareSettings, advance: Callabl
     target = run.features / protocol
     if is_current(target, made_from):
         return False
-    ratings = pq.read_table(run.tables / "ratings.parquet").to_pandas()
     movies = pd.read_parquet(run.tables / "movies.parquet")
     users = pd.read_parquet(run.tables / "users.parquet")
+    ratings = pq.ParquetFile(run.tables / "ratings.parquet")
     streams = np.random.SeedSequence([settings.seed, PROTOCOLS.index(protocol)]).spawn(3)
     split_rng, fold_rng, candidate_rng = map(np.random.default_rng, streams)
-    split = _split(protocol, ratings, split_rng).check(f"{run.root.name}, {protocol}")
-    frames = {part: ratings.iloc[getattr(split, part)].reset_index(drop=True) for part in ("train", "valid", "test")}
-    for part, frame in frames.items():
-        frame[LATER] = 0 if part != "train" else later_ratings(frame[RAW_USER].to_numpy(), frame[TIMESTAMP].to_numpy())
-        frame[FOLD] = fold_rng.integers(0, FOLDS, len(frame)).astype("int8") if part == "train" else np.int8(FOLDS)
-    with new_folder(
-        target, made_from, protocol=protocol, dataset=tables_manifest["dataset"], seed=settings.seed
-    ) as out:
+    facts = {"protocol": protocol, "dataset": tables_manifest["dataset"], "seed": settings.seed}
+    with new_folder(target, made_from, **facts) as out:
+        _write_split(out, ratings, protocol, f"{run.root.name}, {protocol}", split_rng, fold_rng)
         advance(1, "split")
-        vocabularies = _fit_vocabularies(out, frames["train"], ratings, movies, users, settings.freq_threshold)
-        advance(1, "vocabularies")
         label = is_interaction if protocol == "leave-one-out" else is_liked
-        _transform(out, frames, vocabularies, label)
-        advance(1, "transform")
-        cardinalities, names = _write_side_tables(out, movies, users, vocabularies)
+        with cluster or nullcontext():
+            vocabularies = _fit_vocabularies(out, ratings, movies, users, settings.freq_threshold)
+            advance(1, "vocabularies")
+            _transform(out, vocabularies, label, lambda share: advance(share, ""))
+        advance(0, "transform")
+        cardinalities, names = write_side_tables(out, movies, users, vocabularies)
         _write_schema(out, vocabularies, cardinalities, names)
         advance(1, "side tables")
         if protocol == "leave-one-out":
             _write_candidates(out, vocabularies[MOVIE_ID].rated, candidate_rng)
-        facts = {
+        sizes = {
             name: {"embeddings": v.embeddings, "rows": v.rows, "rated": v.rated} for name, v in vocabularies.items()
         }
-        write_json(out / "features.json", {**facts, "continuous": names, "folds": FOLDS, "seed": settings.seed})
-        shutil.rmtree(out / "categories")
+        write_json(out / "features.json", {**sizes, "continuous": names, "folds": FOLDS, "seed": settings.seed})
+        for scratch in ("split", "categories"):
+            shutil.rmtree(out / scratch)
         advance(1, "candidates")
     return True
 
 
-def _split(protocol: str, ratings: pd.DataFrame, rng: np.random.Generator) -> Split:
-    if protocol == "leave-one-out":
-        return leave_one_out(ratings[RAW_USER].to_numpy(), ratings[TIMESTAMP].to_numpy())
-    return random_split(len(ratings), rng)
+def _write_split(
+    out: Path,
+    ratings: pq.ParquetFile,
+    protocol: str,
+    what: str,
+    split_rng: np.random.Generator,
+    fold_rng: np.random.Generator,
+) -> None:
+    """The ratings of each part, in `split/<part>/`, with what only the whole table can tell: `later` and the fold."""
+    user, timestamp = (_column(ratings, name) for name in (RAW_USER, TIMESTAMP))
+    times = TimeOrder.of(user, timestamp)
+    split = leave_one_out(times) if protocol == "leave-one-out" else random_split(len(user), split_rng)
+    split.check(what)
+    later = times.later(split.part == PARTS.index("train"))
+    del user, timestamp, times
+    writers: dict[str, pq.ParquetWriter] = {}
+    waiting: dict[str, list[pa.Table]] = {part: [] for part in PARTS}
+
+    def write(part: str) -> None:
+        rows = pa.concat_tables(waiting[part])
+        if part not in writers:
+            (out / "split" / part).mkdir(parents=True)
+            writers[part] = pq.ParquetWriter(out / "split" / part / "ratings.parquet", rows.schema, compression="lz4")
+        writers[part].write_table(rows, row_group_size=2 * ROWS_AT_ONCE)
+        waiting[part].clear()
+
+    start = 0
+    try:
+        for batch in ratings.iter_batches(ROWS_AT_ONCE):
+            here = slice(start, start + len(batch))
+            start += len(batch)
+            for number, part in enumerate(PARTS):
+                chosen = split.part[here] == number
+                rows = pa.Table.from_batches([batch]).filter(pa.array(chosen))
+                trains = part == "train"
+                fold = fold_rng.integers(0, FOLDS, len(rows)) if trains else np.full(len(rows), FOLDS)
+                rows = rows.append_column(FOLD, pa.array(fold.astype(np.int8)))
+                rows = rows.append_column(
+                    LATER, pa.array(later[here][chosen] if trains else np.zeros(len(rows), np.int32))
+                )
+                waiting[part].append(rows)
+                if sum(map(len, waiting[part])) >= ROWS_AT_ONCE:
+                    write(part)
+        for part in PARTS:
+            if waiting[part]:
+                write(part)
+    finally:
+        for writer in writers.values():
+            writer.close()
+
+
+def _column(ratings: pq.ParquetFile, name: str) -> np.ndarray:
+    return ratings.read([name])[name].to_numpy()
+
+
+def _dataset(path: Path) -> Dataset:
+    """A part as NVTabular reads it: a Dask partition for each row group."""
+    return Dataset(str(path.resolve()), engine="parquet", row_groups_per_part=1)
 
 
 def _fit_vocabularies(
-    out: Path, train: pd.DataFrame, ratings: pd.DataFrame, movies: pd.DataFrame, users: pd.DataFrame, threshold: int
+    out: Path, ratings: pq.ParquetFile, movies: pd.DataFrame, users: pd.DataFrame, threshold: int
 ) -> dict[str, Vocabulary]:
     """Categorify finds the frequent ids of the training rows; the rest of the catalogue follows them."""
-    categories = out / "categories"
+    train = out / "split" / "train" / "ratings.parquet"
+    categories = (out / "categories").resolve()
     graph = [RAW_USER, RAW_MOVIE] >> ops.Categorify(freq_threshold=threshold, out_path=str(categories))
-    nvt.Workflow(graph).fit(Dataset(train[[RAW_USER, RAW_MOVIE]]))
+    nvt.Workflow(graph).fit(_dataset(train))
     found = {}
+    (out / "vocabulary").mkdir()
     for raw, name, everything in ((RAW_USER, USER_ID, users[RAW_USER]), (RAW_MOVIE, MOVIE_ID, movies[RAW_MOVIE])):
         frequent = pd.read_parquet(categories / "categories" / f"unique.{raw}.parquet")
         # Ties in the order of the ids, so that the order does not depend on partitions or on the device.
         frequent = frequent.sort_values([f"{raw}_size", raw], ascending=[False, True])
-        counts = train[raw].value_counts()
         ids = frequent[raw].to_numpy(np.int64)
         if not len(ids):
             raise UserError(f"no {name} has {threshold} training ratings; lower --freq-threshold")
-        rated = np.setdiff1d(ratings[raw].to_numpy(np.int64), ids)
+        counts = pd.Series(dict(zip(*_value_counts(pq.ParquetFile(train), raw))), dtype=np.int64)
+        rated = np.setdiff1d(_value_counts(ratings, raw)[0], ids)
         never = np.setdiff1d(everything.to_numpy(np.int64), np.concatenate([ids, rated]))
         everyone = np.concatenate([ids, rated, never])
         of_all = counts.reindex(everyone).fillna(0).to_numpy(np.int64)
         found[name] = Vocabulary(everyone, of_all, len(ids), len(ids) + len(rated))
-        (out / "vocabulary").mkdir(exist_ok=True)
         found[name].frame(name).to_parquet(out / "vocabulary" / f"{name}.parquet", index=False)
     return found
 
 
+def _value_counts(table: pq.ParquetFile, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Each value of a column, int64, and how often it is there."""
+    counts = pc.value_counts(table.read([name])[name])
+    return counts.field("values").to_numpy().astype(np.int64), counts.field("counts").to_numpy()
+
+
 def _transform(
-    out: Path, frames: dict[str, pd.DataFrame], vocabularies: dict[str, Vocabulary], label: Callable[[Any], Any]
+    out: Path, vocabularies: dict[str, Vocabulary], label: Callable[[Any], Any], advance: Callable[[float], None]
 ) -> None:
-    """Runs the interactions' workflow over the three splits, loaded from disk: what is saved is what was applied."""
+    """Runs the interactions' workflow over the three parts, loaded from disk: what is saved is what was applied."""
     graph = [FOLD, LATER, RATING, TIMESTAMP]
     for raw, name, index in ((RAW_USER, USER_ID, USER_INDEX), (RAW_MOVIE, MOVIE_ID, MOVIE_INDEX)):
         vocabulary = {raw: pd.Series(vocabularies[name].ids)}
-        categorify = ops.Categorify(vocabs=vocabulary, out_path=str(out / "categories" / name), dtype=np.int32)
-        graph = graph + ([raw] >> categorify >> ops.Rename(name=index))
+        categories = str((out / "categories" / name).resolve())
+        graph = graph + (
+            [raw] >> ops.Categorify(vocabs=vocabulary, out_path=categories, dtype=np.int32) >> ops.Rename(name=index)
+        )
     tags = [Tags.BINARY_CLASSIFICATION, Tags.TARGET]
     graph = graph + ([RATING] >> ops.LambdaOp(label) >> ops.Rename(name=LABEL) >> ops.AddMetadata(tags=tags))
-    _save_workflow(nvt.Workflow(graph).fit(Dataset(frames["train"])), out / "workflow" / "interactions")
+    datasets = {part: _dataset(out / "split" / part / "ratings.parquet") for part in PARTS}
+    save_workflow(nvt.Workflow(graph).fit(datasets["valid"]), out / "workflow" / "interactions")
     workflow = load_workflow(out / "workflow" / "interactions")
-    for part, frame in frames.items():
-        workflow.transform(Dataset(frame)).to_parquet(str(out / part), output_files=1)
+    partitions = sum(dataset.npartitions for dataset in datasets.values())
+    for part, dataset in datasets.items():
+        transformed = workflow.transform(dataset)
+        with _Ticks(lambda: advance(1 / partitions)):
+            # A file for each partition: a worker that dies takes no half-written one with it.
+            transformed.to_parquet(str((out / part).resolve()), output_files=dataset.npartitions)
         for extra in ("_file_list.txt", "_metadata.json"):  # they name absolute paths of this machine
             (out / part / extra).unlink(missing_ok=True)
 
 
-def _save_workflow(workflow: nvt.Workflow, folder: Path) -> None:
-    workflow.save(str(folder))
-    seal(folder, fingerprint(workflow=folder.name))
+class _Ticks(Callback):
+    """Tells of every partition that Dask has written, where it works in this process."""
 
+    def __init__(self, tick: Callable[[], None]):
+        super().__init__()
+        self._tick = tick
 
-def load_workflow(folder: Path) -> nvt.Workflow:
-    """Loads one of a run's own workflows, after its manifest is verified.
-
-    `Workflow.load` of NVTabular 23.8 unpickles (CVE-2025-33214), so nothing but a run's own folder may come here, and
-    serving never does.
-
-    Raises:
-        UserError: a file is missing, changed, or not listed.
-    """
-    verify(folder, "prepare")
-    return nvt.Workflow.load(str(folder))
-
-
-# -- side tables -------------------------------------------------------------------------------------------------------
-
-
-def _write_side_tables(
-    out: Path, movies: pd.DataFrame, users: pd.DataFrame, vocabularies: dict[str, Vocabulary]
-) -> tuple[dict[str, int], list[str]]:
-    """Writes the four side tables; returns the cardinality of each user detail and the continuous features' names."""
-    (out / "side").mkdir()
-    genres = _movie_features(out, movies, vocabularies[MOVIE_ID])
-    cardinalities = _user_features(out, users, vocabularies[USER_ID])
-    train = Dataset(str(out / "train"), engine="parquet").to_ddf()
-    names = [*genres, YEAR]
-    for kind, index, vocabulary in (("movie", MOVIE_INDEX, MOVIE_ID), ("user", USER_INDEX, USER_ID)):
-        grouped = train.groupby([index, FOLD]).agg({RATING: ["count", "sum"], TIMESTAMP: "sum"}).compute()
-        grouped = (grouped.to_pandas() if HAS_GPU else grouped).reset_index()
-        grouped.columns = [index, FOLD, "count", "stars", "seconds"]
-        table = fold_statistics(grouped, index, vocabularies[vocabulary].rows)
-        columns = [f"{kind}_popularity", f"{kind}_mean_rating", f"{kind}_mean_time"]
-        flat = {name: table[:, :, i].ravel() for i, name in enumerate(columns)}
-        fold = np.repeat(np.arange(FOLDS + 1, dtype=np.int8), table.shape[1])
-        entity = np.tile(np.arange(table.shape[1], dtype=np.int32), FOLDS + 1)
-        frame = pd.DataFrame({FOLD: fold, index: entity, **flat})
-        frame.to_parquet(out / "side" / f"{kind}_statistics.parquet", index=False)
-        names += columns
-    return cardinalities, names
-
-
-def fold_statistics(grouped: pd.DataFrame, index: str, rows: int) -> np.ndarray:
-    """Popularity, mean rating and mean time per entity, once without each fold, and over all training rows.
-
-    Args:
-        grouped: one row per (entity, fold): the `count` of its training ratings, their sums of `stars` and `seconds`.
-        index: the name of the entity's column.
-        rows: how many entities, the reserved indices included.
-
-    Returns:
-        float32 [FOLDS + 1, rows, 3]: the logarithm of 1 + ratings, scaled up to all folds; the mean stars; the mean
-        timestamp. The means are shrunk to the global ones by `PRIOR_RATINGS` ratings, and each table is standardised by
-        its own rated entities, so that not even the scale tells of what was left out.
-    """
-    by_fold = np.zeros((3, FOLDS, rows))
-    place = grouped[FOLD].to_numpy(), grouped[index].to_numpy()
-    for values, name in zip(by_fold, ("count", "stars", "seconds")):
-        values[place] = grouped[name]
-    everything = by_fold.sum(axis=1, keepdims=True)
-    counts, stars, seconds = np.concatenate([everything - by_fold, everything], axis=1)
-    used = counts.sum(axis=1, keepdims=True)
-
-    def shrunk_mean(totals: np.ndarray) -> np.ndarray:
-        global_mean = totals.sum(axis=1, keepdims=True) / np.maximum(used, 1)
-        return (totals + PRIOR_RATINGS * global_mean) / (counts + PRIOR_RATINGS)
-
-    popularity = np.log1p(counts * used[-1] / np.maximum(used, 1))
-    table = np.stack([popularity, shrunk_mean(stars), shrunk_mean(seconds)], axis=2)
-    rated = (counts > 0)[:, :, None]
-    entities = np.maximum(rated.sum(axis=1, keepdims=True), 1)
-    table = table - np.where(rated, table, 0).sum(axis=1, keepdims=True) / entities
-    spread = np.sqrt(np.where(rated, table**2, 0).sum(axis=1, keepdims=True) / entities)
-    return (table / np.where(spread > 0, spread, 1)).astype(np.float32)
-
-
-def _movie_features(out: Path, movies: pd.DataFrame, vocabulary: Vocabulary) -> list[str]:
-    """Genres as multi-hot columns and the standardised year (0 where unknown), a row per movie index.
-
-    Returns:
-        The names of the genre columns.
-    """
-    graph = [YEAR] >> ops.LambdaOp(unknown_to_null) >> ops.Normalize() >> ops.FillMissing(0)
-    frame = movies.set_index(RAW_MOVIE).loc[vocabulary.ids, [GENRES, YEAR]].reset_index(drop=True)
-    frame[GENRES] = frame[GENRES].map(list)
-    has_genres = bool(frame[GENRES].map(len).any())  # Categorify cannot tell the type of nothing but empty lists
-    if has_genres:
-        graph = graph + ([GENRES] >> ops.Categorify(out_path=str(out / "categories" / "movies")))
-    result = _fit_and_save(graph, frame if has_genres else frame[[YEAR]], out / "workflow" / "movies")
-    table = pd.DataFrame({MOVIE_INDEX: np.arange(vocabulary.rows, dtype=np.int32)})
-    names: list[str] = []
-    if has_genres:
-        found = pd.read_parquet(out / "categories" / "movies" / "categories" / f"unique.{GENRES}.parquet")[GENRES]
-        codes = np.concatenate([np.asarray(row, np.int64) for row in result[GENRES]])
-        rows = np.repeat(np.arange(len(result)), [len(row) for row in result[GENRES]])
-        hot = np.zeros((vocabulary.rows, FIRST_INDEX + len(found)), np.float32)
-        hot[FIRST_INDEX + rows, codes] = 1
-        order = np.argsort(found.to_numpy(str))  # by name: Categorify's order of ties is not the same on every device
-        names = [f"genre_{found.iloc[i]}" for i in order]
-        table = pd.concat([table, pd.DataFrame(hot[:, FIRST_INDEX + order], columns=names)], axis=1)
-    year = np.zeros(vocabulary.rows, np.float32)
-    year[FIRST_INDEX:] = result[YEAR]
-    table[YEAR] = year
-    table.to_parquet(out / "side" / "movie_features.parquet", index=False)
-    return names
-
-
-def _user_features(out: Path, users: pd.DataFrame, vocabulary: Vocabulary) -> dict[str, int]:
-    """Categorify's codes of gender, age group and occupation where the dataset has them, a row per user index.
-
-    Returns:
-        How many codes each of them has, the reserved ones included.
-    """
-    table = pd.DataFrame({USER_INDEX: np.arange(vocabulary.rows, dtype=np.int32)})
-    details = [name for name in USER_DETAILS if name in users.columns]
-    cardinalities = {}
-    if details:
-        frame = users.set_index(RAW_USER).loc[vocabulary.ids, details].reset_index(drop=True)
-        plain = [name for name in (GENDER, OCCUPATION) if name in details]
-        graph = plain + ([AGE] >> ops.Bucketize({AGE: AGE_GROUPS}) if AGE in details else [])
-        graph = graph >> ops.Categorify(out_path=str(out / "categories" / "users"))
-        result = _fit_and_save(graph, frame, out / "workflow" / "users")
-        for name in details:
-            codes = np.full(vocabulary.rows, OUT_OF_VOCABULARY, np.int32)
-            codes[FIRST_INDEX:] = np.where(frame[name].isna(), NULL, result[name])  # Bucketize takes no age for old age
-            table[name] = codes
-            known = pd.read_parquet(out / "categories" / "users" / "categories" / f"unique.{name}.parquet")
-            cardinalities[name] = FIRST_INDEX + len(known)
-    table.to_parquet(out / "side" / "user_features.parquet", index=False)
-    return cardinalities
-
-
-def _fit_and_save(graph: Any, frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """Fits a side table's workflow, saves it, and gives what it makes of the table, in pandas."""
-    workflow = nvt.Workflow(graph)
-    workflow.fit(Dataset(frame))
-    _save_workflow(workflow, folder)
-    result = load_workflow(folder).transform(Dataset(frame)).to_ddf().compute()
-    return (result.to_pandas() if HAS_GPU else result).reset_index(drop=True)
+    def _posttask(self, key: Any, *_: Any) -> None:
+        if str(key[0] if isinstance(key, tuple) else key).startswith("write-processed"):
+            self._tick()
 
 
 def _write_schema(
@@ -395,12 +292,6 @@ def _write_schema(
     TensorflowMetadata.from_merlin_schema(Schema(columns)).to_proto_text_file(str(out / "schema"))
 
 
-def read_split(folder: Path, part: str, columns: list[str]) -> pd.DataFrame:
-    """Columns of one split (`train`, `valid` or `test`) of a protocol's features."""
-    files = sorted((folder / part).glob("*.parquet"))
-    return pd.concat([pd.read_parquet(file, columns=columns) for file in files], ignore_index=True)
-
-
 def load_schema(folder: Path) -> Schema:
     """The model's schema that `prepare` wrote into `folder` (a protocol's features)."""
     return TensorflowMetadata.from_proto_text_file(str(folder / "schema")).to_merlin_schema()
@@ -411,11 +302,17 @@ def _write_candidates(out: Path, movies: int, rng: np.random.Generator) -> None:
 
     Drawn once, from the seed, so that every model answers the same questions.
     """
-    parts = {part: read_split(out, part, [USER_INDEX, MOVIE_INDEX]) for part in ("train", "valid", "test")}
-    seen = pd.concat(parts.values())
-    sampler = NegativeSampler(seen[USER_INDEX].to_numpy(), seen[MOVIE_INDEX].to_numpy(), FIRST_INDEX, movies)
+    parts = {part: _pairs(read_split(out, part, [USER_INDEX, MOVIE_INDEX])) for part in PARTS}
+    user, movie = (np.concatenate(of) for of in zip(*parts.values()))
+    sampler = NegativeSampler(user, movie, FIRST_INDEX, movies)
     for part in ("valid", "test"):
-        frame = parts[part].sort_values(USER_INDEX, ignore_index=True)
-        negatives = sampler.draw_distinct(frame[USER_INDEX].to_numpy(), CANDIDATE_NEGATIVES, rng).astype(np.int32)
-        frame[NEGATIVES] = list(negatives)
-        frame.to_parquet(out / f"candidates-{part}.parquet", index=False)
+        user, movie = parts[part]
+        order = np.argsort(user, kind="stable")
+        negatives = sampler.draw_distinct(user[order], CANDIDATE_NEGATIVES, rng).astype(np.int32)
+        lists = pa.FixedSizeListArray.from_arrays(pa.array(negatives.ravel()), CANDIDATE_NEGATIVES)
+        table = pa.table({USER_INDEX: user[order], MOVIE_INDEX: movie[order], NEGATIVES: lists})
+        pq.write_table(table, out / f"candidates-{part}.parquet")
+
+
+def _pairs(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    return table[USER_INDEX].to_numpy(), table[MOVIE_INDEX].to_numpy()

@@ -27,17 +27,17 @@ class NegativeSampler:
             raise ValueError("a movie index is outside the catalogue")
         self.first_movie = first_movie
         self.movies = movies
-        self._stride = movies + 1
+        self.stride = movies + 1
         pairs = np.unique(np.asarray(user, np.int64) * movies + movie)
         users = pairs // movies
-        self._starts = np.searchsorted(users, np.arange((users[-1] if len(users) else -1) + 2))
-        below = pairs % movies - (np.arange(len(pairs)) - self._starts[users])
-        self._keys = users * self._stride + below
+        self.starts = np.searchsorted(users, np.arange((users[-1] if len(users) else -1) + 2))
+        below = pairs % movies - (np.arange(len(pairs)) - self.starts[users])
+        self.keys = users * self.stride + below
 
     def unseen(self, user: np.ndarray) -> np.ndarray:
         """How many movies of the catalogue each user has not seen, int64, in the shape of `user`."""
-        known = np.minimum(user, len(self._starts) - 2)
-        seen = self._starts[known + 1] - self._starts[known]
+        known = np.minimum(user, len(self.starts) - 2)
+        seen = self.starts[known + 1] - self.starts[known]
         return self.movies - np.where(known == user, seen, 0)
 
     def nth_unseen(self, user: np.ndarray, rank: np.ndarray) -> np.ndarray:
@@ -48,8 +48,8 @@ class NegativeSampler:
             rank: int [...], each below `unseen(user)`; broadcast with `user`.
         """
         user, rank = np.broadcast_arrays(np.asarray(user, np.int64), np.asarray(rank, np.int64))
-        found = np.searchsorted(self._keys, user * self._stride + rank, side="right")
-        starts = self._starts[np.minimum(user, len(self._starts) - 1)]
+        found = np.searchsorted(self.keys, user * self.stride + rank, side="right")
+        starts = self.starts[np.minimum(user, len(self.starts) - 1)]
         return self.first_movie + rank + found - starts
 
     def draw(self, user: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
