@@ -46,7 +46,7 @@ DeviceOption = Annotated[str, typer.Option(help="auto (a GPU where there is one)
 ThreadsOption = Annotated[
     int | None,
     typer.Option(
-        help="Threads that PyTorch may use. Without it: one where batches are small and more gain nothing, else all cores.",
+        help="Threads that PyTorch may use. Without it: one where small batches gain nothing from more, else all.",
         min=1,
         max=1024,
         metavar="N",
