@@ -1,6 +1,6 @@
 # `make run` and `make test` set up everything they need. PYTHON=/path/to/python3.11 chooses the interpreter.
 
-.PHONY: help run test test-fast lint format notebook lock clean venv
+.PHONY: help run test test-fast lint format bench notebook lock clean venv
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -32,6 +32,9 @@ format: $(READY) ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+bench: $(READY) ## measure against peers, each in its own environment (hours; ONLY="dlrm etl" for some)
+	@$(BIN)/python bench/run.py $(if $(ONLY),--only $(ONLY)) $(ARGS)
+
 notebook: $(READY) ## run the notebook over runs/ml-100k again, with its pictures
 	@cd notebooks && ../$(BIN)/jupyter execute --inplace dlrm-vs-ncf.ipynb
 
@@ -42,7 +45,7 @@ lock: $(READY) ## renew requirements.txt from requirements.in (needs uv)
 	@mv requirements.txt.new requirements.txt; rm requirements.new
 
 clean: ## remove the environment, the runs and the caches; downloads in data/ stay
-	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .bench runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 venv: $(READY) ## the virtual environment alone
 

@@ -23,7 +23,7 @@ from marquee.runs import MODELS, Run
 from models.data import Features, load_features
 from models.networks import Recommender
 from models.training import MONITOR, load, scorer
-from workflows.features import OUT_OF_VOCABULARY
+from workflows.vocabulary import OUT_OF_VOCABULARY
 
 SERVING = Path(__file__).parent / "serving"
 PARITY_PAIRS = 1_000

@@ -53,8 +53,8 @@ class Product(nn.Module):
 class PairProducts(nn.Module):
     """DLRM's interaction: the dot products of all pairs of vectors, in the order of Merlin's `DLRMInteraction`.
 
-    A batch of 3 x 3 or 6 x 6 matrix products, half of which are thrown away, takes longer than the few products that are
-    asked for (measured in bench/README.md).
+    A batch of 3 x 3 or 6 x 6 matrix products, half of which are thrown away, takes longer than the few products that
+    are asked for (measured in bench/README.md).
     """
 
     def forward(self, vectors: Tensor) -> Tensor:

@@ -47,12 +47,13 @@ class RowwiseAdagrad:
     @torch.no_grad()
     def step(self) -> None:
         """Applies the gradients of the rows handed out since the last step."""
+        found: list[tuple[Tensor, Tensor, Tensor]] = []
         for table, squares, taken in zip(self.tables, self.squares, self._taken):
             weight = table.weight
             for index, rows in taken:
                 if rows.grad is None:
                     continue
-                row, place = torch.unique(index, return_inverse=True)
+                row, place = _distinct(index, found)
                 gradient = torch.zeros((len(row), weight.shape[1]), device=weight.device)
                 gradient.index_add_(0, place.reshape(-1), rows.grad.reshape(-1, weight.shape[1]).float())
                 old = weight.index_select(0, row)
@@ -70,3 +71,13 @@ class RowwiseAdagrad:
             hook.remove()
         for table in self.tables:
             table.weight.requires_grad_(True)
+
+
+def _distinct(index: Tensor, found: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """The distinct values of an index and the place of each; two tables of one input (NCF's) share one search."""
+    for known, row, place in found:
+        if torch.equal(known, index):
+            return row, place
+    row, place = torch.unique(index, return_inverse=True)
+    found.append((index, row, place))
+    return row, place

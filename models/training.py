@@ -326,7 +326,7 @@ def _fit(
     trained = model.reserved_rows(*(torch.unique(index).long().to(device) for index in (rows.user, rows.movie)))
     batches = Batches(rows, features, device, settings.batch_size, settings.negatives, settings.recency, settings.seed)
     validate = validator(features, device)
-    trainee = _trainee(model, settings, device)
+    trainee = make_trainee(model, settings, device)
     monitor = MONITOR[features.protocol]
     progress = (kept and checkpoint.restore(kept.folder, kept.made_from, trainee)) or Progress()
     if progress.history:
@@ -335,7 +335,7 @@ def _fit(
     while len(progress.history) < settings.epochs and len(progress.history) - progress.best < settings.patience:
         number = len(progress.history) + 1
         start = time.perf_counter()
-        mean_loss = _train_epoch(trainee, batches, number, settings, device, advance)
+        mean_loss = train_epoch(trainee, batches, number, settings, device, advance)
         seconds = time.perf_counter() - start
         if not (np.isfinite(mean_loss) and all(bool(weight.isfinite().all()) for weight in model.parameters())):
             raise UserError(f"training broke down in epoch {number}, with a loss of {mean_loss}; lower --learning-rate")
@@ -357,7 +357,7 @@ def _fit(
     return progress.history, progress.best
 
 
-def _trainee(model: Recommender, settings: TrainSettings, device: torch.device) -> Trainee:
+def make_trainee(model: Recommender, settings: TrainSettings, device: torch.device) -> Trainee:
     # What is validated and kept is a running mean of the weights: better than the last ones, and less noisy.
     mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging**AVERAGE_STEPS))
     tables = [table for _, table in model.embedding_tables() if len(table.weight) >= LARGE_TABLE]
@@ -371,7 +371,7 @@ def _trainee(model: Recommender, settings: TrainSettings, device: torch.device) 
     return Trainee(model, mean, optimizer, rowwise)
 
 
-def _train_epoch(
+def train_epoch(
     trainee: Trainee, batches: Batches, number: int, settings: TrainSettings, device: torch.device, advance: Advance
 ) -> float:
     """One pass over the samples; returns their mean loss."""

@@ -4,6 +4,8 @@ import io
 import json
 import shutil
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from rich.console import Console
@@ -11,8 +13,8 @@ from rich.console import Console
 from marquee.errors import UserError
 from marquee.manifest import read_json
 from marquee.runs import MODELS, PROTOCOLS, Run
-from models.comparison import RESULTS, evaluate
-from models.results import comparison_tables, read_results
+from models.comparison import RESULTS, evaluate, results_expected
+from models.results import add_stages, comparison_tables, made_from, read_results
 
 FIELDS = {"model", "protocol", "metrics", "ci95", "seed", "epochs", "train_seconds", "samples_per_second"}
 METRICS = {
@@ -38,9 +40,9 @@ def run(trained, tmp_path_factory) -> Run:
 @pytest.fixture(scope="module")
 def results(run) -> list[dict]:
     told = []
-    found = evaluate(run, CPU, lambda by, note: told.append((by, note)))
-    assert sum(by for by, _ in told) == len(told) == RESULTS
-    return found
+    assert evaluate(run, CPU, lambda by, note: told.append((by, note))) is True
+    assert sum(by for by, _ in told) == len(told) == results_expected(run) == RESULTS
+    return read_results(run)
 
 
 @pytest.mark.slow
@@ -93,8 +95,9 @@ def test_all_models_answer_the_same_questions(results):
 @pytest.mark.slow
 def test_the_same_again_scores_nothing(run, results):
     before = run.evaluation.stat().st_mtime_ns
-    assert evaluate(run, CPU, no_scoring) == results
+    assert evaluate(run, CPU, no_scoring) is False
     assert run.evaluation.stat().st_mtime_ns == before
+    assert read_json(run.evaluation) == results
 
 
 @pytest.mark.slow
@@ -102,7 +105,7 @@ def test_a_file_edited_by_hand_is_written_again(run, results):
     edited = json.loads(run.evaluation.read_text())
     edited[0]["metrics"]["hr@10"] = 1.0
     run.evaluation.write_text(json.dumps(edited))
-    assert evaluate(run, CPU, lambda *_: None) == results
+    assert evaluate(run, CPU, lambda *_: None) is True
     assert read_json(run.evaluation) == results
 
 
@@ -113,7 +116,7 @@ def test_a_file_that_is_gone_or_broken_is_written_again(run, results, content):
         run.evaluation.unlink()
     else:
         run.evaluation.write_text(content)
-    assert evaluate(run, CPU, lambda *_: None) == results
+    assert evaluate(run, CPU, lambda *_: None) is True
     assert read_json(run.evaluation) == results
 
 
@@ -153,6 +156,145 @@ def test_evaluating_before_training_is_refused(prepared):
         prepared = Run(prepared.root.parent / "not trained")
     with pytest.raises(UserError, match="missing or incomplete"):
         evaluate(prepared, CPU, no_scoring)
+
+
+# -- what the stages took ----------------------------------------------------------------------------------------------
+
+STAGES = {"fetch": {"seconds": 1.5, "peak_mb": 300}, "train": {"seconds": 60.0, "peak_mb": 900}}
+
+
+@pytest.mark.slow
+def test_stages_are_put_in_and_nothing_is_scored_again(run, results):
+    add_stages(run, STAGES)
+    assert read_results(run) == [{**result, "stages": STAGES} for result in results]
+    assert evaluate(run, CPU, no_scoring) is False
+    more = {**STAGES, "evaluate": {"seconds": 2.0, "peak_mb": 500}}
+    add_stages(run, more)  # takes the place of those before
+    assert read_results(run) == [{**result, "stages": more} for result in results]
+    assert evaluate(run, CPU, no_scoring) is False
+    assert [table.row_count for table in comparison_tables(run)] == [3, 4]
+
+
+@pytest.mark.slow
+def test_stages_do_not_make_an_edited_file_the_run_s_own(run, results):
+    edited = json.loads(run.evaluation.read_text())
+    edited[0]["metrics"]["hr@10"] = 1.0
+    run.evaluation.write_text(json.dumps(edited))
+    add_stages(run, STAGES)
+    assert read_json(run.evaluation) == edited
+    assert made_from(run) is None
+    assert evaluate(run, CPU, lambda *_: None) is True
+    assert read_results(run) == results
+
+
+def test_stages_without_results_are_put_nowhere(tmp_path):
+    add_stages(Run(tmp_path), STAGES)
+    assert not any(tmp_path.iterdir())
+
+
+# -- made-up data ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory) -> Run:
+    """A run over made-up data, with its truth: 183 users, all four models trained for an epoch."""
+    from models.training import settings_for, train
+    from workflows.datasets import fetch_tables, get_dataset
+    from workflows.features import PrepareSettings, prepare
+    from workflows.synth import synthesise
+
+    folder = tmp_path_factory.mktemp("data") / "synth-x"
+    synthesise(folder, "ml-latest-small", 0.3, 5, lambda *_: None)
+    run = Run(tmp_path_factory.mktemp("made up") / "synth-x")
+    assert not run.has_truth
+    fetch_tables(get_dataset("synth-x"), folder, run.tables, lambda _: None)
+    assert run.has_truth
+    for protocol in PROTOCOLS:
+        prepare(run, protocol, PrepareSettings(), lambda *_: None)
+        for name in MODELS:
+            settings = settings_for(protocol, name, epochs=1, batch_size=1024)
+            train(run, protocol, name, settings, CPU, lambda *_: None)
+    return run
+
+
+@pytest.fixture(scope="module")
+def judged(made_up) -> dict[str, dict[str, dict]]:
+    """By protocol and model."""
+    told = []
+    assert evaluate(made_up, CPU, lambda by, note: told.append((by, note))) is True
+    assert sum(by for by, _ in told) == len(told) == results_expected(made_up) == RESULTS + len(PROTOCOLS)
+    found = read_results(made_up)
+    return {
+        protocol: {result["model"]: result for result in found if result["protocol"] == protocol}
+        for protocol in PROTOCOLS
+    }
+
+
+@pytest.mark.slow
+def test_made_up_data_brings_its_truth(made_up, judged):
+    assert judged["leave-one-out"].keys() == {*MODELS, "popularity", "truth"}
+    assert judged["random-split"].keys() == {*MODELS, "popularity", "biases", "truth"}
+    for protocol, metrics in METRICS.items():
+        truth = judged[protocol]["truth"]
+        assert truth.keys() >= FIELDS
+        # what is likely to be watched is ranked by; what is liked has a probability
+        assert truth["metrics"].keys() == truth["ci95"].keys() == metrics
+        assert truth["epochs"] == truth["train_seconds"] == truth["samples_per_second"] == 0
+    assert [table.row_count for table in comparison_tables(made_up)] == [4, 5]
+    assert evaluate(made_up, CPU, no_scoring) is False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("protocol", "metric"),
+    [("leave-one-out", "hr@10"), ("leave-one-out", "ndcg@10"), ("leave-one-out", "auc"), ("random-split", "auc")],
+)
+def test_nothing_beats_the_truth(judged, protocol, metric):
+    values = {name: result["metrics"][metric] for name, result in judged[protocol].items()}
+    truth = values.pop("truth")
+    assert max(values.values()) < truth
+
+
+@pytest.mark.slow
+def test_nothing_has_a_lower_log_loss_than_the_truth(judged):
+    results = judged["random-split"].values()
+    losses = {result["model"]: result["metrics"].get("log_loss", float("inf")) for result in results}
+    truth = losses.pop("truth")
+    assert truth < min(losses.values())
+
+
+@pytest.mark.slow
+def test_the_truth_is_as_good_as_its_makers_say(made_up, judged):
+    facts = read_json(made_up.tables / "synth.json")
+    found = judged["leave-one-out"]
+    assert found["truth"]["metrics"]["hr@10"] == pytest.approx(facts["best"]["hr@10"], abs=0.07)
+    assert found["truth"]["metrics"]["ndcg@10"] == pytest.approx(facts["best"]["ndcg@10"], abs=0.07)
+    assert judged["random-split"]["truth"]["metrics"]["auc"] == pytest.approx(facts["best"]["auc"], abs=0.03)
+    assert found["popularity"]["metrics"]["hr@10"] == pytest.approx(facts["popularity"]["hr@10"], abs=0.1)
+
+
+@pytest.mark.slow
+def test_the_truth_scores_by_movielens_ids(made_up):
+    """An index that meant another user or movie would still give a score."""
+    from models.baselines import Truth
+    from models.data import load_features
+    from workflows.synth import load_truth
+
+    truth = load_truth(made_up.tables)
+    for protocol, rule in (("leave-one-out", truth.watch), ("random-split", truth.like)):
+        features = load_features(made_up, protocol)
+        ids = {
+            kind: pd.read_parquet(features.folder / "vocabulary" / f"{kind}_id.parquet").set_index("index")[
+                f"{kind}_id"
+            ]
+            for kind in ("user", "movie")
+        }
+        rng = np.random.default_rng(0)
+        user, movie = rng.choice(ids["user"].index, 500), rng.choice(features.catalogue, 500)
+        found = Truth(made_up.tables, features)(user, movie)
+        expected = rule(ids["user"][user].to_numpy(), ids["movie"][movie].to_numpy())
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        assert found.dtype == np.float32
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from marquee.errors import UserError
 from marquee.manifest import read_json
 from marquee.runs import PROTOCOLS, Run
 from models.data import load_features
-from workflows.features import FIRST_INDEX, FOLDS
+from workflows.vocabulary import FIRST_INDEX, FOLDS
 
 PARTS = ("train", "valid", "test")
 
@@ -70,11 +70,11 @@ def test_interactions_are_the_rows_of_the_file_in_their_order(prepared, protocol
     rows = rows_of(prepared, protocol, part)
     assert len(found) == len(rows) > 0
     for tensor, name, kind in (
-        (found.user, "user_index", np.int64),
-        (found.movie, "movie_index", np.int64),
+        (found.user, "user_index", np.int32),
+        (found.movie, "movie_index", np.int32),
         (found.label, "label", np.float32),
-        (found.fold, "fold", np.int64),
-        (found.later, "later", np.int64),
+        (found.fold, "fold", np.int8),
+        (found.later, "later", np.int32),
     ):
         assert tensor.numpy().dtype == kind
         np.testing.assert_array_equal(tensor.numpy(), rows[name].to_numpy())
@@ -102,6 +102,7 @@ def test_seen_is_every_rating_of_the_splits_asked_for(prepared):
     features = load_features(prepared, "leave-one-out")
     rows = pd.concat(rows_of(prepared, "leave-one-out", part) for part in ("train", "valid"))
     user, movie = features.seen("train", "valid")
+    assert user.dtype == movie.dtype == np.int32
     assert user.tolist() == rows["user_index"].tolist()
     assert movie.tolist() == rows["movie_index"].tolist()
 
@@ -110,6 +111,8 @@ def test_seen_is_every_rating_of_the_splits_asked_for(prepared):
 def test_candidates_ask_about_each_held_out_movie_among_unseen_ones(prepared, part):
     features = load_features(prepared, "leave-one-out")
     questions = features.candidates(part)
+    assert questions.user.dtype == questions.positive.dtype == questions.negatives.dtype == np.int32
+    assert len(questions.user) == len(questions.positive) == len(questions.negatives)
     rows = rows_of(prepared, "leave-one-out", part)
     assert set(zip(questions.user, questions.positive)) == set(zip(rows["user_index"], rows["movie_index"]))
     seen = set(zip(*features.seen(*PARTS)))
@@ -142,6 +145,7 @@ def test_user_details_of_ml_1m_are_loaded(movielens, tmp_path):
 
     features = load_features(run, "random-split")
     assert features.side.detail_names == ("gender", "age", "occupation")
+    assert features.side.user_details.numpy().dtype == np.int64
     vocabulary = pd.read_parquet(features.folder / "vocabulary" / "user_id.parquet")
     codes = pd.DataFrame(features.side.user_details.numpy()[vocabulary["index"]], columns=features.side.detail_names)
     for name, truth in (

@@ -12,6 +12,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 from models import evaluation
 from models.data import Candidates, Features, Interactions, load_features
 from models.evaluation import full_catalogue_metrics, leave_one_out_metrics, random_split_metrics
+from models.networks import NetworkSettings, build
+from models.training import scorer
 
 FIRST, RATED, NEVER_RATED = 3, 30, 2  # movie indices 3 to 32 are rated, 33 and 34 are not
 USERS = 3 + 8
@@ -116,6 +118,35 @@ def test_padding_counts_for_nothing_and_is_never_scored(score):
         np.testing.assert_array_equal(values, padded[name])
 
 
+@pytest.mark.parametrize("pairs", [1, 13, 50, 10**9])
+@pytest.mark.parametrize("score", [perfect, constant, as_noise(5)])
+def test_sampled_metrics_do_not_depend_on_how_many_pairs_are_scored_at_once(monkeypatch, pairs, score):
+    asked = questions(20, padding=4)
+    whole = leave_one_out_metrics(score, asked).values
+    monkeypatch.setattr("models.evaluation.PAIRS_AT_ONCE", pairs)
+    calls = []
+
+    def counted(user, movie):
+        calls.append(len(user))
+        return score(user, movie)
+
+    found = leave_one_out_metrics(counted, asked).values
+    assert found.keys() == whole.keys()
+    for name, values in whole.items():
+        np.testing.assert_array_equal(values, found[name])
+    assert sum(calls) == len(asked.user) * 21
+    assert (len(calls) == 1) == (pairs == 10**9)
+
+
+def test_sampled_metrics_of_a_trained_model_s_scorer_do_not_depend_on_the_blocks(prepared, monkeypatch):
+    features = load_features(prepared, "leave-one-out")
+    asked = features.candidates("test")
+    score = scorer(build("dlrm", features, NetworkSettings(dim=8), 0), torch.device("cpu"))
+    whole = leave_one_out_metrics(score, asked).means()
+    monkeypatch.setattr("models.evaluation.PAIRS_AT_ONCE", 10)  # more blocks than users: some are empty
+    assert leave_one_out_metrics(score, asked).means() == pytest.approx(whole)
+
+
 def test_a_scorer_that_says_not_a_number_is_refused():
     with pytest.raises(ValueError, match="not a number"):
         leave_one_out_metrics(lambda user, movie: np.full(len(user), np.nan, np.float32), questions())
@@ -189,6 +220,22 @@ def test_full_catalogue_draws_users_where_there_are_many(tmp_path, monkeypatch):
     assert len(set(drawn.values())) > 1
 
 
+@pytest.mark.parametrize(("most", "users"), [(RATED * 3, 3), (RATED * 4 - 1, 3), (1, 1), (10**9, USERS - 3)])
+def test_full_catalogue_draws_as_many_users_as_there_may_be_scores(tmp_path, monkeypatch, most, users):
+    features = features_in(tmp_path)
+    monkeypatch.setattr("models.evaluation.FULL_CATALOGUE_PAIRS", most)
+    scored = []
+
+    def spy(user, movie):
+        scored.extend(user.tolist())
+        return low_numbers_first(user, movie)
+
+    found = full_catalogue_metrics(spy, features, questions(), 0).values
+    assert all(len(values) == users for values in found.values())
+    assert len(set(scored)) == users
+    assert len(scored) == users * RATED
+
+
 def test_full_catalogue_takes_questions_in_any_order(tmp_path):
     features, asked = features_in(tmp_path), questions()
     turned = Candidates(asked.user[::-1], asked.positive[::-1], asked.negatives[::-1])
@@ -254,6 +301,47 @@ def test_intervals_contain_the_mean(tmp_path):
 def test_the_intervals_of_a_perfect_scorer_have_no_width():
     intervals = leave_one_out_metrics(perfect, questions()).intervals(0)
     assert intervals == {"auc": [1, 1], "hr@10": [1, 1], "ndcg@10": [1, 1], "mrr@10": [1, 1]}
+
+
+def resampled_aucs(rows: Interactions, score: np.ndarray, seed: int, rounds: int) -> np.ndarray:
+    """The bootstrap over users without a shortcut: scikit-learn's AUC of each resample's rows."""
+    user = rows.user.numpy()
+    position = np.searchsorted(np.unique(user), user)
+    rng, users, aucs = np.random.default_rng(seed), len(np.unique(user)), []
+    for _ in range(rounds):
+        weight = np.bincount(rng.integers(0, users, users), minlength=users)[position]
+        aucs.append(roc_auc_score(rows.label, score, sample_weight=weight))
+    return np.percentile(aucs, [2.5, 97.5])
+
+
+@pytest.mark.parametrize("quality", [0.3, 1.5])
+def test_the_interval_of_the_auc_is_that_of_a_plain_bootstrap(monkeypatch, quality):
+    """300 users with tastes of their own, so that a user's rows go together, and from 5 to 40 rows."""
+    rng = np.random.default_rng(11)
+    user = np.repeat(np.arange(3, 303), rng.integers(5, 41, 300))
+    generous, easy = rng.normal(size=400)[user], rng.normal(size=400)[user]
+    truth = 0.5 + generous + rng.logistic(size=len(user))
+    label = truth > 0
+    score = 1 / (1 + np.exp(-(quality * truth / 2 + easy + rng.normal(size=len(user))).round(1)))
+    rows = interactions(user, np.full(len(user), FIRST), label)
+    rounds = 600
+    monkeypatch.setattr("models.evaluation.BOOTSTRAP_ROUNDS", rounds)
+    result = random_split_metrics(lambda *_: score, rows)
+    low, high = result.intervals(2)["auc"]
+    expected_low, expected_high = resampled_aucs(rows, score, 2, rounds)
+    width = expected_high - expected_low
+    assert 0.02 < width < 0.2
+    assert expected_low < result.means()["auc"] < expected_high
+    assert low == pytest.approx(expected_low, abs=0.1 * width)
+    assert high == pytest.approx(expected_high, abs=0.1 * width)
+    assert high - low == pytest.approx(width, rel=0.15)
+
+
+def test_the_interval_of_a_perfect_auc_has_no_width():
+    rows = some_rows(1)
+    result = random_split_metrics(lambda *_: rows.label.numpy() * 0.8 + 0.1, rows)
+    assert result.means()["auc"] == 1
+    assert result.intervals(0)["auc"] == pytest.approx([1, 1], abs=1e-12)
 
 
 def test_intervals_repeat_with_their_seed():

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import metrics as sk
 
-from models.metrics import AucOrder, auc, bootstrap, hit_rate, log_losses, mrr, ndcg, rank_of_positive, user_auc
+from models.metrics import (
+    auc,
+    bootstrap,
+    hit_rate,
+    log_losses,
+    mrr,
+    ndcg,
+    placements,
+    rank_of_positive,
+    user_auc,
+)
 
 # Few different values, so that ties are frequent; all exact in binary.
 TIED_SCORES = st.integers(-4, 4).map(lambda value: value / 4)
@@ -114,10 +124,10 @@ def test_auc_by_hand():
     assert auc(label, score) == pytest.approx(4.5 / 6)
 
 
-def test_auc_counts_a_row_as_often_as_its_weight():
-    label, score, weight = np.array([1, 0, 0]), np.array([0.5, 0.9, 0.1]), np.array([1.0, 1.0, 3.0])
-    assert auc(label, score, weight) == pytest.approx(3 / 4)
-    assert auc(label, score, np.array([1.0, 0.0, 3.0])) == 1
+def test_auc_counts_a_row_as_often_as_it_is_there():
+    label, score = np.array([1, 0, 0]), np.array([0.5, 0.9, 0.1])
+    assert auc(np.repeat(label, [1, 1, 3]), np.repeat(score, [1, 1, 3])) == pytest.approx(3 / 4)
+    assert auc(np.repeat(label, [1, 0, 3]), np.repeat(score, [1, 0, 3])) == 1
 
 
 @pytest.mark.parametrize("label", [[1, 1], [0, 0]])
@@ -136,17 +146,9 @@ def test_auc_of_a_score_that_is_not_a_number_is_refused(score):
 def test_auc_agrees_with_scikit_learn(rows):
     label, score, weight = rows
     assert auc(label, score) == pytest.approx(sk.roc_auc_score(label, score), abs=1e-12)
-    expected = sk.roc_auc_score(label, score, sample_weight=weight)
-    assert auc(label, score, weight) == pytest.approx(expected, abs=1e-12)
-
-
-@settings(deadline=None, max_examples=60)
-@given(labelled_rows())
-def test_a_whole_weight_is_as_good_as_repeated_rows(rows):
-    label, score, weight = rows
     times = weight.astype(int)
-    order = AucOrder(label, score)
-    assert order.auc(weight) == pytest.approx(auc(np.repeat(label, times), np.repeat(score, times)), abs=1e-12)
+    expected = sk.roc_auc_score(label, score, sample_weight=weight)
+    assert auc(np.repeat(label, times), np.repeat(score, times)) == pytest.approx(expected, abs=1e-12)
 
 
 @settings(deadline=None, max_examples=60)
@@ -156,6 +158,58 @@ def test_user_auc_is_the_auc_of_one_positive(rows):
     label = np.zeros(len(score))
     label[0] = 1
     assert user_auc(score[:1], score[None, 1:])[0] == pytest.approx(sk.roc_auc_score(label, score), abs=1e-12)
+
+
+# -- placements --------------------------------------------------------------------------------------------------------
+
+
+def test_placements_by_hand():
+    label, score = np.array([1, 0, 1, 0, 0]), np.array([0.9, 0.8, 0.4, 0.4, 0.1])
+    # of three negatives 0.9 is above all, 0.4 above one and ties with one; of two positives one is above 0.8,
+    # one above the negative 0.4 and one ties with it, both are above 0.1
+    np.testing.assert_allclose(placements(label, score), [1, 1 / 2, 1.5 / 3, 1.5 / 2, 1], rtol=1e-12)
+
+
+def test_placements_of_a_constant_score_are_a_half():
+    assert placements(np.array([1, 0, 0]), np.full(3, 0.7)).tolist() == [0.5] * 3
+
+
+@pytest.mark.parametrize("label", [[1, 1], [0, 0]])
+def test_placements_without_rows_of_the_other_label_are_zero(label):
+    assert placements(np.array(label), np.array([0.1, 0.2])).tolist() == [0, 0]
+
+
+def test_placements_of_nothing_are_nothing():
+    assert placements(np.empty(0), np.empty(0)).shape == (0,)
+
+
+@pytest.mark.parametrize("score", [[np.nan, 0.5], [0.1, np.nan]])
+def test_placements_of_a_score_that_is_not_a_number_are_refused(score):
+    with pytest.raises(ValueError, match="not a number"):
+        placements(np.array([0, 1]), np.array(score))
+
+
+@settings(deadline=None, max_examples=100)
+@given(labelled_rows())
+def test_placements_are_the_shares_counted_one_by_one(rows):
+    label, score, _ = rows
+    expected = []
+    for own, value in zip(label, score):
+        others = score[label != own]
+        better = others < value if own else others > value
+        expected.append((better.sum() + (others == value).sum() / 2) / len(others))
+    found = placements(label, score)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=60)
+@given(labelled_rows())
+def test_the_mean_placement_of_either_label_is_the_auc(rows):
+    label, score, _ = rows
+    found = placements(label, score)
+    for value in (0, 1):
+        assert found[label == value].mean() == pytest.approx(sk.roc_auc_score(label, score), abs=1e-12)
 
 
 # -- log loss ----------------------------------------------------------------------------------------------------------
@@ -192,7 +246,9 @@ def weighted_mean(values: np.ndarray):
 
 
 def test_the_interval_of_a_constant_has_no_width():
-    assert bootstrap(lambda _: 0.25, users=30, seed=1, rounds=50) == [0.25, 0.25]
+    found = bootstrap(lambda _: 0.25, users=30, seed=1, rounds=50)
+    assert found.shape == (2,)
+    assert found.tolist() == [0.25, 0.25]
     low, high = bootstrap(weighted_mean(np.full(30, 0.25)), users=30, seed=1, rounds=50)
     assert low == pytest.approx(0.25)
     assert high == pytest.approx(0.25)
@@ -215,8 +271,28 @@ def test_every_resample_draws_as_many_users_as_there_are():
 def test_a_bootstrap_repeats_with_its_seed_and_changes_with_another():
     values = np.random.default_rng(0).normal(size=50)
     first, again, other = (bootstrap(weighted_mean(values), 50, seed, 200) for seed in (3, 3, 4))
-    assert first == again
-    assert first != other
+    assert first.tolist() == again.tolist()
+    assert (first != other).all()
+
+
+def test_several_statistics_get_the_intervals_that_each_would_get_alone():
+    values = np.random.default_rng(1).normal(size=(3, 40))
+    together = bootstrap(lambda weight: values @ weight / weight.sum(), 40, 5, 100)
+    assert together.shape == (2, 3)
+    alone = [bootstrap(weighted_mean(one), 40, 5, 100) for one in values]
+    np.testing.assert_allclose(together, np.stack(alone, axis=1), rtol=1e-12)
+
+
+def test_a_resample_that_cannot_be_judged_does_not_count():
+    drawn = []
+
+    def sometimes(weight: np.ndarray) -> float:
+        drawn.append(weight[0])
+        return weight.max() if weight[0] else math.nan
+
+    low, high = bootstrap(sometimes, 5, 0, 200)
+    assert 0 in drawn
+    assert 1 <= low <= high <= 5
 
 
 # -- ranx --------------------------------------------------------------------------------------------------------------

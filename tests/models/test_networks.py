@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from merlin.models.torch.blocks.dlrm import DLRMInteraction
 from merlin.schema import ColumnSchema, Schema, Tags
 from torch import Tensor
 
 from marquee.columns import CONTINUOUS, LABEL, MOVIE_ID, USER_DETAILS, USER_ID
 from marquee.runs import MODELS, PROTOCOLS
 from models.data import Features, SideTables, load_features
-from models.networks import NetworkSettings, Recommender, build
-from workflows.features import FIRST_INDEX, FOLDS, OUT_OF_VOCABULARY
+from models.networks import NetworkSettings, PairProducts, Recommender, build
+from workflows.vocabulary import FIRST_INDEX, FOLDS, OUT_OF_VOCABULARY
 
 USERS, MOVIES = 12, 20  # rows of the side tables
 USER_EMBEDDINGS, MOVIE_EMBEDDINGS = 10, 15  # the indices from there on are out of vocabulary
@@ -169,6 +170,21 @@ def test_dlrm_is_the_paper_written_out(details, sizes):
     found = scores(model, user, movie, fold)
     assert found.std() > 0.01
     torch.testing.assert_close(found, dlrm_by_hand(model, features, user, movie, fold), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("vectors", [2, 3, 6])
+def test_pair_products_are_merlins_interaction(vectors):
+    """Values, their order, and what flows back."""
+    generator = torch.Generator().manual_seed(vectors)
+    given = [torch.randn((50, vectors, 8), generator=generator)] * 2
+    ours, merlins = (values.clone().requires_grad_() for values in given)
+    found, expected = PairProducts()(ours), DLRMInteraction()(merlins)
+    assert found.shape == (50, vectors * (vectors - 1) // 2)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    weight = torch.randn(found.shape, generator=generator)
+    (found * weight).sum().backward()
+    (expected * weight).sum().backward()
+    torch.testing.assert_close(ours.grad, merlins.grad, atol=1e-5, rtol=1e-5)
 
 
 # -- shapes ------------------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
-"""Training on the made-up data: repeatable, honest about negatives and labels, and what it leaves on disk."""
+"""Training on the made-up data: repeatable, honest about labels, and what it leaves on disk."""
 
 import csv
-import itertools
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,21 +18,29 @@ from marquee.runs import MODELS, PROTOCOLS, Run
 from models.data import Features, load_features
 from models.networks import NetworkSettings, build
 from models.training import (
+    DEFAULTS,
+    LARGE,
+    LARGE_BATCH,
+    LARGE_DEFAULTS,
     MONITOR,
     TrainSettings,
-    _epochs,
     fit,
     load,
     pick_device,
+    pick_precision,
     samples_per_epoch,
     scorer,
     settings_for,
+    threads_for,
+    threads_for_scoring,
     train,
+    training_rows,
     validator,
 )
 from tests.conftest import write_movielens
 from workflows.datasets import fetch_tables, get_dataset
 from workflows.features import PrepareSettings, prepare
+from workflows.vocabulary import FIRST_INDEX
 
 CPU = torch.device("cpu")
 SETTINGS = TrainSettings(
@@ -124,71 +132,90 @@ def test_progress_counts_every_sample_once(prepared, protocol):
     assert sum(by for by, _ in told) == sum(row["samples"] for row in history)
     assert len(told) > len(history)
     assert sum(bool(note) for _, note in told) == len(history)
-    assert history[0]["samples"] == samples_per_epoch(prepared, protocol, settings)
-
-
-# -- what an epoch is made of ------------------------------------------------------------------------------------------
-
-
-def epochs_of(features: Features, count: int, settings: TrainSettings = SETTINGS) -> list[tuple]:
-    return list(itertools.islice(_epochs(features.interactions("train"), features, settings, CPU), count))
-
-
-def test_negatives_are_of_the_catalogue_and_never_rated_in_train(prepared):
-    features = load_features(prepared, "leave-one-out")
-    positives = features.interactions("train")
-    rated = set(zip(positives.user.tolist(), positives.movie.tolist()))
-    negatives_too = set()
-    for user, movie, label, *_ in epochs_of(features, 3, replace(SETTINGS, negatives=5)):
-        assert len(user) == len(movie) == len(label) == 6 * len(positives)
-        is_positive = label > 0
-        assert int(is_positive.sum()) == len(positives)
-        assert set(zip(user[is_positive].tolist(), movie[is_positive].tolist())) == rated
-        negatives = set(zip(user[~is_positive].tolist(), movie[~is_positive].tolist()))
-        assert not negatives & rated
-        assert {movie for _, movie in negatives} <= set(features.catalogue)
-        drawn = torch.bincount(user[~is_positive], minlength=features.users)
-        assert torch.equal(drawn, 5 * torch.bincount(positives.user, minlength=features.users))
-        negatives_too |= negatives
-    # Movies that are held out are not rated in train: leaving them out would tell the model what is held out.
-    held_out = set(zip(*features.seen("valid", "test")))
-    assert negatives_too & held_out
-
-
-def test_each_epoch_draws_new_negatives_and_a_new_order(prepared):
-    features = load_features(prepared, "leave-one-out")
-    (first, second), (again, _) = epochs_of(features, 2), epochs_of(features, 2)
-    negative = first[2] == 0
-    assert torch.equal(first[0], second[0])
-    assert (first[1][negative] != second[1][negative]).float().mean() > 0.9
-    assert torch.equal(first[1][~negative], second[1][~negative])
-    assert not torch.equal(first[-1], second[-1])
-    assert all(torch.equal(one, other) for one, other in zip(first, again))
+    rows = training_rows(prepared, protocol)
+    assert rows == len(features.interactions("train"))
+    assert history[0]["samples"] == samples_per_epoch(rows, protocol, settings)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_the_order_takes_every_sample_once(prepared, protocol):
-    for user, *_, order in epochs_of(load_features(prepared, protocol), 2):
-        assert torch.equal(order.sort().values, torch.arange(len(user)))
+@pytest.mark.parametrize("name", MODELS)
+def test_rowwise_updates_train_every_large_table(prepared, monkeypatch, protocol, name):
+    monkeypatch.setattr("models.training.LARGE_TABLE", 100)  # the movies' tables and not the users'
+    features = load_features(prepared, protocol)
+    assert features.user_embeddings < 100 < features.movie_embeddings
+    settings = replace(SETTINGS, epochs=6, patience=6, embedding_rate=0.05)
+    model, history, _ = train_in_memory(features, name, settings)
+    assert history[-1]["train_loss"] < 0.8 * history[0]["train_loss"]
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    fresh = build(name, features, settings.network, settings.seed)
+    for (_, table), (_, before) in zip(model.embedding_tables(), fresh.embedding_tables()):
+        assert (table.weight[FIRST_INDEX:] != before.weight[FIRST_INDEX:]).any(dim=1).float().mean() > 0.9
+    _, by_adam, _ = train_in_memory(features, name, replace(settings, embedding_rate=0.0))
+    assert by_adam[0]["train_loss"] != history[0]["train_loss"]
 
 
-def test_the_fold_tells_nothing_about_the_label(prepared):
-    features = load_features(prepared, "leave-one-out")
-    ((_, _, label, fold, *_),) = epochs_of(features, 1)
-    assert set(fold.tolist()) == set(range(5))
-    shares = torch.stack([torch.bincount(fold[label == value], minlength=5).double() for value in (0, 1)])
-    shares /= shares.sum(dim=1, keepdim=True)
-    assert (shares[0] - shares[1]).abs().max() < 0.05
-
-
-def test_random_split_trains_on_its_rows_alone(prepared):
+def test_small_tables_are_left_to_adam(prepared):
     features = load_features(prepared, "random-split")
-    positives = features.interactions("train")
-    for user, movie, label, fold, *_ in epochs_of(features, 2):
-        assert torch.equal(user, positives.user)
-        assert torch.equal(movie, positives.movie)
-        assert torch.equal(label, positives.label)
-        assert torch.equal(fold, positives.fold)
+    results = [train_in_memory(features, "ncf", replace(SETTINGS, embedding_rate=rate)) for rate in (0.0, 0.5)]
+    (first, history, _), (second, history_again, _) = results
+    assert without_seconds(history) == without_seconds(history_again)
+    for one, other in zip(first.parameters(), second.parameters()):
+        assert torch.equal(one, other)
+
+
+# -- precision ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wanted", ["float16", "half", "", "FLOAT32"])
+def test_a_precision_of_another_name_is_refused(wanted):
+    with pytest.raises(UserError, match=f"unknown precision '{wanted}'; choose one of auto, float32, bfloat16"):
+        pick_precision(wanted, CPU)
+
+
+@pytest.mark.parametrize("wanted", ["float32", "bfloat16"])
+def test_a_precision_by_name_is_that_one(wanted):
+    assert pick_precision(wanted, CPU) == wanted
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (set(), "float32"),
+        ({"avx2", "avx512f"}, "float32"),
+        ({"avx512f", "avx512_bf16"}, "bfloat16"),
+        ({"amx_bf16"}, "bfloat16"),
+    ],
+)
+def test_auto_precision_is_what_the_cpu_has(monkeypatch, flags, expected):
+    assert pick_precision("auto", CPU) in ("float32", "bfloat16")
+    monkeypatch.setattr("models.training._cpu_flags", lambda: flags)
+    assert pick_precision("auto", CPU) == expected
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("embedding_rate", [0.0, 0.05])
+def test_bfloat16_ends_near_float32(prepared, monkeypatch, protocol, name, embedding_rate):
+    monkeypatch.setattr("models.training.LARGE_TABLE", 10)
+    features = load_features(prepared, protocol)
+    settings = replace(SETTINGS, epochs=3, patience=3, embedding_rate=embedding_rate)
+    (model, rough, _), (_, fine, _) = (
+        train_in_memory(features, name, replace(settings, precision=precision)) for precision in ("bfloat16", "float32")
+    )
+    losses, expected = ([row["train_loss"] for row in history] for history in (rough, fine))
+    assert losses != expected
+    assert losses == pytest.approx(expected, abs=0.01)
+    assert all(weight.dtype == torch.float32 for weight in model.state_dict().values())
+    assert scorer(model, CPU)(np.array([3]), np.array([4])).dtype == np.float32
+
+
+def test_the_configuration_says_which_precision_auto_was(run, monkeypatch):
+    for flags, expected in ((set(), "float32"), ({"amx_bf16"}, "bfloat16")):
+        monkeypatch.setattr("models.training._cpu_flags", lambda flags=flags: flags)
+        config = train(run, "random-split", "ncf", replace(SETTINGS, precision="auto"), CPU, silent)
+        assert config["settings"]["precision"] == expected
+        # named, it is the same training
+        assert train(run, "random-split", "ncf", replace(SETTINGS, precision=expected), CPU, silent) is None
 
 
 # -- labels that mean nothing ------------------------------------------------------------------------------------------
@@ -235,8 +262,8 @@ def test_a_training_row_does_not_see_its_own_stars(meaningless):
         (features.side.user_statistics, rows.user),
     ):
         mean_rating = 1
-        left_out = roc_auc_score(rows.label, statistics[rows.fold, index][:, mean_rating])
-        contained = roc_auc_score(rows.label, statistics[-1, index][:, mean_rating])
+        left_out = roc_auc_score(rows.label, statistics[rows.fold.long(), index.long()][:, mean_rating])
+        contained = roc_auc_score(rows.label, statistics[-1, index.long()][:, mean_rating])
         assert left_out < 0.53
         assert contained > left_out + 0.03  # what it would be worth to the model to cheat
 
@@ -397,6 +424,35 @@ def test_settings_change_only_what_is_given(protocol, name):
     assert settings_for(protocol, name, epochs=None, learning_rate=None) == defaults
     changed = settings_for(protocol, name, epochs=defaults.epochs + 1, patience=None)
     assert changed == replace(defaults, epochs=defaults.epochs + 1)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("name", MODELS)
+def test_large_datasets_have_defaults_of_their_own(protocol, name):
+    small, large = DEFAULTS[protocol, name], LARGE_DEFAULTS[protocol, name]
+    assert small != large
+    for rows in (0, 100_000, LARGE - 1):
+        assert settings_for(protocol, name, rows) == small
+    for rows in (LARGE, 32_000_000):
+        assert settings_for(protocol, name, rows, epochs=None) == large
+        assert settings_for(protocol, name, rows, epochs=2) == replace(large, epochs=2)
+    assert large.embedding_rate > 0
+    assert large.batch_size >= LARGE_BATCH
+    assert threads_for(small) == 1
+    assert threads_for(large) == (os.cpu_count() or 1)
+
+
+def test_a_small_run_is_scored_by_one_thread(prepared, monkeypatch):
+    assert threads_for_scoring(prepared) == 1
+    rows = max(training_rows(prepared, protocol) for protocol in PROTOCOLS)
+    monkeypatch.setattr("models.training.LARGE", rows)
+    assert threads_for_scoring(prepared) == (os.cpu_count() or 1)
+
+
+def test_an_epoch_of_leave_one_out_has_the_negatives_too():
+    settings = replace(SETTINGS, negatives=4)
+    assert samples_per_epoch(100, "leave-one-out", settings) == 500
+    assert samples_per_epoch(100, "random-split", settings) == 100
 
 
 def test_a_device_of_another_name_is_refused():

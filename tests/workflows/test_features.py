@@ -16,21 +16,13 @@ from marquee.manifest import verify
 from marquee.runs import PROTOCOLS, Run
 from tests.conftest import write_movielens
 from workflows.datasets import fetch_tables, get_dataset
-from workflows.features import (
-    FIRST_INDEX,
-    FOLDS,
-    PREPARE_STEPS,
-    PrepareSettings,
-    fold_statistics,
-    load_schema,
-    load_workflow,
-    prepare,
-    read_split,
-)
-from workflows.splits import leave_one_out
+from workflows.features import PREPARE_STEPS, PrepareSettings, load_schema, prepare
+from workflows.saved import load_workflow
+from workflows.side_tables import fold_statistics
+from workflows.splits import PARTS, TimeOrder, leave_one_out, read_split, split_files
+from workflows.vocabulary import FIRST_INDEX, FOLDS
 
-PARTS = ("train", "valid", "test")
-COLUMNS = ["user_index", "movie_index", "rating", "timestamp", "label", "fold"]
+COLUMNS = ["user_index", "movie_index", "rating", "timestamp", "label", "fold", "later"]
 KINDS = (("user_id", "userId"), ("movie_id", "movieId"))
 
 
@@ -72,7 +64,7 @@ def facts(run: Run, protocol: str) -> dict:
 
 
 def splits(run: Run, protocol: str) -> dict[str, pd.DataFrame]:
-    return {part: read_split(run.features / protocol, part, COLUMNS) for part in PARTS}
+    return {part: read_split(run.features / protocol, part, COLUMNS).to_pandas() for part in PARTS}
 
 
 def raw_rows(run: Run, protocol: str, frame: pd.DataFrame) -> list[tuple]:
@@ -174,10 +166,10 @@ def test_leave_one_out_train_counts_by_hand(tmp_path):
 
 def test_leave_one_out_rows_map_back_to_the_ratings(prepared):
     ratings = table(prepared, "ratings")
-    split = leave_one_out(ratings["userId"].to_numpy(), ratings["timestamp"].to_numpy())
+    split = leave_one_out(TimeOrder.of(ratings["userId"].to_numpy(), ratings["timestamp"].to_numpy()))
     for part, frame in splits(prepared, "leave-one-out").items():
-        expected = table_rows(ratings.iloc[getattr(split, part)])
-        assert sorted(raw_rows(prepared, "leave-one-out", frame)) == sorted(expected)
+        expected = table_rows(ratings.iloc[split.rows(part)])
+        assert raw_rows(prepared, "leave-one-out", frame) == expected
 
 
 def test_random_split_rows_map_back_to_the_ratings(prepared):
@@ -212,6 +204,16 @@ def test_training_rows_have_folds_and_the_others_the_one_over_all(prepared, prot
     assert set(train["fold"]) == set(range(FOLDS))
     assert np.bincount(train["fold"]).min() > 0.7 * len(train) / FOLDS
     assert set(valid["fold"]) == set(test["fold"]) == {FOLDS}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_later_counts_the_users_training_ratings_after_each(prepared, protocol):
+    train, valid, test = splits(prepared, protocol).values()
+    for _, rows in train.groupby("user_index"):  # in the order of the file, which breaks ties
+        oldest_first = rows.sort_values("timestamp", kind="stable")
+        assert oldest_first["later"].tolist() == list(reversed(range(len(rows))))
+    assert not valid["later"].any()
+    assert not test["later"].any()
 
 
 # -- candidates --------------------------------------------------------------------------------------------------------
@@ -250,18 +252,20 @@ def test_random_split_has_no_candidates(prepared):
 # -- statistics by fold ------------------------------------------------------------------------------------------------
 
 
-def grouped(rows: pd.DataFrame) -> pd.DataFrame:
-    by = rows.groupby(["entity", "fold"]).agg({"rating": ["count", "sum"], "timestamp": "sum"}).reset_index()
-    by.columns = ["entity", "fold", "count", "stars", "seconds"]
-    return by
+def by_fold(rows: pd.DataFrame, entities: int) -> np.ndarray:
+    """Number, stars and seconds of the ratings of each fold and entity."""
+    sums = np.zeros((3, FOLDS, entities))
+    for one in rows.itertuples():
+        sums[:, one.fold, one.entity] += 1, one.rating, one.timestamp
+    return sums
 
 
 def test_fold_statistics_by_hand():
     rows = pd.DataFrame(
-        [(0, 0, 2, 10.0, 200), (0, 1, 1, 3.0, 60), (1, 1, 2, 4.0, 80)],
-        columns=["entity", "fold", "count", "stars", "seconds"],
+        [(0, 0, 4.0, 90), (0, 0, 6.0, 110), (0, 1, 3.0, 60), (1, 1, 1.5, 30), (1, 1, 2.5, 50)],
+        columns=["entity", "fold", "rating", "timestamp"],
     )
-    found = fold_statistics(rows, "entity", 3)
+    found = fold_statistics(by_fold(rows, 3))
     assert found.shape == (FOLDS + 1, 3, 3)
     assert found.dtype == np.float32
     # Over all: 3 and 2 ratings, 13 and 4 stars, 260 and 80 seconds; the means of all are 17 / 5 and 340 / 5.
@@ -284,10 +288,10 @@ def statistics_around_a_change(seed: int) -> tuple[np.ndarray, np.ndarray, int]:
     rng = np.random.default_rng(seed)
     rows = pd.DataFrame({"entity": rng.integers(0, 6, 80), "fold": rng.integers(0, FOLDS, 80)})
     rows["rating"], rows["timestamp"] = rng.integers(1, 11, 80) / 2, rng.integers(0, 1000, 80)
-    before = fold_statistics(grouped(rows), "entity", 7)
+    before = fold_statistics(by_fold(rows, 7))
     own = int(rng.integers(0, 80))
     rows.loc[own, "rating"] = 5.5 - rows.loc[own, "rating"]
-    return before, fold_statistics(grouped(rows), "entity", 7), int(rows.loc[own, "fold"])
+    return before, fold_statistics(by_fold(rows, 7)), int(rows.loc[own, "fold"])
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -492,10 +496,11 @@ def test_prepare_again_has_nothing_to_do(prepared, tmp_path):
     run = unprepared(prepared, tmp_path)
     told: list[tuple] = []
     assert prepare(run, "random-split", PrepareSettings(), lambda *step: told.append(step)) is True
-    assert told == [(1, name) for name in PREPARE_STEPS]
-    before = (run.features / "random-split" / "manifest.json").stat().st_mtime_ns
+    assert [name for _, name in told if name] == list(PREPARE_STEPS)
+    assert sum(by for by, _ in told) == pytest.approx(len(PREPARE_STEPS))
+    before, steps = (run.features / "random-split" / "manifest.json").stat().st_mtime_ns, len(told)
     assert prepare(run, "random-split", PrepareSettings(), lambda *step: told.append(step)) is False
-    assert len(told) == len(PREPARE_STEPS)
+    assert len(told) == steps
     assert (run.features / "random-split" / "manifest.json").stat().st_mtime_ns == before
 
 
@@ -543,6 +548,77 @@ def test_the_same_seed_writes_the_same(prepared, tmp_path, protocol):
         pd.testing.assert_frame_equal(after, before)
 
 
+# -- more ratings than are read at once --------------------------------------------------------------------------------
+
+FEW = 50  # rows at once
+
+
+@pytest.fixture(scope="module")
+def piecewise(prepared, tmp_path_factory) -> tuple[Run, dict[str, list[tuple[float, str]]]]:
+    """The run of `prepared` from the same tables, few rows at a time, and what each protocol's progress told."""
+    run = unprepared(prepared, tmp_path_factory.mktemp("piecewise"))
+    told: dict[str, list[tuple[float, str]]] = {protocol: [] for protocol in PROTOCOLS}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("workflows.features.ROWS_AT_ONCE", FEW)
+        for protocol in PROTOCOLS:
+            prepare(run, protocol, PrepareSettings(), lambda *step, to=told[protocol]: to.append(step))
+    return run, told
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_same_rows_in_the_same_order_whatever_is_read_at_once(prepared, piecewise, protocol):
+    run, _ = piecewise
+    files = split_files(run.features / protocol, "train")
+    assert len(files) > 10  # so that part_10 is there, which as a word goes before part_2
+    assert len(split_files(prepared.features / protocol, "train")) == 1
+    assert max(len(pd.read_parquet(path)) for path in files) < 2 * FEW
+    before, after = splits(prepared, protocol), splits(run, protocol)
+    for part in PARTS:
+        pd.testing.assert_frame_equal(after[part], before[part])
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_everything_else_is_the_same_whatever_is_read_at_once(prepared, piecewise, protocol):
+    run, _ = piecewise
+    others = [name for name in written(prepared, protocol) if name.split("/")[0] not in PARTS]
+    assert [name for name in written(run, protocol) if name.split("/")[0] not in PARTS] == others
+    assert len(others) == 6 + 2 * (protocol == "leave-one-out")
+    for name in others:
+        before, after = (pd.read_parquet(one.features / protocol / name) for one in (prepared, run))
+        pd.testing.assert_frame_equal(after, before)
+    assert facts(run, protocol) == facts(prepared, protocol)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_progress_is_told_in_fractions_that_add_up_to_the_steps(piecewise, protocol):
+    run, told = piecewise
+    steps = told[protocol]
+    assert [name for _, name in steps if name] == list(PREPARE_STEPS)
+    assert sum(by for by, _ in steps) == pytest.approx(len(PREPARE_STEPS))
+    names = [name for _, name in steps]
+    within = steps[names.index("vocabularies") + 1 : names.index("transform")]
+    assert len(within) == sum(len(split_files(run.features / protocol, part)) for part in PARTS)
+    assert sum(by for by, _ in within) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_only_what_is_read_later_is_kept(piecewise, protocol):
+    folder = piecewise[0].features / protocol
+    found = {path.name for path in folder.iterdir()}
+    candidates = {f"candidates-{part}.parquet" for part in PARTS[1:]} if protocol == "leave-one-out" else set()
+    folders = {*PARTS, "vocabulary", "side", "schema", "workflow"}
+    assert found == {*folders, *candidates, "features.json", "manifest.json"}
+    for part in PARTS:
+        assert {path.name for path in (folder / part).iterdir()} == {
+            *(path.name for path in split_files(folder, part)), "_metadata", ".merlin", "schema.pbtxt"
+        }  # fmt: skip
+    assert {path.name for path in folder.parent.iterdir()} == set(PROTOCOLS)
+    verify(folder)
+
+
+# -- seeds and refusals ------------------------------------------------------------------------------------------------
+
+
 def test_another_seed_gives_another_random_split(prepared, tmp_path):
     other = unprepared(prepared, tmp_path)
     prepare(other, "random-split", PrepareSettings(seed=1), quiet)
@@ -588,7 +664,7 @@ def test_an_empty_split_is_refused_and_nothing_written(tmp_path, protocol, movie
         prepare(run, protocol, PrepareSettings(), quiet)
     assert f"{empty} split is empty" in str(caught.value)
     assert protocol in str(caught.value)
-    assert not run.features.exists()
+    assert not list(run.features.glob("*"))
 
 
 def test_prepare_needs_tables_and_a_known_protocol(prepared, tmp_path):

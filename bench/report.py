@@ -1,0 +1,126 @@
+"""Keeps the benchmarks' figures in results.json and scaling.json, and writes them into README.md."""
+
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+BENCH = Path(__file__).resolve().parent
+RESULTS, SCALING, README, PICTURE = (
+    BENCH / name for name in ("results.json", "scaling.json", "README.md", "scaling.png")
+)
+STAGES = ("fetch", "prepare", "train", "evaluate", "export")
+
+
+def keep(group: str, results: list[dict[str, Any]]) -> None:
+    """Puts the results of a group in the place of its former ones."""
+    others = [result for result in _read(RESULTS) if result.get("group") != group]
+    _write(RESULTS, others + [{**result, "group": group, "machine": machine()} for result in results])
+
+
+def keep_scaling(points: list[dict[str, Any]]) -> None:
+    """The whole road at each scale."""
+    _write(SCALING, [{**point, "machine": machine()} for point in points])
+
+
+def machine() -> str:
+    """The processor, in words."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} cores" if names else platform.processor()
+
+
+def write() -> None:
+    """Renews the tables in README.md, between their markers, and the picture."""
+    if RESULTS.is_file():
+        _replace("results", _results_table(_read(RESULTS)))
+    if SCALING.is_file():
+        points = _read(SCALING)
+        _draw(points)
+        _replace("scaling", _scaling_table(points))
+
+
+def _results_table(results: list[dict[str, Any]]) -> str:
+    lines = ["| what | scale | Marquee | peer | theirs | unit | ratio (range) |", "|---|---|---|---|---|---|---|"]
+    for r in sorted(results, key=lambda r: r["what"]):
+        low, high = r["ratio_range"]
+        figures = f"{_number(r['ours'])} | {r['peer']} | {_number(r['theirs'])}"
+        lines.append(
+            f"| {r['what']} | {_scale(r['scale'])} | {figures} | {r['unit']} "
+            f"| **{r['ratio']:.2f}** ({low:.2f} to {high:.2f}) |"
+        )
+    return "\n".join([*lines, "", f"Medians of {results[0]['runs']} alternating runs on {results[0]['machine']}."])
+
+
+def _scaling_table(points: list[dict[str, Any]]) -> str:
+    lines = ["| scale | ratings | " + " | ".join(STAGES) + " | all | peak memory |", "|---" * (len(STAGES) + 4) + "|"]
+    for p in points:
+        seconds = [p["stages"][stage]["seconds"] for stage in STAGES]
+        peak = max(stage["peak_mb"] for stage in p["stages"].values()) / 1000
+        cells = " | ".join(f"{s:,.0f} s" for s in seconds)
+        lines.append(f"| {_scale(p['scale'])} | {p['ratings']:,} | {cells} | {sum(seconds):,.0f} s | {peak:.1f} GB |")
+    lines += [
+        "",
+        "| scale | model | protocol | HR@10 or AUC | of the truth's | samples/s |",
+        "|---|---|---|---|---|---|",
+    ]
+    for p in points:
+        best = {m["protocol"]: m["metrics"] for m in p["models"] if m["model"] == "truth"}
+        for m in p["models"]:
+            metric = "hr@10" if m["protocol"] == "leave-one-out" else "auc"
+            value, limit = m["metrics"][metric], best[m["protocol"]][metric]
+            chance = 0.1 if metric == "hr@10" else 0.5
+            speed = f"{m['samples_per_second']:,}" if m["samples_per_second"] else "-"
+            lines.append(
+                f"| {_scale(p['scale'])} | {m['model']} | {m['protocol']} | {value:.3f} "
+                f"| {(value - chance) / (limit - chance):.0%} | {speed} |"
+            )
+    return "\n".join([*lines, "", f"On {points[0]['machine']}."])
+
+
+def _scale(scale: float) -> str:
+    return "1" if scale == 1 else f"1/{round(1 / scale)}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value > 10 else f"{value:.4f}"
+
+
+def _draw(points: list[dict[str, Any]]) -> None:
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    ratings = [p["ratings"] / 1e6 for p in points]
+    for stage in STAGES[:4]:
+        axes.plot(ratings, [p["stages"][stage]["seconds"] for p in points], marker="o", label=stage)
+    total = [sum(p["stages"][stage]["seconds"] for stage in STAGES) for p in points]
+    axes.plot(ratings, total, marker="o", color="black", label="all")
+    first = total[-1] / ratings[-1]
+    axes.plot(ratings, [first * r for r in ratings], linestyle=":", color="grey", label="proportional")
+    axes.set(xscale="log", yscale="log", xlabel="million ratings", ylabel="seconds", title="One epoch of everything")
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
+    figure.savefig(PICTURE, dpi=110)
+    plt.close(figure)
+
+
+def _replace(name: str, text: str) -> None:
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    page = README.read_text(encoding="utf-8")
+    before, rest = page.split(begin)
+    _, after = rest.split(end)
+    README.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
