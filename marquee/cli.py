@@ -14,6 +14,20 @@ from rich.text import Text
 
 from marquee.console import console, error_console, progress, stage, working
 from marquee.errors import UserError
+from marquee.options import (
+    DataOption,
+    DatasetOption,
+    DeviceOption,
+    EpochsOption,
+    PrecisionOption,
+    ProtocolOption,
+    RunsOption,
+    SchedulerOption,
+    SeedOption,
+    ThreadsOption,
+    ThresholdOption,
+    UrlOption,
+)
 from marquee.runs import DEFAULT_SEED, MODELS, PROTOCOLS, Run
 from marquee.stages import measured, stages_line
 
@@ -29,53 +43,6 @@ app = typer.Typer(
     help="MovieLens ratings to recommendations served by Triton, on the NVIDIA Merlin stack. "
     "`run` does everything in order; the other commands are its stages.",
 )
-
-DatasetOption = Annotated[
-    str,
-    typer.Option(
-        "--dataset", "-d", help="ml-100k, ml-1m, ml-10m, ml-20m, ml-25m, ml-32m or ml-latest-small.", metavar="NAME"
-    ),
-]
-DataOption = Annotated[
-    Path | None,
-    typer.Option(help="Folder or zip with the dataset's files. Without it: $MARQUEE_DATA/NAME, then a download."),
-]
-RunsOption = Annotated[Path, typer.Option(help="Where run folders are kept.", envvar="MARQUEE_RUNS")]
-SeedOption = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=2**31 - 1)]
-DeviceOption = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda.", metavar="DEVICE")]
-ThreadsOption = Annotated[
-    int | None,
-    typer.Option(
-        help="Threads that PyTorch may use. Without it: one where small batches gain nothing from more, else all.",
-        min=1,
-        max=1024,
-        metavar="N",
-    ),
-]
-PrecisionOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Of the products in training: float32, bfloat16, or auto (bfloat16 where the hardware has it).",
-        metavar="NAME",
-    ),
-]
-SchedulerOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Dask cluster for NVTabular: a scheduler's address, or `local`, which starts one with a worker per core "
-        "(per GPU where there are GPUs). Without it, this process does it.",
-        metavar="ADDRESS",
-    ),
-]
-ProtocolOption = Annotated[str, typer.Option(help="leave-one-out, random-split, or all.", metavar="NAME")]
-ThresholdOption = Annotated[
-    int,
-    typer.Option(
-        help="Users and movies with fewer training ratings than this share one embedding.", min=1, metavar="N"
-    ),
-]
-EpochsOption = Annotated[int | None, typer.Option(help="At most so many epochs.", min=1, metavar="N")]
-UrlOption = Annotated[str, typer.Option(help="host:port of Triton's gRPC.", envvar="MARQUEE_URL")]
 
 DEFAULT_RUNS = Path("runs")
 STOPPED = 128 + signal.SIGINT
@@ -130,7 +97,7 @@ def synth(
         f"AUC of more than 3 stars {best['auc']:.3f}"
     )
     where = f"--dataset {name}" if out is None else f"--dataset {like} --data {folder}"
-    console.print(f"    python -m marquee run {where}")
+    console.print(f"    python -m marquee run {where}", soft_wrap=True)
 
 
 @app.command()

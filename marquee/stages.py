@@ -47,6 +47,8 @@ def stages_line(run: Run) -> str:
     """What the stages took, for people."""
     stages = read_stages(run)
     each = ", ".join(f"{stage} {took['seconds']:,.0f} s" for stage, took in stages.items())
+    if not stages:
+        return "Stages: none measured"
     peak = max(took["peak_mb"] for took in stages.values()) / 1000
     return f"Stages: {each}; peak memory {peak:.1f} GB"
 

@@ -103,4 +103,5 @@ def restore(folder: Path, made_from: str, trainee: Trainee) -> Progress | None:
 
 def remove(folder: Path) -> None:
     """Forgets a training that is done."""
-    shutil.rmtree(folder, ignore_errors=True)
+    for left_over in (folder, *folder.parent.glob(f".{folder.name}.partial-*")):
+        shutil.rmtree(left_over, ignore_errors=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from marquee.manifest import fingerprint, read_manifest, source_digest
+from marquee.manifest import fingerprint, read_manifest, source_digest, verify
 from marquee.runs import MODELS, PROTOCOLS, Run
 from models.baselines import Biases, Popularity, Truth
 from models.data import Features, load_features
@@ -40,7 +40,7 @@ def evaluate(run: Run, device: torch.device, advance: Callable[[float, str], Non
         UserError: a model or its features are missing or changed.
     """
     models = {
-        f"{protocol}/{name}": read_manifest(run.model(protocol, name), "train")["files"]
+        f"{protocol}/{name}": verify(run.model(protocol, name), "train")["files"]
         for protocol in PROTOCOLS
         for name in MODELS
     }

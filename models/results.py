@@ -57,7 +57,10 @@ def add_stages(run: Run, stages: dict[str, dict[str, float]]) -> None:
     """Puts each stage's `seconds` and `peak_mb` into every result."""
     origin = made_from(run)
     if origin is not None:
-        write_results(run, [{**result, "stages": stages} for result in read_results(run)], origin)
+        before = read_results(run)
+        results = [{**result, "stages": stages} for result in before]
+        if results != before:
+            write_results(run, results, origin)
 
 
 def _stamp(run: Run) -> Path:

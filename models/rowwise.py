@@ -6,7 +6,12 @@ summed per distinct row, and applied by row-wise Adagrad: one running sum of squ
 (Duchi et al., "Adaptive Subgradient Methods", 2011; row-wise as in DLRM's own training, Naumov et al., 2019).
 """
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 import torch
+from numba import njit
 from torch import Tensor, nn
 
 LARGE_TABLE = 1_000  # rows; smaller tables are not worth it
@@ -29,13 +34,14 @@ class RowwiseAdagrad:
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         # float32 [rows] per table: the sum over steps of the row's mean squared gradient
         self.squares = [torch.zeros(len(table.weight), device=table.weight.device) for table in tables]
+        self._scratch = [_Scratch(len(table.weight)) for table in tables]
         self._taken: list[list[tuple[Tensor, Tensor]]] = [[] for _ in tables]
         self._hooks = []
         for position, table in enumerate(tables):
             table.weight.requires_grad_(False)
             self._hooks.append(table.register_forward_hook(self._keeper(position)))
 
-    def _keeper(self, position: int):  # type: ignore[no-untyped-def]
+    def _keeper(self, position: int) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:
         def keep(table: nn.Module, inputs: tuple[Tensor], rows: Tensor) -> Tensor:
             if torch.is_grad_enabled():
                 rows.requires_grad_()
@@ -47,23 +53,31 @@ class RowwiseAdagrad:
     @torch.no_grad()
     def step(self) -> None:
         """Applies the gradients of the rows handed out since the last step."""
-        found: list[tuple[Tensor, Tensor, Tensor]] = []
-        for table, squares, taken in zip(self.tables, self.squares, self._taken):
-            weight = table.weight
-            for index, rows in taken:
-                if rows.grad is None:
-                    continue
-                row, place = _distinct(index, found)
-                gradient = torch.zeros((len(row), weight.shape[1]), device=weight.device)
-                gradient.index_add_(0, place.reshape(-1), rows.grad.reshape(-1, weight.shape[1]).float())
-                old = weight.index_select(0, row)
-                if self.weight_decay:
-                    gradient.add_(old, alpha=self.weight_decay)
-                total = squares.index_select(0, row).add_(gradient.square().mean(dim=1))
-                squares.index_copy_(0, row, total)
-                root = total.sqrt().add_(EPSILON).unsqueeze(1)
-                weight.index_copy_(0, row, old.addcdiv_(gradient, root, value=-self.learning_rate))
-            taken.clear()
+        work = [position for position in range(len(self.tables)) if self._taken[position]]
+        on_cpu = all(self.tables[position].weight.device.type == "cpu" for position in work)
+        if on_cpu and len(work) > 1 and torch.get_num_threads() > 1:  # the fused update lets other threads run
+            with_threads = _pool(torch.get_num_threads())
+            list(with_threads.map(self._update, work))
+        else:
+            for position in work:
+                self._update(position)
+
+    @torch.no_grad()
+    def _update(self, position: int) -> None:
+        used = [(index.reshape(-1), rows.grad) for index, rows in self._taken[position] if rows.grad is not None]
+        self._taken[position].clear()
+        if not used:
+            return
+        weight, squares = self.tables[position].weight, self.squares[position]
+        index = torch.cat([index for index, _ in used]) if len(used) > 1 else used[0][0]
+        parts = [gradient.reshape(-1, weight.shape[1]).float() for _, gradient in used]
+        gradient = torch.cat(parts) if len(parts) > 1 else parts[0]
+        if weight.device.type == "cpu":
+            arrays = (index, gradient, weight.detach(), squares)
+            scratch = self._scratch[position].of(len(index), weight.shape[1])
+            _fused(*(array.numpy() for array in arrays), *scratch, self.learning_rate, self.weight_decay)
+        else:
+            _by_operators(index, gradient, weight, squares, self.learning_rate, self.weight_decay)
 
     def release(self) -> None:
         """Gives the tables back to autograd."""
@@ -73,11 +87,69 @@ class RowwiseAdagrad:
             table.weight.requires_grad_(True)
 
 
-def _distinct(index: Tensor, found: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """The distinct values of an index and the place of each; two tables of one input (NCF's) share one search."""
-    for known, row, place in found:
-        if torch.equal(known, index):
-            return row, place
+def _by_operators(index: Tensor, gradient: Tensor, weight: Tensor, squares: Tensor, rate: float, decay: float) -> None:
+    """The update in PyTorch's operators, for any device."""
     row, place = torch.unique(index, return_inverse=True)
-    found.append((index, row, place))
-    return row, place
+    summed = torch.zeros((len(row), weight.shape[1]), device=weight.device).index_add_(0, place, gradient)
+    old = weight.index_select(0, row)
+    summed.add_(old, alpha=decay)
+    total = squares.index_select(0, row).add_(summed.square().mean(dim=1))
+    squares.index_copy_(0, row, total)
+    weight.index_copy_(0, row, old.addcdiv_(summed, total.sqrt().add_(EPSILON).unsqueeze(1), value=-rate))
+
+
+@njit(nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+def _fused(  # type: ignore[no-untyped-def]  # noqa: ANN202
+    index, gradient, weight, squares, slot, rows, sums, rate, decay
+):  # pragma: no cover - compiled
+    """The same in one pass over the batch and one over its distinct rows: a third of the operators' time on a CPU."""
+    size, found = weight.shape[1], 0
+    for i in range(len(index)):
+        row = index[i]
+        place = slot[row]
+        if place < 0:
+            place = slot[row] = found
+            rows[found] = row
+            for d in range(size):
+                sums[place, d] = gradient[i, d]
+            found += 1
+        else:
+            for d in range(size):
+                sums[place, d] += gradient[i, d]
+    for place in range(found):
+        row = rows[place]
+        slot[row] = -1
+        total = np.float32(0)
+        for d in range(size):
+            sums[place, d] += np.float32(decay) * weight[row, d]
+            total += sums[place, d] * sums[place, d]
+        squares[row] += total / np.float32(size)
+        step = np.float32(rate) / (np.sqrt(squares[row]) + np.float32(EPSILON))
+        for d in range(size):
+            weight[row, d] -= step * sums[place, d]
+
+
+class _Scratch:
+    """What the fused update writes to, kept from step to step: fresh memory is slow to touch.
+
+    `slot` says at which place of `rows` and `sums` a row of the table is gathered; -1 for nowhere.
+    """
+
+    def __init__(self, table_rows: int):
+        self._table_rows = table_rows
+        self._arrays: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+    def of(self, samples: int, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if self._arrays is None or len(self._arrays[1]) < samples:
+            slot = np.full(self._table_rows, -1, np.int32)
+            self._arrays = slot, np.empty(samples, np.int64), np.empty((samples, dim), np.float32)
+        return self._arrays
+
+
+_POOLS: dict[int, ThreadPoolExecutor] = {}
+
+
+def _pool(threads: int) -> ThreadPoolExecutor:
+    if threads not in _POOLS:
+        _POOLS[threads] = ThreadPoolExecutor(threads, thread_name_prefix="rowwise")
+    return _POOLS[threads]

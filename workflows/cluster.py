@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -13,6 +14,7 @@ from marquee.errors import UserError
 
 LOCAL = "local"
 CONNECT_SECONDS = 15
+ADDRESS = re.compile(r"(tcp://)?(\[[^\]\s]+\]|[^\[\]:/\s]+):\d{1,5}")
 
 
 @contextmanager
@@ -30,6 +32,8 @@ def dask_cluster(scheduler: str) -> Iterator[Client]:
     Raises:
         UserError: there is no scheduler at the address, or it has no workers.
     """
+    if scheduler != LOCAL and not ADDRESS.fullmatch(scheduler):
+        raise UserError(f"{scheduler!r} is no Dask scheduler's address; give tcp://host:port, or `local`")
     # Dask tells of lost workers by tracebacks that mean nothing to a user; what fails for good is raised all the same.
     for name in ("distributed.worker", "distributed.nanny", "distributed.scheduler", "distributed.core"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -107,9 +107,9 @@ def fetch_tables(dataset: Dataset, data: Path | None, tables: Path, say: Callabl
             pq.write_table(found.ratings, out / "ratings.parquet")
             pq.write_table(pa.Table.from_pandas(found.movies, preserve_index=False), out / "movies.parquet")
             pq.write_table(pa.Table.from_pandas(found.users, preserve_index=False), out / "users.parquet")
-            for name in TRUTH_FILES:
-                if (folder / name).is_file():
-                    shutil.copy(folder / name, out / name)
+            for path in folder.rglob("*"):
+                if path.name in TRUTH_FILES and path.is_file():
+                    shutil.copy(path, out / path.name)
     say(
         f"{dataset.name} from {source}: {len(found.ratings):,} ratings, {len(found.users):,} users, "
         f"{len(found.movies):,} movies"

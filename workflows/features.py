@@ -124,8 +124,8 @@ def prepare(
         with cluster or nullcontext():
             vocabularies = _fit_vocabularies(out, ratings, movies, users, settings.freq_threshold)
             advance(1, "vocabularies")
-            _transform(out, vocabularies, label, lambda share: advance(share, ""))
-        advance(0, "transform")
+            told = _transform(out, vocabularies, label, lambda share: advance(share, ""))
+        advance(1 - told, "transform")
         cardinalities, names = write_side_tables(out, movies, users, vocabularies)
         _write_schema(out, vocabularies, cardinalities, names)
         advance(1, "side tables")
@@ -236,8 +236,12 @@ def _value_counts(table: pq.ParquetFile, name: str) -> tuple[np.ndarray, np.ndar
 
 def _transform(
     out: Path, vocabularies: dict[str, Vocabulary], label: Callable[[Any], Any], advance: Callable[[float], None]
-) -> None:
-    """Runs the interactions' workflow over the three parts, loaded from disk: what is saved is what was applied."""
+) -> float:
+    """Runs the interactions' workflow over the three parts, loaded from disk: what is saved is what was applied.
+
+    Returns:
+        The share of the work that was told as it was done: none of it where a cluster does it.
+    """
     graph = [FOLD, LATER, RATING, TIMESTAMP]
     for raw, name, index in ((RAW_USER, USER_ID, USER_INDEX), (RAW_MOVIE, MOVIE_ID, MOVIE_INDEX)):
         vocabulary = {raw: pd.Series(vocabularies[name].ids)}
@@ -250,14 +254,17 @@ def _transform(
     datasets = {part: _dataset(out / "split" / part / "ratings.parquet") for part in PARTS}
     save_workflow(nvt.Workflow(graph).fit(datasets["valid"]), out / "workflow" / "interactions")
     workflow = load_workflow(out / "workflow" / "interactions")
+    told = 0.0
     partitions = sum(dataset.npartitions for dataset in datasets.values())
     for part, dataset in datasets.items():
         transformed = workflow.transform(dataset)
-        with _Ticks(lambda: advance(1 / partitions)):
+        with _Ticks(lambda: advance(1 / partitions)) as ticks:
             # A file for each partition: a worker that dies takes no half-written one with it.
             transformed.to_parquet(str((out / part).resolve()), output_files=dataset.npartitions)
+        told += ticks.count / partitions
         for extra in ("_file_list.txt", "_metadata.json"):  # they name absolute paths of this machine
             (out / part / extra).unlink(missing_ok=True)
+    return told
 
 
 class _Ticks(Callback):
@@ -266,9 +273,13 @@ class _Ticks(Callback):
     def __init__(self, tick: Callable[[], None]):
         super().__init__()
         self._tick = tick
+        self.count = 0
 
     def _posttask(self, key: Any, *_: Any) -> None:
-        if str(key[0] if isinstance(key, tuple) else key).startswith("write-processed"):
+        if isinstance(key, tuple) and str(key[0]).startswith(
+            "write-processed"
+        ):  # the last one, of them all, is no tuple
+            self.count += 1
             self._tick()
 
 

@@ -19,9 +19,10 @@ from marquee.cli import main
 from marquee.errors import UserError
 from marquee.manifest import read_json, verify
 from marquee.runs import MODELS, PROTOCOLS, Run
+from marquee.stages import STAGES, read_stages
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("fetch", "prepare", "train", "evaluate", "export", "serve", "recommend", "score", "run")
+COMMANDS = ("fetch", "synth", "prepare", "train", "evaluate", "export", "serve", "recommend", "score", "run")
 SMALL = ("--dataset", "ml-latest-small")
 
 
@@ -77,6 +78,17 @@ def refusal(*arguments: object) -> str:
     return lines[0]
 
 
+def main_here(*arguments: object) -> int:
+    """The exit code of a command in this process."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as left:
+            main([str(argument) for argument in arguments])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return left.value.code
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -99,6 +111,43 @@ def test_every_command_has_help(command):
     assert (result.returncode, result.stderr) == (0, "")
     assert f"python -m marquee {command}" in result.stdout
     assert "--dataset" in result.stdout
+
+
+# -- made-up data ------------------------------------------------------------------------------------------------------
+
+
+def test_synth_makes_data_that_fetch_takes_and_leaves_it_the_second_time(tmp_path):
+    folder = tmp_path / "deep" / "made-up"
+    made = ("synth", "--like", "ml-latest-small", "--scale", 0.05, "--out", folder)
+    first = marquee(*made)
+    assert (first.returncode, first.stderr) == (0, "")
+    lines = first.stdout.splitlines()
+    assert lines[-1].strip() == f"python -m marquee run --dataset ml-latest-small --data {folder}"
+    text = " ".join(first.stdout.split())
+    assert f"{folder}: 50 users, 1,010 movies, 5,042 ratings, 184 tags" in text
+    assert re.search(r"HR@10 0\.\d{3} \(popularity 0\.\d{3}\), AUC .* 0\.\d{3}", text)
+    verify(folder)
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    again = marquee(*made)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert again.stdout.splitlines()[1:] == lines[1:]
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    other = refusal(*made, "--seed", 1)
+    assert str(folder) in other
+    assert "--out" in other
+    fetched = marquee("fetch", *lines[-1].split()[4:], "--runs", tmp_path / "runs")
+    assert (fetched.returncode, fetched.stderr) == (0, "")
+    run = Run(tmp_path / "runs" / "ml-latest-small")
+    assert run.has_truth
+    assert read_stages(run).keys() == {"fetch"}
+
+
+def test_synth_without_a_folder_makes_a_dataset_by_name(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MARQUEE_DATA", str(tmp_path / "home"))
+    assert main_here("synth", "--like", "ml-latest-small", "--scale", 0.05) == 0
+    name = "synth-ml-latest-small-0.05"
+    assert capsys.readouterr().out.splitlines()[-1].strip() == f"python -m marquee run --dataset {name}"
+    assert [path.name for path in (tmp_path / "home").iterdir()] == [name]
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------
@@ -134,6 +183,10 @@ BAD_INPUT = {
     "no user": (("recommend",), "--user"),
     "no movie": (("score", "--user", "1"), "--movie"),
     "an option without its value": (("fetch", "--dataset"), "--dataset"),
+    "made-up data that is not there": (("fetch", "--dataset", "synth-none"), "marquee synth"),
+    "an unknown release to make up": (("synth", "--like", "ml-1m", "--out", "{tmp}/out"), "ml-20m, ml-25m"),
+    "made-up data of no size": (("synth", "--scale", "0", "--out", "{tmp}/out"), "--scale"),
+    "no threads": (("train", *SMALL, "--threads", "0"), "--threads"),
 }  # fmt: skip
 
 
@@ -142,9 +195,10 @@ def test_bad_input_is_told_in_one_line(tmp_path, what):
     arguments, words = BAD_INPUT[what]
     names = {"tmp": tmp_path, "port": free_port()}
     given = [argument.format(**names) for argument in arguments]
-    if given[0] in COMMANDS and what != "an option without its value":
+    if given[0] in COMMANDS and given[0] != "synth" and what != "an option without its value":
         given += ["--runs", tmp_path / "runs"]
     assert words.format(**names) in refusal(*given)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
@@ -155,17 +209,33 @@ def test_evaluating_before_training_is_told_in_one_line(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("command", "missing"), [("prepare", "fetch"), ("train", "prepare"), ("export", "train")])
 def test_a_stage_before_its_time_is_told_in_one_line(tmp_path, capsys, command, missing):
-    """In this process, which has waited for Merlin already."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit) as left:
-            main([command, *SMALL, "--runs", str(tmp_path)])
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    assert f"python -m marquee {missing}" in refusal_here(capsys, command, *SMALL, "--runs", tmp_path)
+
+
+def refusal_here(capsys, *arguments: object) -> str:
+    """As `refusal`, in this process, which has waited for Merlin already."""
+    assert main_here(*arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
-    assert f"python -m marquee {missing}" in line
-    assert left.value.code == 2
+    return line
+
+
+@pytest.mark.slow
+def test_an_unknown_precision_is_told_in_one_line(prepared, tmp_path, capsys):
+    shutil.copytree(prepared.root, tmp_path / prepared.root.name)
+    line = refusal_here(capsys, "train", *SMALL, "--runs", tmp_path, "--precision", "float64")
+    assert "'float64'" in line
+    assert "auto, float32, bfloat16" in line
+    assert not list((tmp_path / prepared.root.name).glob("models/*/*"))
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_none_is_told_in_one_line(prepared, tmp_path):
+    shutil.copytree(prepared.tables, tmp_path / prepared.root.name / "tables")
+    line = refusal("prepare", *SMALL, "--runs", tmp_path, "--scheduler", "nonsense")
+    assert "nonsense" in line
+    assert "tcp://host:port" in line
+    assert not list((tmp_path / prepared.root.name / "features").glob("*"))
 
 
 @pytest.mark.parametrize("command", ["fetch", "prepare", "train", "export"])
@@ -225,6 +295,10 @@ def test_run_does_it_all(finished):
     results = read_json(run.evaluation)
     assert {(entry["protocol"], entry["model"]) for entry in results} >= {(p, m) for p in PROTOCOLS for m in MODELS}
     assert {entry["epochs"] for entry in results if entry["model"] in MODELS} == {1}
+    stages = read_stages(run)
+    assert tuple(stages) == STAGES
+    assert all(entry["stages"] == stages for entry in results)
+    assert re.search(r"^Stages: fetch \d+ s, prepare \d+ s, .*; peak memory \d\.\d GB$", result.stdout, re.MULTILINE)
     for folder in (run.tables, run.repository, *(run.features / protocol for protocol in PROTOCOLS)):
         verify(folder)
     for protocol in PROTOCOLS:
@@ -235,11 +309,12 @@ def test_run_does_it_all(finished):
 @pytest.mark.slow
 def test_the_same_again_reuses_everything(finished, movielens):
     run, first = finished
-    before, evaluated = written(run), run.evaluation.stat().st_mtime_ns
+    before, evaluated, stages = written(run), run.evaluation.stat().st_mtime_ns, read_stages(run)
     repository = read_json(run.repository / "manifest.json")
     result = marquee("run", *SMALL, "--data", movielens, "--runs", run.root.parent, "--epochs", 1, timeout=280)
     assert result.returncode == 0, result.stderr
     assert written(run) == before
+    assert read_stages(run) == stages
     assert run.evaluation.stat().st_mtime_ns == evaluated
     assert read_json(run.repository / "manifest.json") == repository
     assert result.stdout.count("reused") >= 1 + len(PROTOCOLS) + len(PROTOCOLS) * len(MODELS)

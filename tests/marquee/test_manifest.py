@@ -2,12 +2,24 @@
 
 import json
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from marquee.errors import UserError
-from marquee.manifest import fingerprint, is_current, new_folder, read_json, seal, sha256, verify, write_json
+from marquee.manifest import (
+    fingerprint,
+    is_current,
+    new_folder,
+    read_json,
+    read_manifest,
+    seal,
+    sha256,
+    verify,
+    write_json,
+)
 
 
 @pytest.fixture
@@ -20,9 +32,9 @@ def sealed(tmp_path) -> Path:
     return folder
 
 
-def refusal(folder: Path) -> str:
+def refusal(folder: Path, check: Callable[..., object] = verify, **arguments: str) -> str:
     with pytest.raises(UserError) as caught:
-        verify(folder)
+        check(folder, **arguments)
     message = str(caught.value)
     assert "\n" not in message
     assert str(folder) in message
@@ -90,12 +102,32 @@ def test_a_folder_that_is_not_there_is_incomplete(tmp_path):
     assert "missing" in refusal(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("check", [verify, read_manifest])
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b'{"files": ', b"\xff\xfe\x00", b"[]", b"null", b"{}", b'{"files": ["a.txt"]}']
+    "content",
+    [
+        *(b"", b"{", b'{"files": ', b"\xff\xfe\x00", b"[]", b"null", b"{}", b'{"format": 1, "files": ["a.txt"]}'),
+        *(b'{"files": {}}', b'{"format": 2, "files": {}}'),
+    ],
 )
-def test_a_manifest_that_is_none_is_refused(sealed, content):
+def test_a_manifest_that_is_none_is_refused(sealed, content, check):
     (sealed / "manifest.json").write_bytes(content)
-    assert str(sealed / "manifest.json") in refusal(sealed)
+    assert str(sealed / "manifest.json") in refusal(sealed, check)
+
+
+def test_a_manifest_is_read_without_its_files(sealed):
+    manifest = read_manifest(sealed)
+    assert manifest == verify(sealed)
+    (sealed / "a.txt").write_text("other")
+    (sealed / "part" / "b.txt").unlink()
+    assert read_manifest(sealed) == manifest
+
+
+@pytest.mark.parametrize("check", [verify, read_manifest])
+def test_the_command_that_makes_a_missing_folder_is_named(sealed, tmp_path, check):
+    assert "python -m marquee prepare" in refusal(tmp_path / "nowhere", check, made_by="prepare")
+    (sealed / "manifest.json").unlink()
+    assert "python -m marquee export" in refusal(sealed, check, made_by="export")
 
 
 def test_is_current_asks_for_the_same_inputs_and_a_whole_folder(sealed, tmp_path):
@@ -144,6 +176,35 @@ def test_a_failure_leaves_the_earlier_folder_as_it_was(sealed, tmp_path):
     assert snapshot(tmp_path) == before
 
 
+def test_a_folder_that_cannot_be_sealed_leaves_the_earlier_one_as_it_was(sealed, tmp_path):
+    before = snapshot(tmp_path)
+    with pytest.raises(TypeError), new_folder(sealed, "made-from-2", fact=object()):
+        pass
+    assert snapshot(tmp_path) == before
+    verify(sealed)
+
+
+def test_the_earlier_folder_is_moved_aside_whole_before_it_is_removed(sealed, tmp_path, monkeypatch):
+    before = snapshot(sealed)
+    removed = []
+
+    def remove(folder: Path, **_: object) -> None:
+        if folder.exists():
+            removed.append((folder, snapshot(folder), is_current(sealed, "made-from-2")))
+            really_remove(folder)
+
+    really_remove = shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    with new_folder(sealed, "made-from-2"):
+        pass
+    ((folder, content, replaced),) = removed
+    assert folder.parent == tmp_path
+    assert folder.name.startswith(".stage.partial-")  # which the next one removes, if this is killed now
+    assert content == before
+    assert replaced
+    assert set(snapshot(tmp_path)) == {"stage", "stage/manifest.json"}
+
+
 def test_success_replaces_the_earlier_folder_whole(sealed, tmp_path):
     with new_folder(sealed, "made-from-2") as out:
         (out / "c.txt").write_text("third")
@@ -153,7 +214,8 @@ def test_success_replaces_the_earlier_folder_whole(sealed, tmp_path):
 
 
 def test_what_a_killed_process_left_is_removed_and_other_folders_are_not(tmp_path):
-    for left in (".stage.partial-123", f".stage.partial-{os.getpid()}", ".other.partial-123"):
+    left_over = (".stage.partial-123", ".stage.partial-old-123", f".stage.partial-{os.getpid()}")
+    for left in (*left_over, f".stage.partial-old-{os.getpid()}", ".other.partial-123"):
         (tmp_path / left).mkdir()
         (tmp_path / left / "half.txt").write_text("half")
     with new_folder(tmp_path / "stage", "made-from-1") as out:

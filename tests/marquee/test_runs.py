@@ -76,9 +76,18 @@ def test_a_run_below_a_file_cannot_be_written(tmp_path):
     assert "--runs" in str(caught.value)
 
 
+def test_the_truth_is_known_where_the_tables_have_it(tmp_path):
+    run = Run(tmp_path)
+    assert not run.has_truth
+    run.tables.mkdir()
+    assert not run.has_truth
+    (run.tables / "synth.json").write_text("{}")
+    assert run.has_truth
+
+
 def test_every_stage_has_a_place_of_its_own():
     run = Run(Path("runs/ml-1m"))
-    places = [run.tables, run.features, run.evaluation, run.repository]
+    places = [run.tables, run.stages, run.features, run.evaluation, run.repository]
     places += [run.model(protocol, name) for protocol in ("leave-one-out", "random-split") for name in ("dlrm", "ncf")]
     assert len(set(places)) == len(places)
     assert all(run.root in place.parents for place in places)

@@ -31,7 +31,8 @@ SETTINGS = TrainSettings(
     weight_decay=1e-4,
     averaging=0.99,
     recency=5.0,
-    batch_size=128,
+    negatives=2,
+    batch_size=256,
     epochs=4,
     patience=4,
     seed=3,
@@ -39,24 +40,39 @@ SETTINGS = TrainSettings(
 ROWWISE = {"by Adam": 0.0, "row-wise": 0.05}
 
 
-@pytest.fixture(autouse=True)
-def _small(monkeypatch):
+def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The made-up data's tables count as large, and progress is told often enough to be stopped within an epoch."""
     monkeypatch.setattr("models.training.LARGE_TABLE", 10)
     monkeypatch.setattr("models.training.REPORT_STEPS", 2)
     monkeypatch.setattr("models.training.AVERAGE_STEPS", 4)
 
 
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    make_small(monkeypatch)
+
+
+def copy_of(prepared: Run, folder: Path) -> Run:
+    """The prepared run, to be written to; without the models that other tests have trained there."""
+    not_prepared = shutil.ignore_patterns("models", "repository", "evaluation.json")
+    shutil.copytree(prepared.root, folder / prepared.root.name, ignore=not_prepared)
+    return Run(folder / prepared.root.name)
+
+
 @pytest.fixture
 def new_run(prepared, tmp_path) -> Callable[[str], Run]:
-    """Copies of the prepared run, to be written to; without the models that other tests have trained there."""
+    return lambda name: copy_of(prepared, tmp_path / name)
 
-    def copy(name: str) -> Run:
-        not_prepared = shutil.ignore_patterns("models", "repository", "evaluation.json")
-        shutil.copytree(prepared.root, tmp_path / name / prepared.root.name, ignore=not_prepared)
-        return Run(tmp_path / name / prepared.root.name)
 
-    return copy
+@pytest.fixture(scope="module")
+def never_stopped(prepared, tmp_path_factory) -> Run:
+    """A run whose random-split models were trained with `SETTINGS` at one go."""
+    run = copy_of(prepared, tmp_path_factory.mktemp("never stopped"))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        make_small(monkeypatch)
+        for name in MODELS:
+            train(run, "random-split", name, SETTINGS, CPU, Told())
+    return run
 
 
 class Told:
@@ -157,19 +173,18 @@ def test_stopped_again_and_again(new_run):
 
 def test_the_best_epoch_may_lie_before_the_stop(new_run):
     """Its weights come from the checkpoint, and patience counts from it."""
-    settings = replace(SETTINGS, learning_rate=0.3, averaging=0.0, epochs=12, patience=3)
+    settings = replace(SETTINGS, learning_rate=0.05, averaging=0.0, batch_size=128, epochs=12, patience=3, seed=4)
     unbroken, broken = new_run("unbroken"), new_run("broken")
-    config = train(unbroken, "leave-one-out", "ncf", settings, CPU, Told())
+    config = train(unbroken, "random-split", "dlrm", settings, CPU, Told())
     best = config["best_epoch"]
     assert config["epochs"] == best + 3 < 12  # else choose a rate that is worse
-    stopped(broken, "leave-one-out", "ncf", settings, after=best + 1)
-    train(broken, "leave-one-out", "ncf", settings, CPU, Told())
-    assert_same_result(broken, unbroken, "leave-one-out", "ncf")
+    stopped(broken, "random-split", "dlrm", settings, after=best + 1)
+    train(broken, "random-split", "dlrm", settings, CPU, Told())
+    assert_same_result(broken, unbroken, "random-split", "dlrm")
 
 
-def test_stopped_after_the_last_epoch_trains_no_more(new_run, monkeypatch):
-    unbroken, broken = new_run("unbroken"), new_run("broken")
-    train(unbroken, "random-split", "dlrm", SETTINGS, CPU, Told())
+def test_stopped_after_the_last_epoch_trains_no_more(never_stopped, new_run, monkeypatch):
+    broken = new_run("broken")
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -182,7 +197,7 @@ def test_stopped_after_the_last_epoch_trains_no_more(new_run, monkeypatch):
     again = Told()
     train(broken, "random-split", "dlrm", SETTINGS, CPU, again)
     assert again.notes == ["goes on after epoch 4, where it was stopped"]
-    assert_same_result(broken, unbroken, "random-split", "dlrm")
+    assert_same_result(broken, never_stopped, "random-split", "dlrm")
     assert leftovers(broken, "random-split", "dlrm") == []
 
 
@@ -198,17 +213,15 @@ def test_stopped_in_the_first_epoch_leaves_nothing(new_run):
     assert not folder.exists() or not any(folder.iterdir())
 
 
-def test_the_models_of_a_protocol_keep_apart(new_run):
+def test_the_models_of_a_protocol_keep_apart(never_stopped, new_run):
     run = new_run("run")
     folders = [stopped(run, "random-split", name, SETTINGS, after=1) for name in MODELS]
     assert len(set(folders)) == len(MODELS)
-    unbroken = new_run("unbroken")
     for name in MODELS:
         again = Told()
         train(run, "random-split", name, SETTINGS, CPU, again)
         assert again.went_on
-        train(unbroken, "random-split", name, SETTINGS, CPU, Told())
-        assert_same_result(run, unbroken, "random-split", name)
+        assert_same_result(run, never_stopped, "random-split", name)
         assert not checkpoint.folder_of(run.model("random-split", name)).exists()
 
 
@@ -238,14 +251,13 @@ def test_without_a_place_for_it_there_is_no_checkpoint(prepared, tmp_path):
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_a_checkpoint_of_other_settings_is_not_gone_on_from(new_run, other):
-    unbroken, broken = new_run("unbroken"), new_run("broken")
-    train(unbroken, "random-split", "dlrm", SETTINGS, CPU, Told())
+def test_a_checkpoint_of_other_settings_is_not_gone_on_from(never_stopped, new_run, other):
+    broken = new_run("broken")
     stopped(broken, "random-split", "dlrm", replace(SETTINGS, **other), after=2)
     again = Told()
     train(broken, "random-split", "dlrm", SETTINGS, CPU, again)
     assert not again.went_on
-    assert_same_result(broken, unbroken, "random-split", "dlrm")
+    assert_same_result(broken, never_stopped, "random-split", "dlrm")
     assert leftovers(broken, "random-split", "dlrm") == []
 
 
@@ -279,26 +291,24 @@ TAMPERINGS = {
 
 
 @pytest.mark.parametrize("tampering", TAMPERINGS)
-def test_a_tampered_checkpoint_is_not_gone_on_from(new_run, tampering):
-    unbroken, broken = new_run("unbroken"), new_run("broken")
-    train(unbroken, "random-split", "ncf", SETTINGS, CPU, Told())
+def test_a_tampered_checkpoint_is_not_gone_on_from(never_stopped, new_run, tampering):
+    broken = new_run("broken")
     TAMPERINGS[tampering](stopped(broken, "random-split", "ncf", SETTINGS, after=2))
     again = Told()
     train(broken, "random-split", "ncf", SETTINGS, CPU, again)
     assert not again.went_on
-    assert_same_result(broken, unbroken, "random-split", "ncf")
+    assert_same_result(broken, never_stopped, "random-split", "ncf")
     assert leftovers(broken, "random-split", "ncf") == []
 
 
-def test_what_a_kill_left_of_writing_a_checkpoint_is_removed(new_run):
-    unbroken, broken = new_run("unbroken"), new_run("broken")
-    train(unbroken, "random-split", "ncf", SETTINGS, CPU, Told())
+def test_what_a_kill_left_of_writing_a_checkpoint_is_removed(never_stopped, new_run):
+    broken = new_run("broken")
     folder = stopped(broken, "random-split", "ncf", SETTINGS, after=2)
     half = folder.with_name(f".{folder.name}.partial-12345")
     shutil.copytree(folder, half)
     (half / NAME).unlink()
     train(broken, "random-split", "ncf", SETTINGS, CPU, Told())
-    assert_same_result(broken, unbroken, "random-split", "ncf")
+    assert_same_result(broken, never_stopped, "random-split", "ncf")
     assert leftovers(broken, "random-split", "ncf") == []
 
 

@@ -132,6 +132,20 @@ def test_a_changed_model_is_refused(run, results, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("changed", ["models/leave-one-out/dlrm/weights.safetensors", "features/leave-one-out/schema"])
+def test_what_has_changed_is_never_scored(run, results, tmp_path, changed):
+    shutil.copytree(run.root, tmp_path / run.root.name)
+    copy = Run(tmp_path / run.root.name)
+    copy.evaluation.unlink()
+    (path,) = copy.root.glob(f"{changed}*")
+    path = next(part for part in (path, *path.rglob("*")) if part.is_file())
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match=f"{path.name} has changed"):
+        evaluate(copy, CPU, no_scoring)
+    assert not copy.evaluation.exists()
+
+
+@pytest.mark.slow
 def test_the_tables_show_every_result(run, results):
     text = io.StringIO()
     console = Console(file=text, width=200)

@@ -143,7 +143,7 @@ def test_sampled_metrics_of_a_trained_model_s_scorer_do_not_depend_on_the_blocks
     asked = features.candidates("test")
     score = scorer(build("dlrm", features, NetworkSettings(dim=8), 0), torch.device("cpu"))
     whole = leave_one_out_metrics(score, asked).means()
-    monkeypatch.setattr("models.evaluation.PAIRS_AT_ONCE", 10)  # more blocks than users: some are empty
+    monkeypatch.setattr("models.evaluation.PAIRS_AT_ONCE", 70)  # more blocks than users: some are empty
     assert leave_one_out_metrics(score, asked).means() == pytest.approx(whole)
 
 
@@ -324,7 +324,7 @@ def test_the_interval_of_the_auc_is_that_of_a_plain_bootstrap(monkeypatch, quali
     label = truth > 0
     score = 1 / (1 + np.exp(-(quality * truth / 2 + easy + rng.normal(size=len(user))).round(1)))
     rows = interactions(user, np.full(len(user), FIRST), label)
-    rounds = 600
+    rounds = 300
     monkeypatch.setattr("models.evaluation.BOOTSTRAP_ROUNDS", rounds)
     result = random_split_metrics(lambda *_: score, rows)
     low, high = result.intervals(2)["auc"]

@@ -115,6 +115,20 @@ def test_a_table_that_a_forward_pass_asks_twice_gets_one_gradient():
     torch.testing.assert_close(ours.user.weight.detach(), theirs.user.weight.detach(), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("same_object", [True, False])
+def test_tables_of_one_input_each_get_their_own_gradient(same_object):
+    """As in NCF, whose branches both ask for the batch's users."""
+    index = batch(1)[0]
+    again = index if same_object else index.clone()
+    ours, theirs = Pair(), Pair()
+    rowwise, reference = RowwiseAdagrad(ours.tables, RATE, 0.01), Reference(theirs.tables, 0.01)
+    for model in (ours, theirs):
+        (model.user(index).square() * model.movie(again)).sum().backward()
+    rowwise.step()
+    reference.step([set(index.tolist())] * 2)
+    assert_same(ours, rowwise, theirs, reference)
+
+
 def test_an_index_of_two_dimensions_is_one_of_rows():
     index = torch.tensor([[1, 2, 1], [3, 1, 2]])
     ours, theirs = Pair(), Pair()

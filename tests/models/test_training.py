@@ -150,7 +150,7 @@ def test_rowwise_updates_train_every_large_table(prepared, monkeypatch, protocol
     fresh = build(name, features, settings.network, settings.seed)
     for (_, table), (_, before) in zip(model.embedding_tables(), fresh.embedding_tables()):
         assert (table.weight[FIRST_INDEX:] != before.weight[FIRST_INDEX:]).any(dim=1).float().mean() > 0.9
-    _, by_adam, _ = train_in_memory(features, name, replace(settings, embedding_rate=0.0))
+    _, by_adam, _ = train_in_memory(features, name, replace(settings, embedding_rate=0.0, epochs=1))
     assert by_adam[0]["train_loss"] != history[0]["train_loss"]
 
 
@@ -198,7 +198,7 @@ def test_auto_precision_is_what_the_cpu_has(monkeypatch, flags, expected):
 def test_bfloat16_ends_near_float32(prepared, monkeypatch, protocol, name, embedding_rate):
     monkeypatch.setattr("models.training.LARGE_TABLE", 10)
     features = load_features(prepared, protocol)
-    settings = replace(SETTINGS, epochs=3, patience=3, embedding_rate=embedding_rate)
+    settings = replace(SETTINGS, embedding_rate=embedding_rate)
     (model, rough, _), (_, fine, _) = (
         train_in_memory(features, name, replace(settings, precision=precision)) for precision in ("bfloat16", "float32")
     )

@@ -15,7 +15,9 @@ import pytest
 
 from marquee.errors import UserError
 from marquee.manifest import verify
-from workflows.datasets import DATASETS, fetch_tables, get_dataset
+from marquee.runs import Run
+from workflows.datasets import DATASETS, TRUTH_FILES, fetch_tables, get_dataset
+from workflows.synth import load_truth, synthesise
 
 SMALL = get_dataset("ml-latest-small")
 
@@ -72,7 +74,8 @@ def zipped(folder: Path, archive: Path, inside: str = "ml-latest-small/") -> Pat
 
 def fetch(tables: Path, data: Path | None = None, dataset=SMALL) -> str:
     said: list[str] = []
-    fetch_tables(dataset, data, tables, said.append)
+    done = fetch_tables(dataset, data, tables, said.append)
+    assert done is ("unchanged" not in said[-1])
     return "\n".join(said)
 
 
@@ -96,6 +99,17 @@ def test_an_unknown_dataset_is_refused_and_the_known_ones_listed():
         get_dataset("ml-2k")
     assert "'ml-2k'" in str(caught.value)
     assert all(name in str(caught.value) for name in DATASETS)
+
+
+@pytest.mark.parametrize("name", ["synth-ml-25m", "synth-ml-latest-small-0.05", "synth-x"])
+def test_what_was_made_up_is_a_dataset(name):
+    assert get_dataset(name).name == name
+
+
+@pytest.mark.parametrize("name", ["synth-../x", "synth-/etc", "synth", "../synth-x"])
+def test_a_name_that_leads_elsewhere_is_refused(name):
+    with pytest.raises(UserError, match="unknown dataset"):
+        get_dataset(name)
 
 
 @pytest.mark.parametrize("name", ["ml-100k", "ml-1m", "ml-10m", "ml-20m", "ml-25m", "ml-32m", "ml-latest-small"])
@@ -180,6 +194,73 @@ def test_bad_data_leaves_the_earlier_tables(movielens, tmp_path):
     with pytest.raises(UserError, match=r"ratings\.csv: rating 1 has rating 9"):
         fetch(tmp_path / "tables", data)
     assert stamp(tmp_path / "tables") == before
+
+
+# -- made-up data ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("synth") / "synth-tiny"
+    synthesise(folder, "ml-latest-small", 0.05, 1, lambda *_: None)
+    return folder
+
+
+def truth_in(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in TRUTH_FILES if (folder / name).is_file()}
+
+
+def test_the_truth_of_made_up_data_comes_with_it(made_up, tmp_path):
+    run = Run(tmp_path / "run")
+    fetch(run.tables, made_up)
+    assert run.has_truth
+    assert len(truth_in(made_up)) == len(TRUTH_FILES) == 3
+    assert truth_in(run.tables) == truth_in(made_up)
+    assert set(TRUTH_FILES) < verify(run.tables)["files"].keys()
+    rows = pq.read_table(run.tables / "ratings.parquet").slice(0, 100)
+    watch = load_truth(run.tables).watch(rows["userId"].to_numpy(), rows["movieId"].to_numpy())
+    assert ((watch > 0) & (watch < 1)).all()
+
+
+def test_plain_data_has_no_truth(movielens, tmp_path):
+    run = Run(tmp_path / "run")
+    fetch(run.tables, movielens)
+    assert not run.has_truth
+    assert truth_in(run.tables) == {}
+
+
+def test_truth_in_a_zip_comes_too(made_up, tmp_path):
+    fetch(tmp_path / "tables", zipped(made_up, tmp_path / "some.zip"))
+    assert truth_in(tmp_path / "tables") == truth_in(made_up)
+
+
+def test_another_truth_is_noticed(made_up, tmp_path):
+    data = shutil.copytree(made_up, tmp_path / "data")
+    fetch(tmp_path / "tables", data)
+    (data / "synth.json").write_text((data / "synth.json").read_text() + "\n")
+    assert "unchanged" not in fetch(tmp_path / "tables", data)
+    assert truth_in(tmp_path / "tables") == truth_in(data)
+    for name in TRUTH_FILES:
+        (data / name).unlink()
+    assert "unchanged" not in fetch(tmp_path / "tables", data)
+    assert truth_in(tmp_path / "tables") == {}
+
+
+def test_made_up_data_is_found_in_the_home(made_up, tmp_path, home):
+    home.mkdir()
+    shutil.copytree(made_up, home / "synth-tiny")
+    assert "50 users" in fetch(tmp_path / "tables", dataset=get_dataset("synth-tiny"))
+    assert verify(tmp_path / "tables")["dataset"] == "synth-tiny"
+    assert "unchanged" in fetch(tmp_path / "tables", dataset=get_dataset("synth-tiny"))
+
+
+def test_made_up_data_that_is_not_there_is_not_downloaded(tmp_path, home, monkeypatch):
+    asked = serve(monkeypatch, {})
+    message = refusal(tmp_path / "tables", dataset=get_dataset("synth-x"))
+    assert str(home / "synth-x") in message
+    assert "python -m marquee synth" in message
+    assert "--data" in message
+    assert asked == []
 
 
 # -- zips that are not whole -------------------------------------------------------------------------------------------

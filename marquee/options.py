@@ -1,0 +1,53 @@
+"""The command line's options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DatasetOption = Annotated[
+    str,
+    typer.Option(
+        "--dataset", "-d", help="ml-100k, ml-1m, ml-10m, ml-20m, ml-25m, ml-32m or ml-latest-small.", metavar="NAME"
+    ),
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder or zip with the dataset's files. Without it: $MARQUEE_DATA/NAME, then a download."),
+]
+RunsOption = Annotated[Path, typer.Option(help="Where run folders are kept.", envvar="MARQUEE_RUNS")]
+SeedOption = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=2**31 - 1)]
+DeviceOption = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda.", metavar="DEVICE")]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Threads that PyTorch may use. Without it: one where small batches gain nothing from more, else all.",
+        min=1,
+        max=1024,
+        metavar="N",
+    ),
+]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the products in training: float32, bfloat16, or auto (bfloat16 where the hardware has it).",
+        metavar="NAME",
+    ),
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Dask cluster for NVTabular: a scheduler's address, or `local`, which starts one with a worker per core "
+        "(per GPU where there are GPUs). Without it, this process does it.",
+        metavar="ADDRESS",
+    ),
+]
+ProtocolOption = Annotated[str, typer.Option(help="leave-one-out, random-split, or all.", metavar="NAME")]
+ThresholdOption = Annotated[
+    int,
+    typer.Option(
+        help="Users and movies with fewer training ratings than this share one embedding.", min=1, metavar="N"
+    ),
+]
+EpochsOption = Annotated[int | None, typer.Option(help="At most so many epochs.", min=1, metavar="N")]
+UrlOption = Annotated[str, typer.Option(help="host:port of Triton's gRPC.", envvar="MARQUEE_URL")]

@@ -1,0 +1,71 @@
+"""The published benchmark figures: in their format, and the same in every place where they stand."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+BENCH = Path(__file__).resolve().parents[1] / "bench"
+KEYS = {"what", "unit", "ours", "peer", "theirs", "ratio", "runs", "scale"}
+
+
+@pytest.fixture(scope="module")
+def report() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("bench_report", BENCH / "report.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def results() -> list[dict]:
+    return json.loads((BENCH / "results.json").read_text())
+
+
+def test_the_results_are_in_their_format(results):
+    assert results
+    for result in results:
+        assert result.keys() >= KEYS
+        assert all(isinstance(result[key], (int, float)) for key in ("ours", "theirs", "ratio", "scale"))
+        low, high = result["ratio_range"]
+        assert low <= result["ratio"] <= high
+        assert result["runs"] >= 1
+        assert 0 < result["scale"] <= 1
+
+
+def test_a_ratio_above_one_is_better(results):
+    for result in results:
+        if result["runs"] == 1:
+            plain = result["ours"] / result["theirs"]
+            assert result["ratio"] == pytest.approx(1 / plain if result["unit"] == "MB" else plain)
+
+
+def test_the_page_shows_the_figures_of_the_files(report, tmp_path, monkeypatch):
+    page = tmp_path / "README.md"
+    page.write_text((BENCH / "README.md").read_text())
+    monkeypatch.setattr(report, "README", page)
+    monkeypatch.setattr(report, "PICTURE", tmp_path / "scaling.png")
+    report.write()
+    assert page.read_text() == (BENCH / "README.md").read_text()
+    assert (tmp_path / "scaling.png").stat().st_size > 10_000
+
+
+def test_the_whole_road_was_walked_at_three_scales(report):
+    points = json.loads((BENCH / "scaling.json").read_text())
+    assert [point["scale"] for point in points] == sorted(point["scale"] for point in points)
+    assert len(points) == 3
+    for point in points:
+        assert list(point["stages"]) == list(report.STAGES)
+        assert {(model["model"], model["protocol"]) for model in point["models"]} >= {
+            (model, protocol) for model in ("dlrm", "ncf", "truth") for protocol in ("leave-one-out", "random-split")
+        }
+
+
+def test_every_peer_has_a_script_and_pinned_requirements():
+    for requirements in (BENCH / "peers").glob("*.txt"):
+        lines = [line.split("#")[0].strip() for line in requirements.read_text().splitlines()]
+        assert all("==" in line for line in lines if line), requirements.name
