@@ -107,8 +107,8 @@ def _write(run_folder: Path, folder: Path) -> None:
     everything = everything.set_column(1, "movie_id", pc.cast(everything["movie_id"], pa.int64()))
     pq.write_table(everything, folder / "positives.parquet")
     sizes = {
-        "users": features.user_embeddings,
-        "movies": features.movie_embeddings,
+        "users": features.users,
+        "movies": features.movies,
         "continuous": names,
         "folds": FOLDS,
     }
@@ -120,3 +120,7 @@ def _write_parts(folder: Path, columns: dict[str, np.ndarray]) -> None:
     table = pa.table(columns)
     for part, start in enumerate(range(0, len(table), PART_ROWS)):
         pq.write_table(table.slice(start, PART_ROWS), folder / f"part-{part:03}.parquet")
+
+
+if __name__ == "__main__":
+    peers_data(float(sys.argv[1]))

@@ -8,6 +8,7 @@ summed per distinct row, and applied by row-wise Adagrad: one running sum of squ
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,8 +57,7 @@ class RowwiseAdagrad:
         work = [position for position in range(len(self.tables)) if self._taken[position]]
         on_cpu = all(self.tables[position].weight.device.type == "cpu" for position in work)
         if on_cpu and len(work) > 1 and torch.get_num_threads() > 1:  # the fused update lets other threads run
-            with_threads = _pool(torch.get_num_threads())
-            list(with_threads.map(self._update, work))
+            list(_pool(torch.get_num_threads()).map(self._update, work))
         else:
             for position in work:
                 self._update(position)
@@ -73,9 +73,11 @@ class RowwiseAdagrad:
         parts = [gradient.reshape(-1, weight.shape[1]).float() for _, gradient in used]
         gradient = torch.cat(parts) if len(parts) > 1 else parts[0]
         if weight.device.type == "cpu":
-            arrays = (index, gradient, weight.detach(), squares)
+            index_of, gradient_of, weights, sums = (
+                part.detach().numpy() for part in (index, gradient, weight, squares)
+            )
             scratch = self._scratch[position].of(len(index), weight.shape[1])
-            _fused(*(array.numpy() for array in arrays), *scratch, self.learning_rate, self.weight_decay)
+            _fused(index_of, gradient_of, weights, sums, *scratch, self.learning_rate, self.weight_decay)
         else:
             _by_operators(index, gradient, weight, squares, self.learning_rate, self.weight_decay)
 
@@ -98,10 +100,10 @@ def _by_operators(index: Tensor, gradient: Tensor, weight: Tensor, squares: Tens
     weight.index_copy_(0, row, old.addcdiv_(summed, total.sqrt().add_(EPSILON).unsqueeze(1), value=-rate))
 
 
-@njit(nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
-def _fused(  # type: ignore[no-untyped-def]  # noqa: ANN202
-    index, gradient, weight, squares, slot, rows, sums, rate, decay
-):  # pragma: no cover - compiled
+@njit(nogil=True, fastmath=True)
+def _fused(
+    index: Any, gradient: Any, weight: Any, squares: Any, slot: Any, rows: Any, sums: Any, rate: float, decay: float
+) -> None:
     """The same in one pass over the batch and one over its distinct rows: a third of the operators' time on a CPU."""
     size, found = weight.shape[1], 0
     for i in range(len(index)):

@@ -276,9 +276,7 @@ class _Ticks(Callback):
         self.count = 0
 
     def _posttask(self, key: Any, *_: Any) -> None:
-        if isinstance(key, tuple) and str(key[0]).startswith(
-            "write-processed"
-        ):  # the last one, of them all, is no tuple
+        if isinstance(key, tuple) and str(key[0]).startswith("write-processed"):  # the last, of all parts, is no tuple
             self.count += 1
             self._tick()
 
