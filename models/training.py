@@ -118,12 +118,12 @@ DEFAULTS: dict[tuple[str, str], TrainSettings] = {
 LARGE = 3_000_000
 _LARGE_DLRM = NetworkSettings(dim=32, bottom=(64,), top=(128, 64, 32))
 _LARGE_NCF = NetworkSettings(dim=32, top=(64, 32, 16))
-_LARGE = TrainSettings(learning_rate=2e-3, batch_size=16_384, epochs=5, patience=1, precision="auto")
+_LARGE = TrainSettings(learning_rate=2e-3, averaging=0.99, batch_size=16_384, epochs=5, patience=1, precision="auto")
 LARGE_DEFAULTS: dict[tuple[str, str], TrainSettings] = {
     ("leave-one-out", "dlrm"): replace(_LARGE, network=_LARGE_DLRM, embedding_rate=0.1),
-    ("leave-one-out", "ncf"): replace(_LARGE, network=_LARGE_NCF, embedding_rate=0.1),
-    ("random-split", "dlrm"): replace(_LARGE, network=_LARGE_DLRM, embedding_rate=0.02, averaging=0.99),
-    ("random-split", "ncf"): replace(_LARGE, network=_LARGE_NCF, embedding_rate=0.02, averaging=0.99),
+    ("leave-one-out", "ncf"): replace(_LARGE, network=_LARGE_NCF, embedding_rate=0.2),
+    ("random-split", "dlrm"): replace(_LARGE, network=_LARGE_DLRM, embedding_rate=0.02),
+    ("random-split", "ncf"): replace(_LARGE, network=_LARGE_NCF, embedding_rate=0.02),
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 from marquee.columns import AGE, GENDER, GENRES, OCCUPATION, RATING, RAW_MOVIE, RAW_USER, YEAR
 from marquee.manifest import verify
 from workflows.readers import read_tables
-from workflows.splits import leave_one_out
+from workflows.splits import TimeOrder, leave_one_out
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,8 +41,8 @@ def test_the_double_colon_layout_is_read_whole(shared_data):
     assert (len(tables.movies), len(tables.users)) == (3_883, 6_040)
     assert tables.users[[GENDER, AGE, OCCUPATION]].notna().all(axis=None)
     assert set(tables.users[AGE]) == {1, 18, 25, 35, 45, 50, 56}
-    split = leave_one_out(tables.ratings[RAW_USER].to_numpy(), tables.ratings["timestamp"].to_numpy())
-    assert len(split.test) == len(split.valid) == 6_040
+    split = leave_one_out(TimeOrder.of(tables.ratings[RAW_USER].to_numpy(), tables.ratings["timestamp"].to_numpy()))
+    assert len(split.rows("test")) == len(split.rows("valid")) == 6_040
 
 
 @pytest.mark.slow

@@ -222,7 +222,8 @@ def refusal_here(capsys, *arguments: object) -> str:
 
 @pytest.mark.slow
 def test_an_unknown_precision_is_told_in_one_line(prepared, tmp_path, capsys):
-    shutil.copytree(prepared.root, tmp_path / prepared.root.name)
+    trained_by_others = shutil.ignore_patterns("models")
+    shutil.copytree(prepared.root, tmp_path / prepared.root.name, ignore=trained_by_others)
     line = refusal_here(capsys, "train", *SMALL, "--runs", tmp_path, "--precision", "float64")
     assert "'float64'" in line
     assert "auto, float32, bfloat16" in line

@@ -34,11 +34,11 @@ def made_up(tmp_path_factory) -> Run:
 def judged(run: Run, protocol: str, name: str) -> float:
     """How far a model gets from a guess to the truth, by its protocol's metric on the test questions."""
     features = load_features(run, protocol)
-    # the defaults for large data, on batches small enough for this one
-    settings = replace(LARGE_DEFAULTS[protocol, name], batch_size=1024, epochs=4, precision="float32", seed=1)
     if name == "popularity":
         model = Popularity(features.interactions("train"), features.users, features.movies)
     else:
+        # the defaults for large data, on batches small enough for this one
+        settings = replace(LARGE_DEFAULTS[protocol, name], batch_size=1024, epochs=4, precision="float32", seed=1)
         network = build(name, features, settings.network, settings.seed)
         fit(network, features, settings, CPU, lambda *_: None)
         model = scorer(network, CPU)
