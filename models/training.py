@@ -35,6 +35,7 @@ from models.data import Features, load_features
 from models.evaluation import leave_one_out_metrics, random_split_metrics
 from models.networks import NetworkSettings, Recommender, build
 from models.rowwise import LARGE_TABLE, RowwiseAdagrad
+from workflows.splits import split_files
 
 CONFIG_FORMAT = 1
 SCORING_ROWS = 1 << 16
@@ -186,7 +187,7 @@ def threads_for_scoring(run: Run) -> int:
 
 def training_rows(run: Run, protocol: str) -> int:
     """How many training ratings `prepare` wrote for a protocol."""
-    files = (run.features / protocol / "train").glob("*.parquet")
+    files = split_files(run.features / protocol, "train")
     return sum(pq.ParquetFile(path).metadata.num_rows for path in files)
 
 
