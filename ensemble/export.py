@@ -22,7 +22,8 @@ from marquee.manifest import fingerprint, is_current, new_folder, read_json, sou
 from marquee.runs import MODELS, Run
 from models.data import Features, load_features
 from models.networks import Recommender
-from models.training import MONITOR, load, scorer
+from models.scoring import MONITOR, scorer
+from models.training import load
 from workflows.vocabulary import OUT_OF_VOCABULARY
 
 SERVING = Path(__file__).parent / "serving"

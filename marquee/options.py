@@ -42,7 +42,9 @@ SchedulerOption = Annotated[
         metavar="ADDRESS",
     ),
 ]
-ProtocolOption = Annotated[str, typer.Option(help="leave-one-out, random-split, or all.", metavar="NAME")]
+ProtocolOption = Annotated[
+    str, typer.Option(help="leave-one-out, random-split, rating (stars), both (the first two), or all.", metavar="NAME")
+]
 ThresholdOption = Annotated[
     int,
     typer.Option(

@@ -10,8 +10,11 @@ from pathlib import Path
 
 from marquee.errors import UserError
 
-PROTOCOLS = ("leave-one-out", "random-split")
-MODELS = ("dlrm", "ncf")
+PROTOCOLS = ("leave-one-out", "random-split")  # each has its features
+RATING_PROTOCOL = "rating"  # how many stars, asked of random-split's features
+ALL_PROTOCOLS = (*PROTOCOLS, RATING_PROTOCOL)
+MODELS = ("dlrm", "ncf")  # what the comparison is about, and what is served
+TRAINED = (*MODELS, "mf")  # all that is trained, the baseline too
 DEFAULT_SEED = 42
 
 
@@ -46,9 +49,21 @@ class Run:
         """The transformed splits, schema, vocabularies, side tables and fitted workflows, one folder per protocol."""
         return self.root / "features"
 
+    def features_of(self, protocol: str) -> Path:
+        """The features of a protocol."""
+        return self.features / ("random-split" if protocol == RATING_PROTOCOL else protocol)
+
     def model(self, protocol: str, name: str) -> Path:
         """Weights, configuration and history of one trained model."""
         return self.root / "models" / protocol / name
+
+    def tuning(self, protocol: str, name: str) -> Path:
+        """The study of one model, and what it found."""
+        return self.root / "tuning" / protocol / name
+
+    def of_seed(self, protocol: str, name: str, seed: int) -> Path:
+        """One model trained with one of the seeds that `compare` looks at."""
+        return self.root / "seeds" / str(seed) / protocol / name
 
     @property
     def evaluation(self) -> Path:

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
+from marquee.runs import RATING_PROTOCOL
 from models.data import Features, Interactions
+from models.moments import Moment, Timeline
 from workflows.negatives import NegativeSampler
 from workflows.vocabulary import FIRST_INDEX, FOLDS
 
@@ -28,6 +31,7 @@ class Batch:
         user, movie, fold: int64 [n], as `Recommender` takes them.
         label: float32 [n].
         weight: float32 [n], or None where all count the same.
+        moment: of each positive, which its negatives share, or of each row; None where the model knows of none.
     """
 
     user: Tensor
@@ -35,6 +39,7 @@ class Batch:
     fold: Tensor
     label: Tensor
     weight: Tensor | None
+    moment: Moment | None
 
     def __len__(self) -> int:
         return len(self.user)
@@ -57,15 +62,30 @@ class Batches:
         negatives: int,
         recency: float,
         seed: int,
+        timeline: Timeline | None = None,
+        places: Tensor | None = None,
     ):
+        """
+        Args:
+            timeline, places: of the rows' moments, where the model knows of moments: `Timeline.places` of the rows.
+        """
+        self.timeline = timeline and timeline.to(device)
+        self.places = None if places is None else places.to(device)
         self.rows = rows.to(device)
         self.device, self.seed = device, seed
+        self.predicts_stars = features.protocol == RATING_PROTOCOL
         self.negatives = negatives if features.protocol == "leave-one-out" else 0
         self.rows_per_step = max(1, batch_size // (1 + self.negatives))
         self.weight = recency_weights(rows.later, recency).to(device) if recency else None
         if self.negatives:
             sampler = NegativeSampler(rows.user.numpy(), rows.movie.numpy(), FIRST_INDEX, features.rated_movies)
             self.unseen = UnseenMovies(sampler, device)
+
+    def loss(self, scores: Tensor, batch: Batch) -> Tensor:
+        """The mean loss of a batch: of logits the cross-entropy, of stars the squared error."""
+        if self.predicts_stars:
+            return mse_loss(scores, batch.label)
+        return binary_cross_entropy_with_logits(scores, batch.label, batch.weight)
 
     @property
     def samples(self) -> int:
@@ -100,6 +120,9 @@ class Batches:
         table = self.rows
         user, movie, fold, label = (getattr(table, name)[rows] for name in ("user", "movie", "fold", "label"))
         weight = None if self.weight is None else self.weight[rows]
+        moment = None
+        if self.timeline is not None and self.places is not None:
+            moment = self.timeline.at(user.long(), self.places[rows].long())
         if movies is not None and folds is not None:
             count = self.negatives
             user = torch.cat([user, user.repeat_interleave(count)])
@@ -107,7 +130,7 @@ class Batches:
             fold = torch.cat([fold, folds.reshape(-1)])
             label = torch.cat([label, label.new_zeros(len(rows) * count)])
             weight = None if weight is None else torch.cat([weight, weight.repeat_interleave(count)])
-        return Batch(user.long(), movie.long(), fold.long(), label, weight)
+        return Batch(user.long(), movie.long(), fold.long(), label, weight, moment)
 
 
 class UnseenMovies:

@@ -5,24 +5,47 @@ from typing import Any
 
 import torch
 
+from marquee.errors import UserError
 from marquee.manifest import fingerprint, read_manifest, source_digest, verify
-from marquee.runs import MODELS, PROTOCOLS, Run
-from models.baselines import Biases, Popularity, Truth
+from marquee.runs import ALL_PROTOCOLS, MODELS, RATING_PROTOCOL, TRAINED, Run
+from models.baselines import Truth
+from models.contenders import fit_rule, rules_for, settings_of
 from models.data import Features, load_features
-from models.evaluation import test_result
+from models.evaluation import Contender, test_result
 from models.results import made_from, read_results, write_results
-from models.training import load, scorer
+from models.scoring import contender
+from models.training import load, training_rows
 
-BASELINES: dict[str, dict[str, type[Popularity] | type[Biases]]] = {
-    "leave-one-out": {"popularity": Popularity},
-    "random-split": {"popularity": Popularity, "biases": Biases},
-}
-RESULTS = len(MODELS) * len(PROTOCOLS) + sum(len(rules) for rules in BASELINES.values())
+
+def judged_protocols(run: Run) -> list[str]:
+    """The protocols that any model is trained for.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = [p for p in ALL_PROTOCOLS if any(run.model(p, name).is_dir() for name in TRAINED)]
+    if not found:
+        raise UserError(f"no model is trained in {run.root}; run: python -m marquee train --dataset {run.root.name}")
+    return found
+
+
+def judged_models(run: Run, protocol: str) -> list[str]:
+    """The trained models of a protocol: DLRM and NCF, and MF where it is there."""
+    return [name for name in TRAINED if name in MODELS or run.model(protocol, name).is_dir()]
 
 
 def results_expected(run: Run) -> int:
     """How many results `evaluate` will give."""
-    return RESULTS + (len(PROTOCOLS) if run.has_truth else 0)
+    return sum(
+        len(judged_models(run, protocol))
+        + len(rules_for(protocol, training_rows(run, protocol)))
+        + _has_truth(run, protocol)
+        for protocol in judged_protocols(run)
+    )
+
+
+def _has_truth(run: Run, protocol: str) -> bool:
+    return run.has_truth and protocol != RATING_PROTOCOL  # the truth is of what is watched and liked
 
 
 def evaluate(run: Run, device: torch.device, advance: Callable[[float, str], None]) -> bool:
@@ -39,17 +62,18 @@ def evaluate(run: Run, device: torch.device, advance: Callable[[float, str], Non
     Raises:
         UserError: a model or its features are missing or changed.
     """
+    protocols = judged_protocols(run)
     models = {
         f"{protocol}/{name}": verify(run.model(protocol, name), "train")["files"]
-        for protocol in PROTOCOLS
-        for name in MODELS
+        for protocol in protocols
+        for name in judged_models(run, protocol)
     }
-    features = {protocol: read_manifest(run.features / protocol, "prepare")["fingerprint"] for protocol in PROTOCOLS}
+    features = {protocol: read_manifest(run.features_of(protocol), "prepare")["fingerprint"] for protocol in protocols}
     origin = fingerprint(models=models, features=features, code=source_digest("models"))
     if made_from(run) == origin:
         read_results(run)
         return False
-    results = [result for protocol in PROTOCOLS for result in _results(run, protocol, device, advance)]
+    results = [result for protocol in protocols for result in _results(run, protocol, device, advance)]
     write_results(run, results, origin)
     return True
 
@@ -58,21 +82,26 @@ def _results(
     run: Run, protocol: str, device: torch.device, advance: Callable[[float, str], None]
 ) -> Iterator[dict[str, Any]]:
     features = load_features(run, protocol)
-    seed = 0
-    for name in MODELS:
+    seed, known = 0, ("train",)
+    for name in judged_models(run, protocol):
         model, config = load(run, features, name, device)
-        seed = config["seed"]
-        yield test_result(name, scorer(model, device), features, seed, True, config)
+        seed, known = config["seed"], tuple(config["trained_on"])
+        yield test_result(name, contender(model, features, known, device), features, seed, config)
         advance(1, f"{name}, {protocol}")
-    for name, rule in _rules(run, features):
-        yield test_result(name, rule, features, seed, rule.is_probability, {})
+    for name, rule in _rules(run, features, known, seed):
+        yield test_result(name, rule, features, seed, {})
         advance(1, f"{name}, {protocol}")
 
 
-def _rules(run: Run, features: Features) -> Iterator[tuple[str, Popularity | Biases | Truth]]:
-    train = features.interactions("train")
-    for name, baseline in BASELINES[features.protocol].items():
-        yield name, baseline(train, features.users, features.movies)
-    del train
-    if run.has_truth:
-        yield "truth", Truth(run.tables, features)
+def _rules(run: Run, features: Features, known: tuple[str, ...], seed: int) -> Iterator[tuple[str, Contender]]:
+    rows = training_rows(run, features.protocol)
+    for name in rules_for(features.protocol, rows):
+        yield name, fitted_rule(name, features, known, rows, seed)
+    if _has_truth(run, features.protocol):
+        yield "truth", Contender.of_rule(Truth(run.tables, features))
+
+
+def fitted_rule(name: str, features: Features, known: tuple[str, ...], rows: int, seed: int) -> Contender:
+    """A rule with the default settings of the features' dataset."""
+    settings = settings_of(features.protocol, name, features.dataset, rows)
+    return Contender.of_rule(fit_rule(name, features, known, settings, seed))

@@ -1,6 +1,6 @@
 """A protocol's features, from Parquet to tensors, by merlin-dataloader."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +20,13 @@ from marquee.columns import (
     MOVIE_ID,
     MOVIE_INDEX,
     NEGATIVES,
+    RATING,
     USER_DETAILS,
     USER_ID,
     USER_INDEX,
 )
 from marquee.manifest import read_json, verify
-from marquee.runs import Run
+from marquee.runs import RATING_PROTOCOL, Run
 from workflows.features import load_schema
 from workflows.splits import read_split, split_files
 from workflows.vocabulary import FIRST_INDEX, FOLDS
@@ -58,9 +59,10 @@ class Interactions:
 
     Attributes:
         user, movie: int32 [n], indices.
-        label: float32 [n], 0 or 1.
+        label: float32 [n], 0 or 1; in the protocol `rating` the stars.
         fold: int8 [n], the fold whose statistics leave this row out.
         later: int32 [n], how many training ratings the user gave after this one.
+        stars: float32 [n].
     """
 
     user: Tensor
@@ -68,6 +70,7 @@ class Interactions:
     label: Tensor
     fold: Tensor
     later: Tensor
+    stars: Tensor
 
     def __len__(self) -> int:
         return len(self.user)
@@ -97,6 +100,7 @@ class Features:
     """
 
     protocol: str
+    dataset: str
     folder: Path
     schema: Schema
     side: SideTables
@@ -115,16 +119,18 @@ class Features:
     def interactions(self, part: str) -> Interactions:
         """One split (`train`, `valid`, `test`), read by merlin-dataloader into index tensors."""
         dataset = Dataset([str(path) for path in split_files(self.folder, part)], engine="parquet")
-        dataset.schema = Schema([dataset.schema[name] for name in (USER_INDEX, MOVIE_INDEX, FOLD, LATER, LABEL)])
-        types = (torch.int32, torch.int32, torch.float32, torch.int8, torch.int32)
+        names = (USER_INDEX, MOVIE_INDEX, FOLD, LATER, RATING, LABEL)
+        dataset.schema = Schema([dataset.schema[name] for name in names])
+        types = (torch.int32, torch.int32, torch.float32, torch.int8, torch.int32, torch.float32)
         columns = [torch.empty(dataset.num_rows, dtype=dtype) for dtype in types]
         start = 0
         for inputs, label in Loader(dataset, READ_ROWS, shuffle=False):
-            of_chunk = (inputs[USER_INDEX], inputs[MOVIE_INDEX], label, inputs[FOLD], inputs[LATER])
-            for column, chunk in zip(columns, of_chunk):
+            user, movie, fold, later, stars = (inputs[name] for name in names[:-1])
+            for column, chunk in zip(columns, (user, movie, label, fold, later, stars)):
                 column[start : start + len(chunk)] = chunk.reshape(-1)
             start += len(label)
-        return Interactions(*columns)
+        rows = Interactions(*columns)
+        return replace(rows, label=rows.stars) if self.protocol == RATING_PROTOCOL else rows
 
     def candidates(self, part: str) -> Candidates:
         """Leave-one-out's questions of `valid` or `test`."""
@@ -146,7 +152,7 @@ def load_features(run: Run, protocol: str) -> Features:
     Raises:
         UserError: the folder is missing or has changed.
     """
-    folder = run.features / protocol
+    folder = run.features_of(protocol)
     manifest = verify(folder, "prepare")
     facts = read_json(folder / "features.json")
     schema = load_schema(folder)
@@ -167,6 +173,7 @@ def load_features(run: Run, protocol: str) -> Features:
     user, movie = facts[USER_ID], facts[MOVIE_ID]
     return Features(
         protocol,
+        manifest["dataset"],
         folder,
         schema,
         tables,

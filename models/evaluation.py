@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from marquee.runs import package_versions
+from marquee.runs import RATING_PROTOCOL, package_versions
 from models.data import Candidates, Features, Interactions
 from models.metrics import auc, bootstrap, hit_rate, log_losses, mrr, ndcg, placements, rank_of_positive, user_auc
 
@@ -75,6 +75,32 @@ class PerRow:
         return {name: [float(low[i]), float(high[i])] for i, name in enumerate(self.means())}
 
 
+@dataclass(frozen=True)
+class PerRating:
+    """Star prediction's metrics: true and predicted stars of rows, and whose row each is."""
+
+    stars: np.ndarray
+    predicted: np.ndarray
+    owner: np.ndarray
+
+    def means(self) -> dict[str, float]:
+        error = self.predicted - self.stars
+        return {"rmse": float(np.sqrt(np.mean(error**2))), "mae": float(np.abs(error).mean())}
+
+    def intervals(self, seed: int) -> dict[str, list[float]]:
+        """95 % intervals by bootstrap over users, all rows of a user together."""
+        error = self.predicted - self.stars
+        sums = (np.ones(len(error)), error**2, np.abs(error))
+        of_users = np.stack([np.bincount(self.owner, values) for values in sums], axis=1)
+
+        def resampled(weight: np.ndarray) -> list[float]:
+            rows, squares, absolute = weight @ of_users
+            return [np.sqrt(squares / rows), absolute / rows]
+
+        low, high = bootstrap(resampled, len(of_users), seed, BOOTSTRAP_ROUNDS)
+        return {name: [float(low[i]), float(high[i])] for i, name in enumerate(self.means())}
+
+
 def leave_one_out_metrics(score: Scorer, questions: Candidates) -> PerUser:
     """HR@10, NDCG@10, MRR@10 and AUC of each held-out movie among its sampled unseen movies."""
     blocks = np.array_split(np.arange(len(questions.user)), -(-questions.negatives.size // PAIRS_AT_ONCE))
@@ -130,38 +156,84 @@ def full_catalogue_metrics(score: Scorer, features: Features, questions: Candida
     return PerUser({"full_hr@10": hit_rate(rank), "full_ndcg@10": ndcg(rank)})
 
 
-def random_split_metrics(score: Scorer, rows: Interactions, is_probability: bool = True) -> PerRow:
-    """AUC over all rows, and the log loss where the score is a probability."""
-    user, movie = rows.user.long().numpy(), rows.movie.long().numpy()
-    owner = (np.cumsum(np.bincount(user) > 0) - 1)[user]
-    return PerRow(rows.label.numpy(), score(user, movie), owner, is_probability)
+def random_split_metrics(scores: np.ndarray, rows: Interactions, is_probability: bool = True) -> PerRow:
+    """AUC over all rows, and the log loss where the scores, float [n], are probabilities."""
+    return PerRow(rows.label.numpy(), scores, owners(rows), is_probability)
+
+
+def rating_metrics(scores: np.ndarray, rows: Interactions) -> PerRating:
+    """RMSE and MAE of predicted stars, float [n], over all rows."""
+    return PerRating(rows.stars.numpy().astype(np.float64), scores.astype(np.float64), owners(rows))
+
+
+def owners(rows: Interactions) -> np.ndarray:
+    """Whose row each is, from 0 to one less than the users that have any: int64 [n]."""
+    user = rows.user.long().numpy()
+    return (np.cumsum(np.bincount(user) > 0) - 1)[user]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model or a baseline, as a test set asks it.
+
+    Attributes:
+        pairs: its scores of users and movies, now.
+        rows: its scores of a split's rows, each at its own moment.
+        is_probability: whether the scores are probabilities, so that a log loss means something.
+    """
+
+    pairs: Scorer
+    rows: Callable[[Interactions], np.ndarray]
+    is_probability: bool
+
+    @classmethod
+    def of_rule(cls, rule: Any) -> "Contender":
+        """Of a scorer that knows nothing of moments, with `is_probability`."""
+
+        def rows(table: Interactions) -> np.ndarray:
+            return np.asarray(rule(table.user.long().numpy(), table.movie.long().numpy()))
+
+        return cls(rule, rows, rule.is_probability)
+
+
+def judge(contender: Contender, features: Features, seed: int) -> list[PerUser | PerRow | PerRating]:
+    """Scores the test set of a protocol.
+
+    Args:
+        seed: which users are asked about all movies, where there are too many.
+    """
+    if features.protocol == "leave-one-out":
+        questions = features.candidates("test")
+        sampled = leave_one_out_metrics(contender.pairs, questions)
+        return [sampled, full_catalogue_metrics(contender.pairs, features, questions, seed)]
+    rows = features.interactions("test")
+    scores = contender.rows(rows)
+    if features.protocol == RATING_PROTOCOL:
+        return [rating_metrics(scores, rows)]
+    return [random_split_metrics(scores, rows, contender.is_probability)]
 
 
 def test_result(
-    name: str, score: Scorer, features: Features, seed: int, is_probability: bool, training: dict[str, Any]
+    name: str, contender: Contender, features: Features, seed: int, training: dict[str, Any]
 ) -> dict[str, Any]:
     """Scores the test set of a protocol: one entry of `evaluation.json`.
 
     Args:
-        is_probability: whether the scores are probabilities, so that a log loss means something.
         training: `epochs`, `train_seconds` and `samples_per_second`, where the model was trained.
     """
-    if features.protocol == "leave-one-out":
-        questions = features.candidates("test")
-        sampled = leave_one_out_metrics(score, questions)
-        full = full_catalogue_metrics(score, features, questions, seed)
-        metrics = {**sampled.means(), **full.means()}
-        intervals = {**sampled.intervals(seed), **full.intervals(seed)}
-        judged = {"test_users": len(questions.user), "full_catalogue_users": len(full.values["full_hr@10"])}
-    else:
-        rows = random_split_metrics(score, features.interactions("test"), is_probability)
-        metrics, intervals = rows.means(), rows.intervals(seed)
-        judged = {"test_rows": len(rows.label)}
+    parts = judge(contender, features, seed)
+    judged: dict[str, int] = {}
+    for part in parts:
+        if isinstance(part, PerUser):
+            full = "full_hr@10" in part.values
+            judged["full_catalogue_users" if full else "test_users"] = len(next(iter(part.values.values())))
+        else:
+            judged["test_rows"] = len(part.owner)
     return {
         "model": name,
         "protocol": features.protocol,
-        "metrics": metrics,
-        "ci95": intervals,
+        "metrics": {key: value for part in parts for key, value in part.means().items()},
+        "ci95": {key: value for part in parts for key, value in part.intervals(seed).items()},
         "seed": seed,
         "epochs": training.get("epochs", 0),
         "train_seconds": training.get("train_seconds", 0.0),

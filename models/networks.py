@@ -6,6 +6,9 @@ vectors meet in dot products, and a top MLP scores them. It sees all features.
 
 NCF, as NeuMF (He et al., "Neural Collaborative Filtering", 2017): the element-wise product of one pair of user and
 movie embeddings (GMF) beside an MLP over another pair, concatenated and scored. It sees ids only.
+
+MF, the baseline that NCF must beat (Rendle et al., "Neural Collaborative Filtering vs. Matrix Factorization Revisited",
+2020): a bias of the user, one of the movie, and the dot product of their embeddings.
 """
 
 from dataclasses import dataclass
@@ -13,13 +16,17 @@ from itertools import combinations
 from typing import Dict  # noqa: UP035
 
 import merlin.models.torch as mm
+import numpy as np
 import torch
+from merlin.models.torch.blocks.dlrm import DLRMInputBlock, InteractionBlock
 from merlin.models.torch.inputs.embedding import EmbeddingTable
-from merlin.schema import Schema, Tags
+from merlin.schema import ColumnSchema, Schema, Tags
 from torch import Tensor, nn
 
-from marquee.columns import CONTINUOUS, LABEL, MOVIE_ID, USER_ID
+from marquee.columns import CONTINUOUS, HISTORY, HISTORY_STARS, LABEL, MOVIE_ID, USER_ID
+from marquee.runs import RATING_PROTOCOL
 from models.data import Features, SideTables
+from models.moments import NOTHING, Moment, timeline
 from workflows.vocabulary import FIRST_INDEX, FOLDS, OUT_OF_VOCABULARY
 
 
@@ -29,17 +36,21 @@ class NetworkSettings:
 
     Attributes:
         dim: of every embedding.
+        mlp_dim: of the embeddings of NCF's MLP branch; 0 for `dim`.
         bottom: widths of DLRM's bottom MLP before its last layer, which has width `dim`. NCF has none.
         top: widths of DLRM's top MLP, or of NCF's MLP branch.
         dropout: share of units dropped after each layer of `top`.
         init_std: standard deviation of the embeddings at the start.
+        history: how many of the user's last movies DLRM sees; 0 to leave the moment out altogether.
     """
 
     dim: int = 32
+    mlp_dim: int = 0
     bottom: tuple[int, ...] = (64,)
     top: tuple[int, ...] = (64, 32)
     dropout: float = 0.0
     init_std: float = 0.05
+    history: int = 0
 
 
 class Product(nn.Module):
@@ -48,6 +59,37 @@ class Product(nn.Module):
     # typing.Dict, not dict: Merlin tells by the annotation whether a module takes a dictionary
     def forward(self, inputs: Dict[str, Tensor]) -> Tensor:  # noqa: UP006
         return inputs[USER_ID] * inputs[MOVIE_ID]
+
+
+class BiasedDot(nn.Module):
+    """Matrix factorisation's interaction: the last column of each embedding is a bias. float [n, 1]."""
+
+    def forward(self, inputs: Dict[str, Tensor]) -> Tensor:  # noqa: UP006
+        user, movie = inputs[USER_ID], inputs[MOVIE_ID]
+        product = (user[:, :-1] * movie[:, :-1]).sum(dim=1, keepdim=True)
+        return product + user[:, -1:] + movie[:, -1:]
+
+
+class HistoryInputs(nn.Module):
+    """DLRM's inputs, with the user's last movies as two multi-hot features, pooled with learned weights per position.
+
+    One pools the movies' embeddings, the other the same by how much the user liked them. (Position-weighted pooling of
+    recent items as in TorchRec's `PositionWeightedModule`.)
+    """
+
+    def __init__(self, inputs: nn.Module, movies: ColumnSchema, dim: int, history: int):
+        super().__init__()
+        self.inputs = inputs
+        self.table = EmbeddingTable(dim, movies)
+        self.position = nn.Parameter(torch.full((2, history), history**-0.5))
+
+    def forward(self, inputs: Dict[str, Tensor]) -> Dict[str, Tensor]:  # noqa: UP006
+        vectors = self.inputs(inputs)
+        codes, stars = inputs[HISTORY], inputs[HISTORY_STARS]
+        weights = torch.stack([self.position[0] * (codes != NOTHING), self.position[1] * stars], dim=1)
+        pooled = _shared(torch.bmm(weights, self.table.table(codes)), len(vectors[MOVIE_ID]))
+        vectors[HISTORY], vectors[HISTORY_STARS] = pooled[:, 0], pooled[:, 1]
+        return vectors
 
 
 class PairProducts(nn.Module):
@@ -69,36 +111,63 @@ class Recommender(nn.Module):
     the trained weights.
     """
 
-    def __init__(self, network: nn.Module, side: SideTables, embeddings: tuple[int, int], uses_features: bool):
+    def __init__(
+        self,
+        network: nn.Module,
+        side: SideTables | None,
+        embeddings: tuple[int, int],
+        now: Moment | None = None,
+        offset: float = 0.0,
+    ):
+        """
+        Args:
+            side: None for a model that sees ids only.
+            embeddings: rows of the users' and of the movies' embedding tables.
+            now: every user's last moment, rows by user index; None for a model that knows of no moments.
+            offset: added to every score.
+        """
         super().__init__()
         self.network = network
+        self.register_buffer("offset", torch.tensor(offset))
+        self.uses_moments = now is not None
+        for name in ("movies", "stars", "mood"):
+            self.register_buffer(f"now_{name}", getattr(now, name) if now else None, persistent=False)
         self.user_embeddings, self.movie_embeddings = embeddings
-        self.uses_features = uses_features
-        self.detail_names = side.detail_names
+        self.uses_features = side is not None
+        self.detail_names = side.detail_names if side else ()
         for name in ("user_details", "user_statistics", "movie_features", "movie_statistics"):
-            self.register_buffer(name, getattr(side, name) if uses_features else None, persistent=False)
+            self.register_buffer(name, getattr(side, name) if side else None, persistent=False)
 
-    def forward(self, user: Tensor, movie: Tensor, fold: Tensor | None = None) -> Tensor:
-        """Logits.
+    def forward(self, user: Tensor, movie: Tensor, fold: Tensor | None = None, moment: Moment | None = None) -> Tensor:
+        """Logits, or in the protocol `rating` stars.
 
         Args:
             user, movie: int64 [n], indices.
             fold: int64 [n], the fold whose ratings the statistics must not contain; None for none left out.
+            moment: of each row, or of the positives that come first, for their negatives too; None for now, after all
+                that the user has rated.
 
         Returns:
             float32 [n].
         """
         inputs = self._codes(user, movie)
+        continuous = []
         if self.uses_features:
-            inputs[CONTINUOUS] = torch.cat(
-                [
-                    self.movie_features.index_select(0, movie),
-                    _statistics(self.movie_statistics, fold, movie),
-                    _statistics(self.user_statistics, fold, user),
-                ],
-                dim=1,
-            )
-        return self.network(inputs).squeeze(1)
+            continuous = [
+                self.movie_features.index_select(0, movie),
+                _statistics(self.movie_statistics, fold, movie),
+                _statistics(self.user_statistics, fold, user),
+            ]
+        if self.uses_moments:
+            if moment is None:
+                tables = (self.now_movies, self.now_stars, self.now_mood)
+                moment = Moment(*(table.index_select(0, user) for table in tables))
+            inputs[HISTORY] = _in_vocabulary(moment.movies, self.movie_embeddings)
+            inputs[HISTORY_STARS] = moment.stars
+            continuous.append(_shared(moment.mood, len(movie)))
+        if continuous:
+            inputs[CONTINUOUS] = torch.cat(continuous, dim=1)
+        return self.network(inputs).squeeze(1) + self.offset
 
     def _codes(self, user: Tensor, movie: Tensor) -> dict[str, Tensor]:
         """The categorical inputs, each a row of its embedding table: int64 [n] by name."""
@@ -109,6 +178,10 @@ class Recommender(nn.Module):
         if self.uses_features and self.detail_names:
             codes.update(zip(self.detail_names, self.user_details[user].unbind(1)))
         return codes
+
+    def head(self) -> nn.Linear:
+        """NCF's last layer."""
+        return next(module for module in reversed(list(self.network.modules())) if isinstance(module, nn.Linear))
 
     def embedding_tables(self) -> list[tuple[str, nn.Embedding]]:
         """Every embedding of the network, with the input that it belongs to."""
@@ -128,8 +201,16 @@ class Recommender(nn.Module):
             trained: the reserved rows to be left alone, by input: `reserved_rows` of the training positives.
         """
         for name, table in self.embedding_tables():
-            for row in set(range(FIRST_INDEX)) - set(trained[name]):
+            for row in set(range(FIRST_INDEX)) - set(trained.get(name, range(FIRST_INDEX))):
                 table.weight[row] = table.weight[FIRST_INDEX:].mean(dim=0)
+
+
+def _shared(of_positives: Tensor, samples: int) -> Tensor:
+    """What positives have in common with their negatives, for each sample: theirs come first, as in `Batch`."""
+    negatives = samples // len(of_positives) - 1
+    if not negatives:
+        return of_positives
+    return torch.cat([of_positives, of_positives.repeat_interleave(negatives, dim=0)])
 
 
 def _statistics(table: Tensor, fold: Tensor | None, index: Tensor) -> Tensor:
@@ -142,22 +223,35 @@ def _in_vocabulary(index: Tensor, embeddings: int) -> Tensor:
     return torch.where(index < embeddings, index, OUT_OF_VOCABULARY)
 
 
-def build(name: str, features: Features, settings: NetworkSettings, seed: int) -> Recommender:
-    """A fresh model: `dlrm` or `ncf`, its weights drawn from `seed`.
+def build(
+    name: str, features: Features, settings: NetworkSettings, seed: int, known: tuple[str, ...] = ("train",)
+) -> Recommender:
+    """A fresh model: `dlrm`, `ncf` or `mf`, its weights drawn from `seed`.
+
+    Args:
+        known: the splits whose ratings are in the past of "now".
 
     Raises:
         ValueError: another name.
     """
+    now, offset = None, 0.0
+    if name == "dlrm" and settings.history:
+        now = timeline(features, known, settings.history).now()
+    if features.protocol == RATING_PROTOCOL:
+        offset = float(features.interactions("train").stars.mean())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        ids = features.schema.select_by_name([USER_ID, MOVIE_ID])
         if name == "dlrm":
             network = _dlrm(features.schema, settings)
         elif name == "ncf":
-            network = _ncf(features.schema.select_by_name([USER_ID, MOVIE_ID]), features.schema, settings)
+            network = _ncf(ids, features.schema, settings)
+        elif name == "mf":
+            network = mm.Block(_id_embeddings(ids, settings.dim + 1), BiasedDot())
         else:
             raise ValueError(f"unknown model {name!r}")
         embeddings = features.user_embeddings, features.movie_embeddings
-        model = Recommender(network, features.side, embeddings, uses_features=name == "dlrm")
+        model = Recommender(network, features.side if name == "dlrm" else None, embeddings, now, offset)
         with torch.no_grad():
             index = torch.full((2,), OUT_OF_VOCABULARY)
             model(index, index)  # Merlin's layers take their sizes from the first batch
@@ -174,22 +268,38 @@ def _output(schema: Schema) -> mm.BinaryOutput:
 
 
 def _dlrm(schema: Schema, settings: NetworkSettings) -> nn.Module:
-    return mm.DLRMModel(
-        schema,
-        dim=settings.dim,
-        bottom_block=mm.MLPBlock([*settings.bottom, settings.dim]),
-        top_block=mm.MLPBlock(list(settings.top), dropout=settings.dropout or None),
-        interaction=PairProducts(),
-        output_block=_output(schema),
-    )
+    bottom = mm.MLPBlock([*settings.bottom, settings.dim])
+    inputs: nn.Module = DLRMInputBlock(schema, settings.dim, bottom)
+    if settings.history:
+        domain = {**schema[MOVIE_ID].properties["domain"], "name": HISTORY}
+        movies = ColumnSchema(HISTORY, dtype=np.int64, tags=[Tags.CATEGORICAL], properties={"domain": domain})
+        inputs = HistoryInputs(inputs, movies, settings.dim, settings.history)
+    top = mm.MLPBlock(list(settings.top), dropout=settings.dropout or None)
+    return mm.Model(mm.Block(inputs, InteractionBlock(PairProducts()), top), _output(schema))
+
+
+def _id_embeddings(ids: Schema, dim: int) -> mm.TabularInputBlock:
+    block = mm.TabularInputBlock(ids)
+    block.add_route(Tags.CATEGORICAL, mm.EmbeddingTables(dim, seq_combiner="mean"))
+    return block
 
 
 def _ncf(ids: Schema, schema: Schema, settings: NetworkSettings) -> nn.Module:
-    def embeddings() -> mm.TabularInputBlock:
-        block = mm.TabularInputBlock(ids)
-        block.add_route(Tags.CATEGORICAL, mm.EmbeddingTables(settings.dim, seq_combiner="mean"))
-        return block
-
-    gmf = mm.Block(embeddings(), Product())
-    mlp = mm.Block(embeddings(), mm.MLPBlock(list(settings.top), dropout=settings.dropout or None))
+    gmf = mm.Block(_id_embeddings(ids, settings.dim), Product())
+    mlp = mm.MLPBlock(list(settings.top), dropout=settings.dropout or None)
+    mlp = mm.Block(_id_embeddings(ids, settings.mlp_dim or settings.dim), mlp)
     return mm.Model(mm.ParallelBlock({"gmf": gmf, "mlp": mlp}), mm.Concat(), _output(schema))
+
+
+def branches(model: Recommender) -> list[Recommender]:
+    """NCF's GMF and its MLP as models of their own, over the same modules, each with a fresh last layer."""
+    found = []
+    for block in model.network.values[0].branches.values():
+        with torch.no_grad():
+            index = torch.full((2,), OUT_OF_VOCABULARY, device=model.offset.device)
+            width = block(model._codes(index, index)).shape[1]
+        embeddings = model.user_embeddings, model.movie_embeddings
+        found.append(
+            Recommender(nn.Sequential(block, nn.Linear(width, 1)), None, embeddings, offset=float(model.offset))
+        )
+    return found

@@ -1,10 +1,11 @@
 """Training: a plain loop over in-memory index tensors, early stopping on validation, history per epoch."""
 
+import math
 import os
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import torch
 from packaging.version import parse as version_info
 from safetensors.torch import load_file, save_file
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from marquee.errors import UserError
@@ -27,156 +28,24 @@ from marquee.manifest import (
     verify,
     write_json,
 )
-from marquee.runs import DEFAULT_SEED, PROTOCOLS, Run, package_versions
+from marquee.runs import PROTOCOLS, Run, package_versions
 from models import checkpoint
 from models.batches import Batches, epoch_seed
 from models.checkpoint import Progress, Trainee
 from models.data import Features, load_features
-from models.evaluation import leave_one_out_metrics, random_split_metrics
-from models.networks import NetworkSettings, Recommender, build
+from models.moments import Timeline, joined, timeline
+from models.networks import Recommender, branches, build
 from models.rowwise import LARGE_TABLE, RowwiseAdagrad
+from models.scoring import MONITOR, SIGN, validator
+from models.settings import LARGE, TrainSettings, pick_precision
 from workflows.splits import split_files
 
-CONFIG_FORMAT = 1
-SCORING_ROWS = 1 << 16
+CONFIG_FORMAT = 2
 REPORT_STEPS = 32
-LARGE_BATCH = 8_192  # samples, from where on a second thread gains
 AVERAGE_STEPS = 16  # between two updates of the running mean of the weights
-# What validation chooses by; more is better.
-MONITOR = {"leave-one-out": "ndcg@10", "random-split": "auc"}
-PRECISIONS = ("auto", "float32", "bfloat16")
 
 Advance = Callable[[float, str], None]
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """How a model is trained.
-
-    Attributes:
-        learning_rate: Adam's.
-        embedding_rate: row-wise Adagrad's, for the embedding tables of `LARGE_TABLE` rows and more; 0 to leave them to
-            Adam with everything else.
-        weight_decay: L2 penalty per step: on all weights, and under row-wise Adagrad on the rows of the batch.
-        averaging: decay per step of the running mean of the weights; 0 for the last weights alone.
-        batch_size: samples per step.
-        epochs: at most this many.
-        patience: stop after this many epochs without a better validation metric.
-        recency: half-life, in ratings, of a positive's weight in the loss: each later rating of the user takes a share
-            of it, down to a twentieth; 0 for equal weights. Leave-one-out asks what comes next, and what a user watched
-            lately tells more about that.
-        negatives: movies drawn per positive and epoch, leave-one-out only.
-        precision: of the products in training, `float32` or `bfloat16`; `auto` is bfloat16 where the hardware has it.
-            Weights, sums and scoring are in float32.
-        seed: of the weights, the order and the negatives.
-    """
-
-    network: NetworkSettings = field(default_factory=NetworkSettings)
-    learning_rate: float = 1e-3
-    embedding_rate: float = 0.0
-    weight_decay: float = 0.0
-    averaging: float = 0.999
-    batch_size: int = 1024
-    epochs: int = 30
-    patience: int = 5
-    recency: float = 0.0
-    negatives: int = 4
-    precision: str = "float32"
-    seed: int = DEFAULT_SEED
-
-
-# Chosen by random search on the validation splits of ML-100K.
-DEFAULTS: dict[tuple[str, str], TrainSettings] = {
-    ("leave-one-out", "dlrm"): TrainSettings(
-        NetworkSettings(dim=32, bottom=(64,), top=(128, 64, 32), dropout=0.4, init_std=0.02),
-        learning_rate=1e-3,
-        weight_decay=1e-5,
-        recency=5.0,
-    ),
-    ("leave-one-out", "ncf"): TrainSettings(
-        NetworkSettings(dim=32, top=(64, 32, 16), dropout=0.2, init_std=0.05),
-        learning_rate=2e-3,
-        weight_decay=3e-6,
-        recency=10.0,
-    ),
-    ("random-split", "dlrm"): TrainSettings(
-        NetworkSettings(dim=32, bottom=(32,), top=(32, 16), dropout=0.4, init_std=0.02),
-        learning_rate=1e-3,
-        weight_decay=3e-4,
-        averaging=0.998,
-    ),
-    ("random-split", "ncf"): TrainSettings(
-        NetworkSettings(dim=16, top=(32, 16), dropout=0.6, init_std=0.02),
-        learning_rate=5e-4,
-        weight_decay=1e-5,
-        averaging=0.998,
-        batch_size=512,
-    ),
-}
-
-# For datasets with at least LARGE training ratings: large batches, row-wise updates, and no dropout, as a row is seen
-# once or a few times only. Chosen on the validation splits of the made-up stand-in for ML-25M, at a fifth of its size.
-LARGE = 3_000_000
-_LARGE_DLRM = NetworkSettings(dim=32, bottom=(64,), top=(128, 64, 32))
-_LARGE_NCF = NetworkSettings(dim=32, top=(64, 32, 16))
-_LARGE = TrainSettings(learning_rate=2e-3, averaging=0.99, batch_size=16_384, epochs=5, patience=1, precision="auto")
-LARGE_DEFAULTS: dict[tuple[str, str], TrainSettings] = {
-    ("leave-one-out", "dlrm"): replace(_LARGE, network=_LARGE_DLRM, embedding_rate=0.1),
-    ("leave-one-out", "ncf"): replace(_LARGE, network=_LARGE_NCF, embedding_rate=0.2),
-    ("random-split", "dlrm"): replace(_LARGE, network=_LARGE_DLRM, embedding_rate=0.02),
-    ("random-split", "ncf"): replace(_LARGE, network=_LARGE_NCF, embedding_rate=0.02),
-}
-
-
-def settings_for(protocol: str, name: str, rows: int = 0, **changes: Any) -> TrainSettings:
-    """The defaults of a protocol and model for so many training ratings, with the changes that are not None."""
-    defaults = (LARGE_DEFAULTS if rows >= LARGE else DEFAULTS)[protocol, name]
-    return replace(defaults, **{key: value for key, value in changes.items() if value is not None})
-
-
-def pick_device(wanted: str) -> torch.device:
-    """`auto` (a GPU where there is one), `cpu` or `cuda`.
-
-    Raises:
-        UserError: another name, or cuda where there is no GPU.
-    """
-    if wanted not in ("auto", "cpu", "cuda"):
-        raise UserError(f"unknown device {wanted!r}; choose auto, cpu or cuda")
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise UserError("no CUDA GPU can be used by this PyTorch; choose --device cpu, or install its CUDA build")
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(wanted)
-
-
-def pick_precision(wanted: str, device: torch.device) -> str:
-    """`float32` or `bfloat16`, which `auto` takes where the device multiplies it natively.
-
-    Raises:
-        UserError: another name.
-    """
-    if wanted not in PRECISIONS:
-        raise UserError(f"unknown precision {wanted!r}; choose one of {', '.join(PRECISIONS)}")
-    if wanted != "auto":
-        return wanted
-    if device.type == "cuda":
-        native = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        native = any(flag in _cpu_flags() for flag in ("avx512_bf16", "amx_bf16"))
-    return "bfloat16" if native else "float32"
-
-
-def _cpu_flags() -> set[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return set()
-    return set(next((line for line in lines if line.startswith("flags")), "").split())
-
-
-def threads_for(settings: TrainSettings) -> int:
-    """How many threads make a step fastest: at small batches they wait for each other longer than they work."""
-    return (os.cpu_count() or 1) if settings.batch_size >= LARGE_BATCH else 1
+Watch = Callable[[int, float], None]
 
 
 def threads_for_scoring(run: Run) -> int:
@@ -187,7 +56,7 @@ def threads_for_scoring(run: Run) -> int:
 
 def training_rows(run: Run, protocol: str) -> int:
     """How many training ratings `prepare` wrote for a protocol."""
-    files = split_files(run.features / protocol, "train")
+    files = split_files(run.features_of(protocol), "train")
     return sum(pq.ParquetFile(path).metadata.num_rows for path in files)
 
 
@@ -197,7 +66,13 @@ def samples_per_epoch(rows: int, protocol: str, settings: TrainSettings) -> int:
 
 
 def train(
-    run: Run, protocol: str, name: str, settings: TrainSettings, device: torch.device, advance: Advance
+    run: Run,
+    protocol: str,
+    name: str,
+    settings: TrainSettings,
+    device: torch.device,
+    advance: Advance,
+    target: Path | None = None,
 ) -> dict[str, Any] | None:
     """Trains one model and writes `models/<protocol>/<model>/`; does nothing where it is there and up to date.
 
@@ -205,6 +80,7 @@ def train(
 
     Args:
         advance: told the samples done, and after each epoch a note.
+        target: another folder to write.
 
     Returns:
         The configuration written, or None where there was nothing to do.
@@ -213,20 +89,29 @@ def train(
         UserError: no features, or a loss that is not a number.
     """
     settings = replace(settings, precision=pick_precision(settings.precision, device))
-    manifest = read_manifest(run.features / protocol, "prepare")
+    manifest = read_manifest(run.features_of(protocol), "prepare")
     made_from = fingerprint(
-        features=manifest["fingerprint"], settings=asdict(settings), code=source_digest("models"), device=device.type
+        features=manifest["fingerprint"],
+        protocol=protocol,
+        settings=asdict(settings),
+        code=source_digest("models"),
+        device=device.type,
     )
-    target = run.model(protocol, name)
+    target = target or run.model(protocol, name)
     kept = Kept(checkpoint.folder_of(target), made_from)
+    again = Kept(checkpoint.folder_of(target.with_name(f"{target.name}-refit")), made_from)
     if is_current(target, made_from):
         checkpoint.remove(kept.folder)  # of a training that was killed at its very end
+        checkpoint.remove(again.folder)
         return None
     features = load_features(run, protocol)
     model = build(name, features, settings.network, settings.seed).to(device)
     history, best = fit(model, features, settings, device, advance, kept)
-    seconds = sum(epoch["seconds"] for epoch in history)
-    monitor = MONITOR[protocol]
+    epochs = list(history)
+    if settings.refit:
+        model = build(name, features, settings.network, settings.seed, known=("train", "valid")).to(device)
+        epochs += refit(model, features, settings, best, device, advance, again)
+    seconds = sum(epoch["seconds"] for epoch in epochs)
     config = {
         "format": CONFIG_FORMAT,
         "model": name,
@@ -236,10 +121,11 @@ def train(
         "seed": settings.seed,
         "epochs": len(history),
         "best_epoch": best,
-        "monitor": monitor,
+        "monitor": MONITOR[protocol],
         "validation": {key: value for key, value in history[best - 1].items() if key not in ("epoch", "seconds")},
+        "trained_on": list(known_to(settings)),
         "train_seconds": round(seconds, 3),
-        "samples_per_second": round(sum(epoch["samples"] for epoch in history) / seconds),
+        "samples_per_second": round(sum(epoch["samples"] for epoch in epochs) / seconds),
         "weights": sum(parameter.numel() for parameter in model.parameters()),
         "device": device_name(device),
         "threads": torch.get_num_threads(),
@@ -252,7 +138,13 @@ def train(
         write_json(out / "config.json", config)
         write_json(out / "history.json", history)
     checkpoint.remove(kept.folder)
+    checkpoint.remove(again.folder)
     return config
+
+
+def known_to(settings: TrainSettings) -> tuple[str, ...]:
+    """The splits that the final weights were trained on."""
+    return ("train", "valid") if settings.refit else ("train",)
 
 
 def device_name(device: torch.device) -> str:
@@ -260,21 +152,26 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {os.cpu_count()} cores"
 
 
-def load(run: Run, features: Features, name: str, device: torch.device) -> tuple[Recommender, dict[str, Any]]:
+def load(
+    run: Run, features: Features, name: str, device: torch.device, folder: Path | None = None
+) -> tuple[Recommender, dict[str, Any]]:
     """A trained model in evaluation mode, and its configuration.
+
+    Args:
+        folder: where it lies, if not in its place in the run.
 
     Raises:
         UserError: it is missing, has changed, or was trained on other features than these.
     """
-    folder = run.model(features.protocol, name)
+    folder = folder or run.model(features.protocol, name)
     manifest = verify(folder, "train")
     if manifest.get("features") != features.fingerprint:
         raise UserError(f"{folder} was trained on other features than those in {features.folder}; run train again")
     config = read_json(folder / "config.json")
-    sizes: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in config["settings"]["network"].items()
-    }
-    model = build(name, features, NetworkSettings(**sizes), config["seed"])
+    if config["format"] != CONFIG_FORMAT:
+        raise UserError(f"{folder} was written by another version of Marquee; run train again")
+    settings = TrainSettings.of(config["settings"])
+    model = build(name, features, settings.network, config["seed"], known_to(settings))
     model.load_state_dict(load_file(folder / "weights.safetensors"))
     return model.to(device).eval(), config
 
@@ -287,6 +184,58 @@ class Kept:
     made_from: str
 
 
+@dataclass
+class Course:
+    """One training: its samples, and what it changes."""
+
+    batches: Batches
+    trainee: Trainee
+    settings: TrainSettings
+    device: torch.device
+    trained: dict[str, list[int]]  # `Recommender.reserved_rows` of the training rows
+    timeline: Timeline | None
+
+    @classmethod
+    def of(
+        cls,
+        model: Recommender,
+        features: Features,
+        settings: TrainSettings,
+        device: torch.device,
+        parts: tuple[str, ...],
+    ) -> "Course":
+        by_part = [features.interactions(part) for part in parts]
+        rows = joined(by_part)
+        trained = model.reserved_rows(*(torch.unique(index).long().to(device) for index in (rows.user, rows.movie)))
+        past = timeline(features, parts, settings.network.history) if model.uses_moments else None
+        places = torch.cat([past.places(part, n) for n, part in enumerate(by_part)]) if past else None
+        size, drawn, recency = settings.batch_size, settings.negatives, settings.recency
+        batches = Batches(rows, features, device, size, drawn, recency, settings.seed, past, places)
+        return cls(batches, make_trainee(model, settings, device), settings, device, trained, past)
+
+    def epoch(self, number: int, advance: Advance) -> dict[str, Any]:
+        """Trains for an epoch; returns its row of the history."""
+        start = time.perf_counter()
+        loss = train_epoch(self.trainee, self.batches, number, self.settings, self.device, advance)
+        seconds = time.perf_counter() - start
+        weights = self.trainee.model.parameters()
+        if not (np.isfinite(loss) and all(bool(weight.isfinite().all()) for weight in weights)):
+            raise UserError(f"training broke down in epoch {number}, with a loss of {loss}; lower --learning-rate")
+        self.trainee.mean.module.fill_reserved_rows(self.trained)
+        return {"epoch": number, "train_loss": loss, "samples": self.batches.samples, "seconds": seconds}
+
+    def resume(self, kept: Kept | None, advance: Advance) -> Progress:
+        """Where a training that was killed stood; pretrains one that has not started."""
+        progress = kept and checkpoint.restore(kept.folder, kept.made_from, self.trainee)
+        if progress and progress.history:
+            done = len(progress.history)
+            advance(done * self.batches.samples, f"goes on after epoch {done}, where it was stopped")
+            return progress
+        if self.settings.pretraining:
+            pretrain(self, advance)
+        return Progress()
+
+
 def fit(
     model: Recommender,
     features: Features,
@@ -294,11 +243,13 @@ def fit(
     device: torch.device,
     advance: Advance,
     kept: Kept | None = None,
+    watch: Watch | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
     """Trains in place and leaves the weights of the epoch that validated best.
 
     Args:
         kept: where a checkpoint is written after each epoch, and looked for at the start; None for none.
+        watch: told each epoch and its validation metric; what it raises ends the training.
 
     Returns:
         A row per epoch (loss and validation metrics, samples and seconds of training), and the best epoch, from 1.
@@ -307,7 +258,7 @@ def fit(
         UserError: the loss or a weight is not a finite number any more.
     """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        return _fit(model, features, settings, device, advance, kept)
+        return _fit(model, features, settings, device, advance, kept, watch)
 
 
 def _fit(
@@ -317,40 +268,81 @@ def _fit(
     device: torch.device,
     advance: Advance,
     kept: Kept | None,
+    watch: Watch | None,
 ) -> tuple[list[dict[str, Any]], int]:
-    rows = features.interactions("train")
-    trained = model.reserved_rows(*(torch.unique(index).long().to(device) for index in (rows.user, rows.movie)))
-    batches = Batches(rows, features, device, settings.batch_size, settings.negatives, settings.recency, settings.seed)
-    validate = validator(features, device)
-    trainee = make_trainee(model, settings, device)
+    course = Course.of(model, features, settings, device, ("train",))
+    validate = validator(features, device, course.timeline)
     monitor = MONITOR[features.protocol]
-    progress = (kept and checkpoint.restore(kept.folder, kept.made_from, trainee)) or Progress()
-    if progress.history:
-        done = len(progress.history)
-        advance(done * batches.samples, f"goes on after epoch {done}, where it was stopped")
+    sign = SIGN[monitor]
+    progress = course.resume(kept, advance)
     while len(progress.history) < settings.epochs and len(progress.history) - progress.best < settings.patience:
-        number = len(progress.history) + 1
-        start = time.perf_counter()
-        mean_loss = train_epoch(trainee, batches, number, settings, device, advance)
-        seconds = time.perf_counter() - start
-        if not (np.isfinite(mean_loss) and all(bool(weight.isfinite().all()) for weight in model.parameters())):
-            raise UserError(f"training broke down in epoch {number}, with a loss of {mean_loss}; lower --learning-rate")
-        judged = trainee.mean.module
-        judged.fill_reserved_rows(trained)
+        row = course.epoch(len(progress.history) + 1, advance)
+        judged = course.trainee.mean.module
         metrics = validate(judged)
-        row = {"epoch": number, "train_loss": mean_loss, **metrics, "samples": batches.samples, "seconds": seconds}
-        progress.history.append(row)
-        if metrics[monitor] > (progress.history[progress.best - 1][monitor] if progress.best else -np.inf):
-            progress.best = number
+        progress.history.append({**row, **metrics})
+        if sign * metrics[monitor] > (
+            sign * progress.history[progress.best - 1][monitor] if progress.best else -np.inf
+        ):
+            progress.best = row["epoch"]
             progress.best_weights = {key: value.clone() for key, value in judged.state_dict().items()}
-        advance(0, f"epoch {number}: loss {mean_loss:.4f}, validation {monitor} {metrics[monitor]:.4f}")
+        advance(0, f"epoch {row['epoch']}: loss {row['train_loss']:.4f}, validation {monitor} {metrics[monitor]:.4f}")
         if kept:
-            checkpoint.save(kept.folder, kept.made_from, trainee, progress)
-    trainee.rowwise.release()
+            checkpoint.save(kept.folder, kept.made_from, course.trainee, progress)
+        if watch:
+            watch(row["epoch"], metrics[monitor])
+    course.trainee.rowwise.release()
     if not progress.best:
         raise UserError(f"{monitor} cannot be judged: the validation rows of {features.folder} all have the same label")
     model.load_state_dict(progress.best_weights)
     return progress.history, progress.best
+
+
+def refit(
+    model: Recommender,
+    features: Features,
+    settings: TrainSettings,
+    epochs: int,
+    device: torch.device,
+    advance: Advance,
+    kept: Kept | None = None,
+) -> list[dict[str, Any]]:
+    """Trains a fresh model in place for so many epochs, on train and validation rows together.
+
+    Returns:
+        A row per epoch: loss, samples and seconds.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        course = Course.of(model, features, settings, device, ("train", "valid"))
+        progress = course.resume(kept, advance)
+        while len(progress.history) < epochs:
+            row = course.epoch(len(progress.history) + 1, advance)
+            progress.history.append(row)
+            advance(0, f"with validation rows, epoch {row['epoch']} of {epochs}: loss {row['train_loss']:.4f}")
+            if kept:
+                checkpoint.save(kept.folder, kept.made_from, course.trainee, progress)
+        course.trainee.rowwise.release()
+        model.load_state_dict(course.trainee.mean.module.state_dict())
+    return progress.history
+
+
+def pretrain(course: Course, advance: Advance) -> None:
+    """Trains NCF's two branches apart, and joins them: He et al., 2017, section 3.4.1, with both weighing a half."""
+    model = course.trainee.model
+    settings = replace(course.settings, epochs=course.settings.pretraining)
+    heads = []
+    torch.manual_seed(settings.seed)
+    for branch in branches(model):
+        trainee = make_trainee(branch.to(course.device), settings, course.device)
+        for number in range(1, settings.pretraining + 1):
+            loss = train_epoch(trainee, course.batches, number, settings, course.device, lambda *_: None)
+            advance(0, f"a branch of NCF alone, epoch {number}: loss {loss:.4f}")
+        trainee.rowwise.release()
+        branch.load_state_dict(trainee.mean.module.state_dict())  # the modules are NCF's own
+        heads.append(branch.head())
+    with torch.no_grad():
+        model.head().weight.copy_(torch.cat([head.weight for head in heads], dim=1) / 2)
+        model.head().bias.copy_(sum(head.bias for head in heads) / 2)
+    course.trainee = make_trainee(model, course.settings, course.device)
 
 
 def make_trainee(model: Recommender, settings: TrainSettings, device: torch.device) -> Trainee:
@@ -375,24 +367,56 @@ def train_epoch(
     trainee.model.train()
     total = torch.zeros((), device=device)
     told, done = 0, 0
-    for step, batch in enumerate(batches.epoch(number), 1):
-        trainee.optimizer.zero_grad(set_to_none=True)
-        with autocast(settings.precision, device):
-            logits = trainee.model(batch.user, batch.movie, batch.fold)
-        loss = binary_cross_entropy_with_logits(logits.float(), batch.label, batch.weight)
-        loss.backward()
-        trainee.optimizer.step()
-        trainee.rowwise.step()
-        total += loss.detach() * len(batch)
-        done += len(batch)
-        if step % AVERAGE_STEPS == 0:
-            trainee.mean.update_parameters(trainee.model)
-        if step % REPORT_STEPS == 0:
-            advance(done - told, "")
-            told = done
+    with squares_of_rows(trainee.model, settings.l2) as squares:
+        for step, batch in enumerate(batches.epoch(number), 1):
+            _set_rates(trainee, settings, number - 1 + (done / batches.samples))
+            trainee.optimizer.zero_grad(set_to_none=True)
+            with autocast(settings.precision, device):
+                logits = trainee.model(batch.user, batch.movie, batch.fold, batch.moment)
+            loss = batches.loss(logits.float(), batch)
+            total += loss.detach() * len(batch)
+            if settings.l2:
+                loss = loss + settings.l2 / len(batch) * sum(squares)
+                squares.clear()
+            loss.backward()
+            trainee.optimizer.step()
+            trainee.rowwise.step()
+            done += len(batch)
+            if step % AVERAGE_STEPS == 0:
+                trainee.mean.update_parameters(trainee.model)
+            if step % REPORT_STEPS == 0:
+                advance(done - told, "")
+                told = done
     trainee.mean.update_parameters(trainee.model)
     advance(done - told, "")
     return float(total) / done
+
+
+def _set_rates(trainee: Trainee, settings: TrainSettings, epochs_done: float) -> None:
+    if settings.schedule == "cosine":
+        share = (1 + math.cos(math.pi * min(1.0, epochs_done / settings.epochs))) / 2
+        for group in trainee.optimizer.param_groups:
+            group["lr"] = settings.learning_rate * share
+        trainee.rowwise.learning_rate = settings.embedding_rate * share
+
+
+@contextmanager
+def squares_of_rows(model: Recommender, wanted: float) -> Iterator[list[Tensor]]:
+    """A list that every forward pass adds to: the sums of squares of the embeddings that it used."""
+    squares: list[Tensor] = []
+
+    def keep(_: nn.Module, __: Any, rows: Tensor) -> None:
+        pooled = rows.shape[1] if rows.dim() == 3 else 1  # the rows that make one vector share its penalty
+        flat = rows.float().flatten()
+        squares.append(torch.dot(flat, flat) / pooled)  # a third of the time of square().sum()
+
+    tables = model.embedding_tables() if wanted else []
+    hooks = [table.register_forward_hook(keep) for _, table in tables]
+    try:
+        yield squares
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
@@ -403,28 +427,3 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any
 def _can_fuse(device: torch.device) -> bool:
     """Whether this PyTorch has a fused Adam for the device: on the CPU only from 2.4 on."""
     return device.type == "cuda" or version_info(torch.__version__) >= version_info("2.4")
-
-
-def scorer(model: Recommender, device: torch.device) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """The model as a function of int64 [n] user and movie indices to float32 [n] probabilities."""
-
-    @torch.inference_mode()
-    def score(user: np.ndarray, movie: np.ndarray) -> np.ndarray:
-        model.eval()
-        pieces = max(1, -(-len(user) // SCORING_ROWS))
-        parts = [
-            torch.sigmoid(model(torch.from_numpy(u).to(device), torch.from_numpy(m).to(device))).cpu().numpy()
-            for u, m in zip(np.array_split(user, pieces), np.array_split(movie, pieces))
-        ]
-        return np.concatenate(parts)
-
-    return score
-
-
-def validator(features: Features, device: torch.device) -> Callable[[Recommender], dict[str, float]]:
-    """A function that judges a model by the validation split of the features' protocol."""
-    if features.protocol == "leave-one-out":
-        questions = features.candidates("valid")
-        return lambda model: leave_one_out_metrics(scorer(model, device), questions).means()
-    rows = features.interactions("valid")
-    return lambda model: random_split_metrics(scorer(model, device), rows).means()

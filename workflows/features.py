@@ -178,9 +178,7 @@ def _write_split(
                 trains = part == "train"
                 fold = fold_rng.integers(0, FOLDS, len(rows)) if trains else np.full(len(rows), FOLDS)
                 rows = rows.append_column(FOLD, pa.array(fold.astype(np.int8)))
-                rows = rows.append_column(
-                    LATER, pa.array(later[here][chosen] if trains else np.zeros(len(rows), np.int32))
-                )
+                rows = rows.append_column(LATER, pa.array(later[here][chosen]))
                 waiting[part].append(rows)
                 if sum(map(len, waiting[part])) >= ROWS_AT_ONCE:
                     write(part)
@@ -281,24 +279,37 @@ class _Ticks(Callback):
             self._tick()
 
 
-def _write_schema(
-    out: Path, vocabularies: dict[str, Vocabulary], cardinalities: dict[str, int], continuous: list[str]
-) -> None:
-    """The model's inputs and target as a Merlin schema: the side tables' columns once gathered."""
+def model_schema(embeddings: dict[str, int], cardinalities: dict[str, int], continuous: int) -> Schema:
+    """The model's inputs and target: the side tables' columns once gathered.
+
+    Args:
+        embeddings: rows of the embedding table of `USER_ID` and of `MOVIE_ID`.
+        cardinalities: codes of each user detail.
+        continuous: how many continuous features there are.
+    """
 
     def categorical(name: str, rows: int, *tags: Tags) -> ColumnSchema:
         domain = {"min": 0, "max": rows - 1, "name": name}
         return ColumnSchema(name, dtype=np.int64, tags=[Tags.CATEGORICAL, *tags], properties={"domain": domain})
 
-    columns = [
-        categorical(USER_ID, vocabularies[USER_ID].embeddings, Tags.USER, Tags.USER_ID),
-        categorical(MOVIE_ID, vocabularies[MOVIE_ID].embeddings, Tags.ITEM, Tags.ITEM_ID),
-        *(categorical(name, rows, Tags.USER) for name, rows in cardinalities.items()),
-        ColumnSchema(CONTINUOUS, dtype=np.float32, tags=[Tags.CONTINUOUS], dims=(None, len(continuous))),
-        ColumnSchema(LABEL, dtype=np.float32, tags=[Tags.BINARY_CLASSIFICATION, Tags.TARGET]),
-    ]
+    return Schema(
+        [
+            categorical(USER_ID, embeddings[USER_ID], Tags.USER, Tags.USER_ID),
+            categorical(MOVIE_ID, embeddings[MOVIE_ID], Tags.ITEM, Tags.ITEM_ID),
+            *(categorical(name, rows, Tags.USER) for name, rows in cardinalities.items()),
+            ColumnSchema(CONTINUOUS, dtype=np.float32, tags=[Tags.CONTINUOUS], dims=(None, continuous)),
+            ColumnSchema(LABEL, dtype=np.float32, tags=[Tags.BINARY_CLASSIFICATION, Tags.TARGET]),
+        ]
+    )
+
+
+def _write_schema(
+    out: Path, vocabularies: dict[str, Vocabulary], cardinalities: dict[str, int], continuous: list[str]
+) -> None:
+    embeddings = {name: vocabulary.embeddings for name, vocabulary in vocabularies.items()}
+    schema = model_schema(embeddings, cardinalities, len(continuous))
     (out / "schema").mkdir()
-    TensorflowMetadata.from_merlin_schema(Schema(columns)).to_proto_text_file(str(out / "schema"))
+    TensorflowMetadata.from_merlin_schema(schema).to_proto_text_file(str(out / "schema"))
 
 
 def load_schema(folder: Path) -> Schema:

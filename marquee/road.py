@@ -1,0 +1,163 @@
+"""The stages of the road, as the commands run them: each imports what it needs, tells how far it is, is measured."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from marquee.console import console, progress, working
+from marquee.errors import UserError
+from marquee.runs import ALL_PROTOCOLS, PROTOCOLS, Run
+from marquee.stages import measured
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from models.settings import TrainSettings
+
+
+def fetch(run: Run, dataset: str, data: Path | None) -> None:
+    from workflows.datasets import fetch_tables, get_dataset
+
+    with measured(run, "fetch") as measure:
+        measure.counts = fetch_tables(get_dataset(dataset), data, run.tables, console.print)
+
+
+def prepare(run: Run, freq_threshold: int, seed: int, scheduler: str | None) -> None:
+    with measured(run, "prepare") as measure:
+        with working("loading NVTabular"):
+            from workflows.cluster import dask_cluster
+            from workflows.features import PREPARE_STEPS, PrepareSettings
+            from workflows.features import prepare as prepare_features
+            from workflows.side_tables import HAS_GPU
+        console.print(f"dataframes: {'cuDF, on the GPU' if HAS_GPU else 'pandas, on the CPU'}")
+        for protocol in PROTOCOLS:
+            with progress(f"features, {protocol}", len(PREPARE_STEPS), "steps") as advance:
+                cluster = dask_cluster(scheduler) if scheduler else None
+                done = prepare_features(run, protocol, PrepareSettings(freq_threshold, seed), advance, cluster)
+                advance.finish("" if done else "unchanged, reused")
+                measure.counts |= done
+
+
+def train(
+    run: Run,
+    model: str,
+    protocols: tuple[str, ...],
+    device: str,
+    threads: int | None,
+    seed: int,
+    changes: dict[str, Any],
+) -> None:
+    """Trains a model, or with `all` what the comparison needs: DLRM, NCF and, but for large data, MF."""
+    with measured(run, "train") as measure:
+        with working("loading PyTorch and Merlin Models"):
+            import torch
+
+            from models import contenders, settings, training
+        chosen = settings.pick_device(device)
+        for protocol in protocols:
+            rows = training.training_rows(run, protocol)
+            for name in contenders.models_for(rows) if model == "all" else (model,):
+                defaults = settings.tuned_or_default(run, protocol, name, rows)
+                changed = settings.with_changes(defaults, seed=seed, **changes)
+                torch.set_num_threads(threads or settings.threads_for(changed))
+                measure.counts |= _train_one(run, protocol, name, changed, rows, chosen)
+
+
+def _train_one(run: Run, protocol: str, name: str, settings: "TrainSettings", rows: int, device: Any) -> bool:
+    from models import training
+
+    total = training.samples_per_epoch(rows, protocol, settings) * settings.epochs
+    with progress(f"{name}, {protocol}", total, "samples") as bar:
+        config = training.train(run, protocol, name, settings, device, bar)
+        if config is None:
+            bar.finish("unchanged, reused")
+        else:
+            best = config["validation"][config["monitor"]]
+            epochs = f"best epoch {config['best_epoch']} of {config['epochs']}"
+            rate = config["samples_per_second"]
+            bar.finish(f"{epochs}, validation {config['monitor']} {best:.3f}, {rate:,} samples/s")
+    return config is not None
+
+
+def evaluate(run: Run, device: str, threads: int | None) -> None:
+    with measured(run, "evaluate") as measure:
+        with working("loading the models"):
+            import torch
+
+            from models import comparison, settings, training
+        torch.set_num_threads(threads or training.threads_for_scoring(run))
+        with progress("test sets", comparison.results_expected(run), "results") as advance:
+            measure.counts = comparison.evaluate(run, settings.pick_device(device), advance)
+            advance.finish("" if measure.counts else "unchanged, reused")
+    _tell_stages(run)
+
+
+def export(run: Run, protocol: str, default_model: str | None) -> None:
+    with measured(run, "export") as measure:
+        with working("writing and checking the Triton repository"):
+            from ensemble.export import export as export_repository
+
+            before = run.repository.stat().st_mtime_ns if run.repository.is_dir() else 0
+            manifest = export_repository(run, protocol, default_model)
+        measure.counts = run.repository.stat().st_mtime_ns != before
+    _tell_stages(run)
+    console.print(f"{run.repository}: score and recommend, answered by {manifest['default_model']} by default")
+
+
+def _tell_stages(run: Run) -> None:
+    """Puts what the stages took into evaluation.json."""
+    from marquee.stages import read_stages
+    from models.results import add_stages
+
+    add_stages(run, read_stages(run))
+
+
+def ask_triton(run: Run, user: int) -> "Table":
+    from ensemble.server import Ports, free_port, running
+
+    server = running(run.repository, run.root / "triton.log", Ports(free_port()))
+    with working("starting Triton, asking it, stopping it"), server as triton:
+        return recommendations(run, triton.url, user, 10)
+
+
+def recommendations(run: Run, url: str, user: int, k: int) -> "Table":
+    from ensemble import client
+    from marquee.shown import recommendations_table
+
+    return recommendations_table(run, user, *client.recommend(url, user, k))
+
+
+def print_comparison(run: Run) -> None:
+    from models.results import comparison_tables
+
+    for table in comparison_tables(run):
+        console.print(table)
+
+
+def run_folder(dataset: str, runs: Path) -> Run:
+    from workflows.datasets import get_dataset
+
+    return Run(runs / get_dataset(dataset).name)
+
+
+def dataset_flag(dataset: str) -> str:
+    """What a command shown to the user needs to mean the same dataset."""
+    return "" if dataset == "ml-100k" else f" --dataset {dataset}"
+
+
+def check_choice(value: str, known: tuple[str, ...], what: str) -> str:
+    """The value itself.
+
+    Raises:
+        UserError: it is not among those known.
+    """
+    if value not in known:
+        raise UserError(f"unknown {what} {value!r}; choose one of {', '.join(known)}")
+    return value
+
+
+def chosen_protocols(value: str) -> tuple[str, ...]:
+    """The protocols that an option names: one, `both` that a run is about, or `all`, star prediction too."""
+    named = {"both": PROTOCOLS, "all": ALL_PROTOCOLS, **{name: (name,) for name in ALL_PROTOCOLS}}
+    if value not in named:
+        raise UserError(f"unknown protocol {value!r}; choose one of {', '.join((*ALL_PROTOCOLS, 'both', 'all'))}")
+    return named[value]

@@ -1,0 +1,88 @@
+"""Everything that stands in the comparison, by name: models that are trained, and rules that are fitted at once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from marquee.errors import UserError
+from marquee.runs import MODELS, RATING_PROTOCOL, TRAINED
+from models.baselines import Biases, Popularity
+from models.data import Features, Interactions
+from models.evaluation import Scorer
+from models.moments import joined
+from models.neighbours import Als, AlsSettings, Ease, EaseSettings, ItemKnn, KnnSettings
+from models.rating_baselines import BiasSettings, KnnMeans, KnnMeansSettings, StarBiases, Svd, SvdSettings
+from models.settings import LARGE, defaults_of, settings_for
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """Of a rule that has none."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A baseline that is fitted at once.
+
+    Attributes:
+        fit: training rows, users, movies, settings and seed to a scorer.
+        settings: the class of its settings.
+        uses_chance: whether another seed gives another scorer.
+        is_cheap: whether it is fitted to datasets of any size.
+    """
+
+    fit: Callable[[Interactions, int, int, Any, int], Scorer]
+    settings: type = NoSettings
+    uses_chance: bool = False
+    is_cheap: bool = False
+
+
+_POPULARITY = Rule(lambda rows, users, movies, *_: Popularity(rows, users, movies), is_cheap=True)
+RULES: dict[str, dict[str, Rule]] = {
+    "leave-one-out": {
+        "ease": Rule(Ease, EaseSettings),
+        "als": Rule(Als, AlsSettings, uses_chance=True),
+        "itemknn": Rule(ItemKnn, KnnSettings),
+        "popularity": _POPULARITY,
+    },
+    "random-split": {
+        "biases": Rule(lambda rows, users, movies, *_: Biases(rows, users, movies), is_cheap=True),
+        "popularity": _POPULARITY,
+    },
+    RATING_PROTOCOL: {
+        "knn": Rule(KnnMeans, KnnMeansSettings),
+        "svd": Rule(Svd, SvdSettings, uses_chance=True),
+        "biases": Rule(StarBiases, BiasSettings, is_cheap=True),
+    },
+}
+
+
+def models_for(rows: int) -> tuple[str, ...]:
+    """Which models `run` trains for so many training ratings: large data is spared the baseline."""
+    return TRAINED if rows < LARGE else MODELS
+
+
+def rules_for(protocol: str, rows: int) -> dict[str, Rule]:
+    """The rules that are fitted to so many training ratings."""
+    return {name: rule for name, rule in RULES[protocol].items() if rule.is_cheap or rows < LARGE}
+
+
+def settings_of(protocol: str, name: str, dataset: str, rows: int) -> Any:
+    """The default settings of a model or rule: `TrainSettings`, or those of the rule.
+
+    Raises:
+        UserError: the protocol has no such model.
+    """
+    if name in TRAINED:
+        return settings_for(protocol, name, dataset, rows)
+    if name not in RULES[protocol]:
+        known = ", ".join((*TRAINED, *RULES[protocol]))
+        raise UserError(f"{protocol} has no model {name!r}; choose one of {known}")
+    found = defaults_of(dataset, rows)[protocol].get(name, {"settings": {}})
+    return RULES[protocol][name].settings(**found["settings"])
+
+
+def fit_rule(name: str, features: Features, parts: tuple[str, ...], settings: Any, seed: int) -> Scorer:
+    """A rule of the features' protocol, fitted to some of its splits."""
+    rows = joined([features.interactions(part) for part in parts])
+    return RULES[features.protocol][name].fit(rows, features.users, features.movies, settings, seed)
