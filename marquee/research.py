@@ -40,10 +40,10 @@ def tune(
     settings (which `train` then takes) and a picture of what mattered.
     """
     run = road.run_folder(dataset, runs)
+    protocols = road.chosen_protocols(protocol)
     with run.lock():
         with working("loading PyTorch, Merlin Models and Optuna"):
             from models import tuning
-        protocols = road.chosen_protocols(protocol)
         studies = [(p, name) for p in protocols for name in tuning.names_of(p, model)]
         for chosen, name in studies:
             _set_threads(threads)
@@ -73,14 +73,14 @@ def compare(
     Means over seeds, 95 % intervals over users, and a paired test. Seeds already trained are used again.
     """
     run = road.run_folder(dataset, runs)
+    protocols = road.chosen_protocols(protocol)
     out = out or run.root / "comparison.json"
-    _check_writable(out)
     with run.lock():
+        _check_writable(out)
         with working("loading PyTorch and Merlin Models"):
             from models import seeds as several
             from models.results import seeds_tables
         _set_threads(threads)
-        protocols = road.chosen_protocols(protocol)
         with progress("models and seeds", several.steps(run, protocols, seeds), "models") as bar:
             found = several.compare(run, protocols, [seed + n for n in range(seeds)], _device(device), bar)
             bar.finish("")

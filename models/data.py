@@ -40,14 +40,14 @@ class SideTables:
 
     Attributes:
         user_details: int64 [users, details], Categorify's codes; no columns where the dataset has no details.
-        user_statistics: float32 [FOLDS + 1, users, 3].
+        user_statistics: float32 [FOLDS + 1, users, 3], or None where a model must not see them.
         movie_features: float32 [movies, genres + 1].
         movie_statistics: float32 [FOLDS + 1, movies, 3].
         detail_names: the columns of `user_details`.
     """
 
     user_details: Tensor
-    user_statistics: Tensor
+    user_statistics: Tensor | None
     movie_features: Tensor
     movie_statistics: Tensor
     detail_names: tuple[str, ...]

@@ -11,7 +11,7 @@ MF, the baseline that NCF must beat (Rendle et al., "Neural Collaborative Filter
 2020): a bias of the user, one of the movie, and the dot product of their embeddings.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Dict  # noqa: UP035
 
@@ -42,6 +42,8 @@ class NetworkSettings:
         dropout: share of units dropped after each layer of `top`.
         init_std: standard deviation of the embeddings at the start.
         history: how many of the user's last movies DLRM sees; 0 to leave the moment out altogether.
+        user_statistics: whether DLRM sees how many ratings the user gave, their mean and time. Beside a user's own
+            embedding, what a fold leaves out tells of that fold's labels, which can harm where labels are stars.
     """
 
     dim: int = 32
@@ -51,6 +53,7 @@ class NetworkSettings:
     dropout: float = 0.0
     init_std: float = 0.05
     history: int = 0
+    user_statistics: bool = True
 
 
 class Product(nn.Module):
@@ -156,8 +159,9 @@ class Recommender(nn.Module):
             continuous = [
                 self.movie_features.index_select(0, movie),
                 _statistics(self.movie_statistics, fold, movie),
-                _statistics(self.user_statistics, fold, user),
             ]
+            if self.user_statistics is not None:
+                continuous.append(_statistics(self.user_statistics, fold, user))
         if self.uses_moments:
             if moment is None:
                 tables = (self.now_movies, self.now_stars, self.now_mood)
@@ -251,7 +255,10 @@ def build(
         else:
             raise ValueError(f"unknown model {name!r}")
         embeddings = features.user_embeddings, features.movie_embeddings
-        model = Recommender(network, features.side if name == "dlrm" else None, embeddings, now, offset)
+        side = features.side if name == "dlrm" else None
+        if side and not settings.user_statistics:
+            side = replace(side, user_statistics=None)
+        model = Recommender(network, side, embeddings, now, offset)
         with torch.no_grad():
             index = torch.full((2,), OUT_OF_VOCABULARY)
             model(index, index)  # Merlin's layers take their sizes from the first batch

@@ -6,7 +6,7 @@ that a study never ends below them. The test set plays no part.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,10 @@ import matplotlib
 import matplotlib.pyplot as plt
 import optuna
 import torch
+from optuna.distributions import BaseDistribution
+from optuna.distributions import CategoricalDistribution as Choice
+from optuna.distributions import FloatDistribution as Float
+from optuna.distributions import IntDistribution as Int
 from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import TrialState
 
@@ -24,13 +28,14 @@ from models.batches import epoch_seed
 from models.contenders import RULES, NoSettings, fit_rule, settings_of
 from models.data import Features, load_features
 from models.evaluation import leave_one_out_metrics, rating_metrics
-from models.networks import build
+from models.networks import NetworkSettings, build
 from models.scoring import MONITOR, SIGN
-from models.settings import DEFAULTS, TrainSettings, changed_fields
+from models.settings import DEFAULTS, SCHEDULES, TrainSettings, changed_fields
 from models.training import fit
 
 WARM_UP = 3  # epochs, and trials before any is pruned
 TOPS = {"small": (32, 16), "medium": (64, 32), "deep": (64, 32, 16), "wide": (128, 64, 32)}
+START = "start"  # whose defaults a study starts from: what an earlier one has found plays no part
 STARTUP = 8  # trials drawn at random before TPE learns from them
 
 Advance = Callable[[float, str], None]
@@ -38,37 +43,93 @@ Advance = Callable[[float, str], None]
 matplotlib.use("agg")
 
 
-def suggest(trial: optuna.Trial, protocol: str, name: str, base: Any) -> Any:
-    """A trial's settings, drawn from the search space of a model; what is not searched is as in `base`."""
+def space(protocol: str, name: str) -> dict[str, BaseDistribution]:
+    """The search space of a model: a distribution for each parameter."""
     if name in TRAINED:
-        return _suggest_neural(trial, protocol, name, base)
-    spaces: dict[tuple[str, str], Callable[[], dict[str, Any]]] = {
-        ("leave-one-out", "ease"): lambda: {"l2": trial.suggest_float("l2", 10, 10_000, log=True)},
-        ("leave-one-out", "als"): lambda: {
-            "factors": trial.suggest_categorical("factors", [16, 32, 64, 128]),
-            "regularization": trial.suggest_float("regularization", 1e-3, 100, log=True),
-            "alpha": trial.suggest_float("alpha", 0.1, 40, log=True),
-            "iterations": trial.suggest_int("iterations", 5, 30),
+        return _neural_space(protocol, name)
+    spaces: dict[tuple[str, str], dict[str, BaseDistribution]] = {
+        ("leave-one-out", "ease"): {"l2": _log(10, 10_000)},
+        ("leave-one-out", "als"): {
+            "factors": _one_of(16, 32, 64, 128),
+            "regularization": _log(0.01, 200),
+            "alpha": _log(0.3, 30),
+            "iterations": Int(5, 30),
         },
-        ("leave-one-out", "itemknn"): lambda: {
-            "neighbours": trial.suggest_int("neighbours", 10, 1000, log=True),
-            "weighting": trial.suggest_categorical("weighting", ["cosine", "tfidf", "bm25"]),
-            "k1": trial.suggest_float("k1", 0.01, 100, log=True),
-            "b": trial.suggest_float("b", 0.0, 1.0),
+        ("leave-one-out", "itemknn"): {
+            "neighbours": Int(10, 1000, log=True),
+            "weighting": _one_of("cosine", "tfidf", "bm25"),
+            "k1": _log(0.01, 100),
+            "b": Float(0.0, 1.0),
         },
-        (RATING_PROTOCOL, "knn"): lambda: {
-            "neighbours": trial.suggest_int("neighbours", 10, 200, log=True),
-            "shrinkage": trial.suggest_float("shrinkage", 1, 1000, log=True),
-            "by": trial.suggest_categorical("by", ["movie", "user"]),
+        (RATING_PROTOCOL, "knn"): {
+            "neighbours": Int(5, 200, log=True),
+            "shrinkage": _log(1, 1000),
+            "by": _one_of("movie", "user"),
         },
-        (RATING_PROTOCOL, "svd"): lambda: {
-            "factors": trial.suggest_int("factors", 2, 100, log=True),
-            "shrinkage": trial.suggest_float("shrinkage", 0.5, 50, log=True),
-            "scale": trial.suggest_float("scale", 0.1, 1.5),
+        (RATING_PROTOCOL, "svd"): {
+            "factors": Int(2, 100, log=True),
+            "shrinkage": _log(0.5, 50),
+            "scale": Float(0.1, 3.0),
         },
-        (RATING_PROTOCOL, "biases"): lambda: {"shrinkage": trial.suggest_float("shrinkage", 0.5, 50, log=True)},
+        (RATING_PROTOCOL, "biases"): {"shrinkage": _log(0.5, 50)},
     }
-    return replace(base, **spaces[protocol, name]())
+    return spaces[protocol, name]
+
+
+def _neural_space(protocol: str, name: str) -> dict[str, BaseDistribution]:
+    found: dict[str, BaseDistribution] = {
+        "dim": _one_of(16, 32, 64, 128) if name == "mf" else _one_of(16, 32, 64),
+        "init_std": _log(0.005, 0.2),
+        "learning_rate": _log(3e-4, 1e-2),
+        "batch_size": _one_of(512, 1024, 2048, 4096),
+        "schedule": _one_of(*SCHEDULES),
+        "l2": _log(1e-5, 0.1),
+        "averaging": _one_of(0.99, 0.995, 0.999),
+    }
+    if name != "mf":
+        found |= {"top": _one_of(*TOPS), "dropout": Float(0.0, 0.6), "weight_decay": _log(1e-7, 1e-3)}
+    if name == "dlrm":
+        found |= {"history": _one_of(0, 3, 5, 10, 20), "user_statistics": _one_of(True, False)}
+    if name == "ncf":
+        found["pretraining"] = _one_of(0, 3)
+    if protocol == "leave-one-out":
+        found |= {"negatives": _one_of(2, 4, 8), "recency": _one_of(0.0, 3.0, 5.0, 10.0, 30.0, 100.0)}
+    return found
+
+
+def _log(low: float, high: float) -> BaseDistribution:
+    return Float(low, high, log=True)
+
+
+def _one_of(*choices: Any) -> BaseDistribution:
+    return Choice(choices)
+
+
+def with_parameters(base: Any, parameters: dict[str, Any]) -> Any:
+    """Settings with the parameters of a trial; what is not among them is as in `base`."""
+    if not isinstance(base, TrainSettings):
+        return replace(base, **parameters)
+    chosen: dict[str, Any] = {key: TOPS[value] if key == "top" else value for key, value in parameters.items()}
+    network: dict[str, Any] = {
+        key: value for key, value in chosen.items() if key in {field.name for field in fields(NetworkSettings)}
+    }
+    rest: dict[str, Any] = {key: value for key, value in chosen.items() if key not in network}
+    return replace(base, network=replace(base.network, **network), **rest)
+
+
+def parameters_of(settings: Any, distributions: dict[str, BaseDistribution]) -> dict[str, Any]:
+    """Where settings lie in a search space, as far as they lie in it."""
+    flat = asdict(settings)
+    if isinstance(settings, TrainSettings):
+        flat |= asdict(settings.network)
+        flat["top"] = next((key for key, top in TOPS.items() if top == settings.network.top), None)
+    return {name: flat[name] for name, distribution in distributions.items() if _contains(distribution, flat[name])}
+
+
+def _contains(distribution: BaseDistribution, value: Any) -> bool:
+    if isinstance(distribution, Choice):
+        return value in distribution.choices
+    return bool(distribution.low <= value <= distribution.high)  # type: ignore[attr-defined]
 
 
 def names_of(protocol: str, wanted: str) -> list[str]:
@@ -83,41 +144,6 @@ def names_of(protocol: str, wanted: str) -> list[str]:
     if wanted not in tunable:
         raise UserError(f"{wanted!r} cannot be tuned for {protocol}; choose one of {', '.join(tunable)}, or all")
     return [wanted]
-
-
-def _suggest_neural(trial: optuna.Trial, protocol: str, name: str, base: TrainSettings) -> TrainSettings:
-    network = replace(
-        base.network,
-        dim=trial.suggest_categorical("dim", [16, 32, 64, 128] if name == "mf" else [16, 32, 64]),
-        init_std=trial.suggest_float("init_std", 0.005, 0.2, log=True),
-    )
-    if name != "mf":
-        top = trial.suggest_categorical("top", list(TOPS))
-        network = replace(network, top=TOPS[top], dropout=trial.suggest_float("dropout", 0.0, 0.6))
-    if name == "dlrm":
-        network = replace(network, history=trial.suggest_categorical("history", [0, 3, 5, 10, 20]))
-    changes: dict[str, Any] = {
-        "learning_rate": trial.suggest_float("learning_rate", 3e-4, 1e-2, log=True),
-        "schedule": trial.suggest_categorical("schedule", ["constant", "cosine"]),
-        "l2": trial.suggest_float("l2", 1e-5, 0.1, log=True),
-        "weight_decay": 0.0 if name == "mf" else trial.suggest_float("weight_decay", 1e-7, 1e-3, log=True),
-        "averaging": trial.suggest_categorical("averaging", [0.99, 0.997, 0.999]),
-    }
-    if name == "ncf":
-        changes["pretraining"] = trial.suggest_categorical("pretraining", [0, 3])
-    if protocol == "leave-one-out":
-        changes["negatives"] = trial.suggest_categorical("negatives", [2, 4, 8])
-        changes["recency"] = trial.suggest_categorical("recency", [0.0, 3.0, 10.0, 30.0, 100.0])
-    return replace(base, network=network, **changes)
-
-
-def as_parameters(protocol: str, name: str, settings: Any) -> dict[str, Any]:
-    """The parameters of the search space at which some settings lie, as far as they lie in it."""
-    if name not in TRAINED:
-        return asdict(settings)
-    flat = {**asdict(settings), **asdict(settings.network)}
-    flat["top"] = next((key for key, top in TOPS.items() if top == settings.network.top), "medium")
-    return flat
 
 
 def tune(
@@ -146,7 +172,7 @@ def tune(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     features = load_features(run, protocol)
     rows = len(features.interactions("train"))
-    base = settings_of(protocol, name, features.dataset, rows)
+    base = settings_of(protocol, name, START, rows)
     if epochs is not None and name in TRAINED:
         base = replace(base, epochs=epochs)
     folder = run.tuning(protocol, name)
@@ -160,21 +186,27 @@ def tune(
         pruner=optuna.pruners.MedianPruner(n_startup_trials=WARM_UP, n_warmup_steps=WARM_UP),
         load_if_exists=True,
     )
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):  # of a study that was killed
-        study.tell(trial.number, state=TrialState.FAIL)
+    for stale in study.get_trials(states=(TrialState.RUNNING,)):  # of a study that was killed
+        study.tell(stale.number, state=TrialState.FAIL)
     done = len(_finished(study))
     advance(done, f"goes on after trial {done}" if done else "")
-    objective = _objective(features, protocol, name, base, seed, device)
+    distributions = space(protocol, name)
     while (done := len(_finished(study))) < trials:
         if not done:
-            study.enqueue_trial(as_parameters(protocol, name, base))
+            study.enqueue_trial(parameters_of(base, distributions))
         # A sampler for each trial, so that a study that was stopped goes on as if it had not been.
         study.sampler = optuna.samplers.TPESampler(
-            seed=epoch_seed(seed, done), multivariate=True, n_startup_trials=STARTUP, warn_independent_sampling=False
+            seed=epoch_seed(seed, done), multivariate=True, n_startup_trials=STARTUP
         )
-        study.optimize(objective, n_trials=1)
+        trial = study.ask(distributions)
+        try:
+            value = _validate(features, name, with_parameters(base, trial.params), seed, device, trial)
+        except (optuna.TrialPruned, UserError):  # a loss that broke down is no more than a bad trial
+            study.tell(trial, state=TrialState.PRUNED)
+        else:
+            study.tell(trial, value)
         advance(1, _note(study, monitor))
-    best = suggest(optuna.trial.FixedTrial(study.best_params), protocol, name, base)  # type: ignore[arg-type]
+    best = with_parameters(base, study.best_params)
     found = {
         "settings": changed_fields(best) if isinstance(best, TrainSettings) else asdict(best),
         "study": {
@@ -212,14 +244,17 @@ def _complete(study: optuna.Study) -> bool:
     return bool(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
 
 
-def _objective(
-    features: Features, protocol: str, name: str, base: Any, seed: int, device: torch.device
-) -> Callable[[optuna.Trial], float]:
-    """A trial's validation metric."""
-    monitor = MONITOR[protocol]
+def _validate(
+    features: Features, name: str, settings: Any, seed: int, device: torch.device, trial: optuna.Trial
+) -> float:
+    """A model's validation metric with a trial's settings.
 
-    def neural(trial: optuna.Trial) -> float:
-        settings = suggest(trial, protocol, name, base)
+    Raises:
+        TrialPruned: it is behind the other trials.
+        UserError: training broke down.
+    """
+    monitor = MONITOR[features.protocol]
+    if name in TRAINED:
 
         def watch(epoch: int, value: float) -> None:
             trial.report(value, epoch)
@@ -227,22 +262,14 @@ def _objective(
                 raise optuna.TrialPruned
 
         model = build(name, features, settings.network, settings.seed).to(device)
-        try:
-            history, best = fit(model, features, settings, device, lambda *_: None, watch=watch)
-        except UserError as error:  # too high a learning rate is no more than a bad trial
-            raise optuna.TrialPruned from error
-        trial.set_user_attr("best_epoch", best)
+        history, best = fit(model, features, settings, device, lambda *_: None, watch=watch)
         return float(history[best - 1][monitor])
-
-    def at_once(trial: optuna.Trial) -> float:
-        score = fit_rule(name, features, ("train",), suggest(trial, protocol, name, base), seed)
-        if protocol == "leave-one-out":
-            return leave_one_out_metrics(score, features.candidates("valid")).means()[monitor]
-        rows = features.interactions("valid")
-        predicted = score(rows.user.long().numpy(), rows.movie.long().numpy())
-        return rating_metrics(predicted, rows).means()[monitor]
-
-    return neural if name in TRAINED else at_once
+    score = fit_rule(name, features, ("train",), settings, seed)
+    if features.protocol == "leave-one-out":
+        return leave_one_out_metrics(score, features.candidates("valid")).means()[monitor]
+    rows = features.interactions("valid")
+    predicted = score(rows.user.long().numpy(), rows.movie.long().numpy())
+    return rating_metrics(predicted, rows).means()[monitor]
 
 
 def draw_importance(study: optuna.Study, title: str, path: Path) -> None:
