@@ -1,6 +1,6 @@
 # `make run` and `make test` set up everything they need. PYTHON=/path/to/python3.11 chooses the interpreter.
 
-.PHONY: help run test test-fast lint format bench notebook lock clean venv
+.PHONY: help run test test-fast lint format bench results notebook lock clean venv
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -34,6 +34,9 @@ format: $(READY) ## let ruff rewrite what it can
 
 bench: $(READY) ## measure against peers, each in its own environment (hours; ONLY="dlrm etl" for some)
 	@$(BIN)/python bench/run.py $(if $(ONLY),--only $(ONLY)) $(ARGS)
+
+results: $(READY) ## train everything with five seeds again, and renew the README's figures (hours)
+	@$(BIN)/python bench/accuracy.py --measure $(ARGS)
 
 notebook: $(READY) ## run the notebook over runs/ml-100k again, with its pictures
 	@cd notebooks && ../$(BIN)/jupyter execute --inplace dlrm-vs-ncf.ipynb

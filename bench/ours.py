@@ -28,8 +28,9 @@ VARIANTS = ("shipped", "floor", "frozen", "dense", "float32", "dense-float32")
 class Cut:
     """The next `steps` batches of an epoch, as `train_epoch` takes them."""
 
-    def __init__(self, epoch: Iterator[Any], steps: int):
+    def __init__(self, batches: Any, epoch: Iterator[Any], steps: int):
         self._batches = itertools.islice(epoch, steps)
+        self.loss, self.samples = batches.loss, batches.samples
 
     def epoch(self, number: int) -> Iterator[Any]:
         return self._batches
@@ -41,19 +42,17 @@ def train(run_folder: Path, model: str, variant: str, batch_size: int, samples: 
 
     from marquee.runs import Run
     from models import training
-    from models.batches import Batches
     from models.data import load_features
     from models.networks import build
+    from models.settings import pick_device
 
     torch.set_num_threads(threads)
-    protocol, device = PROTOCOL[model], training.pick_device("auto")
+    protocol, device = PROTOCOL[model], pick_device("auto")
     features = load_features(Run(run_folder), protocol)
-    settings = replace(training.LARGE_DEFAULTS[protocol, model], batch_size=batch_size)
-    settings = varied(settings, variant, device)
+    settings = varied(large_settings(protocol, model, batch_size=batch_size), variant, device)
     network = build(model, features, settings.network, settings.seed).to(device)
-    rows = features.interactions("train")
-    batches = Batches(rows, features, device, batch_size, settings.negatives, settings.recency, settings.seed)
-    trainee = training.make_trainee(network, settings, device)
+    course = training.Course.of(network, features, settings, device, ("train",))
+    batches, trainee = course.batches, course.trainee
     if variant == "floor":
         trainee.rowwise.step = lambda: [taken.clear() for taken in trainee.rowwise._taken]  # type: ignore[method-assign]
     elif variant == "frozen":
@@ -64,7 +63,7 @@ def train(run_folder: Path, model: str, variant: str, batch_size: int, samples: 
     epoch = batches.epoch(1)
 
     def run(steps: int) -> float:
-        loss = training.train_epoch(trainee, Cut(epoch, steps), 1, settings, device, lambda *_: None)  # type: ignore[arg-type]
+        loss = training.train_epoch(trainee, Cut(batches, epoch, steps), 1, settings, device, lambda *_: None)  # type: ignore[arg-type]
         if device.type == "cuda":
             torch.cuda.synchronize()
         return loss
@@ -84,11 +83,18 @@ def train(run_folder: Path, model: str, variant: str, batch_size: int, samples: 
     return {**figures, "device": training.device_name(device), "weights": sum(p.numel() for p in network.parameters())}
 
 
+def large_settings(protocol: str, model: str, **changes: Any) -> Any:
+    """The defaults for large data, whatever the size of this one."""
+    from models.settings import LARGE, settings_for
+
+    return settings_for(protocol, model, rows=LARGE, **changes)
+
+
 def varied(settings: Any, variant: str, device: Any) -> Any:
     """The settings of a variant."""
-    from models import training
+    from models.settings import pick_precision
 
-    precision = "float32" if "float32" in variant else training.pick_precision(settings.precision, device)
+    precision = "float32" if "float32" in variant else pick_precision(settings.precision, device)
     return replace(settings, precision=precision, embedding_rate=0.0 if "dense" in variant else settings.embedding_rate)
 
 
@@ -100,14 +106,16 @@ def accuracy(run_folder: Path, model: str, variant: str, threads: int) -> dict[s
     from models import training
     from models.data import load_features
     from models.networks import build
+    from models.scoring import MONITOR
+    from models.settings import pick_device
 
     torch.set_num_threads(threads)
-    protocol, device = PROTOCOL[model], training.pick_device("auto")
+    protocol, device = PROTOCOL[model], pick_device("auto")
     features = load_features(Run(run_folder), protocol)
-    settings = varied(replace(training.LARGE_DEFAULTS[protocol, model], epochs=1), variant, device)
+    settings = varied(large_settings(protocol, model, epochs=1), variant, device)
     network = build(model, features, settings.network, settings.seed).to(device)
     history, _ = training.fit(network, features, settings, device, lambda *_: None)
-    return {"metric": history[0][training.MONITOR[protocol]], "history": history}
+    return {"metric": history[0][MONITOR[protocol]], "history": history}
 
 
 def evaluate(run_folder: Path, users: int, threads: int) -> dict[str, Any]:
@@ -116,18 +124,19 @@ def evaluate(run_folder: Path, users: int, threads: int) -> dict[str, Any]:
     import torch
 
     from marquee.runs import Run
-    from models import training
     from models.data import Candidates, load_features
     from models.evaluation import leave_one_out_metrics
     from models.networks import build
+    from models.scoring import scorer
+    from models.settings import pick_device
     from workflows.negatives import NegativeSampler
     from workflows.vocabulary import FIRST_INDEX
 
     torch.set_num_threads(threads)
-    device = training.pick_device("auto")
+    device = pick_device("auto")
     features = load_features(Run(run_folder), "leave-one-out")
-    settings = training.LARGE_DEFAULTS["leave-one-out", "ncf"]
-    score = training.scorer(build("ncf", features, settings.network, 0).to(device), device)
+    settings = large_settings("leave-one-out", "ncf")
+    score = scorer(build("ncf", features, settings.network, 0).to(device), device)
     sampler = NegativeSampler(*features.seen("train", "valid", "test"), FIRST_INDEX, features.rated_movies)
     questions = features.candidates("test")
     for warm_up in (True, False):

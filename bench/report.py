@@ -36,11 +36,11 @@ def machine() -> str:
 def write() -> None:
     """Renews the tables in README.md, between their markers, and the picture."""
     if RESULTS.is_file():
-        _replace("results", _results_table(_read(RESULTS)))
+        replace(README, "results", _results_table(_read(RESULTS)))
     if SCALING.is_file():
         points = _read(SCALING)
         _draw(points)
-        _replace("scaling", _scaling_table(points))
+        replace(README, "scaling", _scaling_table(points))
 
 
 def _results_table(results: list[dict[str, Any]]) -> str:
@@ -110,12 +110,12 @@ def _draw(points: list[dict[str, Any]]) -> None:
     plt.close(figure)
 
 
-def _replace(name: str, text: str) -> None:
+def replace(page: Path, name: str, text: str) -> None:
+    """Puts a text in the place of what stands between the two markers of a name."""
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    page = README.read_text(encoding="utf-8")
-    before, rest = page.split(begin)
+    before, rest = page.read_text(encoding="utf-8").split(begin)
     _, after = rest.split(end)
-    README.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def _read(path: Path) -> Any:

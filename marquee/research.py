@@ -70,7 +70,8 @@ def compare(
 ) -> None:
     """Train everything with several seeds, and say which of DLRM and NCF is better, and how sure that is.
 
-    Means over seeds, 95 % intervals over users, and a paired test. Seeds already trained are used again.
+    Means over seeds, 95 % intervals over users, and a paired test. Seeds already trained are used again; a protocol's
+    results take the place of its former ones in the file.
     """
     run = road.run_folder(dataset, runs)
     protocols = road.chosen_protocols(protocol)
@@ -84,7 +85,7 @@ def compare(
         with progress("models and seeds", several.steps(run, protocols, seeds), "models") as bar:
             found = several.compare(run, protocols, [seed + n for n in range(seeds)], _device(device), bar)
             bar.finish("")
-        write_json(out, found)
+        write_json(out, several.merged(out, found))
     for part in seeds_tables(found):
         console.print(part)
     console.print(f"Written to {out}")

@@ -56,7 +56,7 @@ def train(
         for protocol in protocols:
             rows = training.training_rows(run, protocol)
             for name in contenders.models_for(rows) if model == "all" else (model,):
-                defaults = settings.tuned_or_default(run, protocol, name, rows)
+                defaults = contenders.chosen_settings(run, protocol, name, rows)
                 changed = settings.with_changes(defaults, seed=seed, **changes)
                 torch.set_num_threads(threads or settings.threads_for(changed))
                 measure.counts |= _train_one(run, protocol, name, changed, rows, chosen)

@@ -9,7 +9,7 @@ from marquee.errors import UserError
 from marquee.manifest import fingerprint, read_manifest, source_digest, verify
 from marquee.runs import ALL_PROTOCOLS, MODELS, RATING_PROTOCOL, TRAINED, Run
 from models.baselines import Truth
-from models.contenders import fit_rule, rules_for, settings_of
+from models.contenders import chosen_settings, fit_rule, rules_for
 from models.data import Features, load_features
 from models.evaluation import Contender, test_result
 from models.results import made_from, read_results, write_results
@@ -96,12 +96,12 @@ def _results(
 def _rules(run: Run, features: Features, known: tuple[str, ...], seed: int) -> Iterator[tuple[str, Contender]]:
     rows = training_rows(run, features.protocol)
     for name in rules_for(features.protocol, rows):
-        yield name, fitted_rule(name, features, known, rows, seed)
+        yield name, fitted_rule(run, name, features, known, rows, seed)
     if _has_truth(run, features.protocol):
         yield "truth", Contender.of_rule(Truth(run.tables, features))
 
 
-def fitted_rule(name: str, features: Features, known: tuple[str, ...], rows: int, seed: int) -> Contender:
-    """A rule with the default settings of the features' dataset."""
-    settings = settings_of(features.protocol, name, features.dataset, rows)
+def fitted_rule(run: Run, name: str, features: Features, known: tuple[str, ...], rows: int, seed: int) -> Contender:
+    """A rule of the features' protocol with its settings, fitted to the splits that the models were trained on."""
+    settings = chosen_settings(run, features.protocol, name, rows)
     return Contender.of_rule(fit_rule(name, features, known, settings, seed))

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from marquee.errors import UserError
-from marquee.runs import MODELS, RATING_PROTOCOL, TRAINED
+from marquee.manifest import read_json
+from marquee.runs import MODELS, RATING_PROTOCOL, TRAINED, Run
 from models.baselines import Biases, Popularity
 from models.data import Features, Interactions
 from models.evaluation import Scorer
 from models.moments import joined
 from models.neighbours import Als, AlsSettings, Ease, EaseSettings, ItemKnn, KnnSettings
 from models.rating_baselines import BiasSettings, KnnMeans, KnnMeansSettings, StarBiases, Svd, SvdSettings
-from models.settings import LARGE, defaults_of, settings_for
+from models.settings import LARGE, TrainSettings, defaults_of
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,25 @@ def settings_of(protocol: str, name: str, dataset: str, rows: int) -> Any:
     Raises:
         UserError: the protocol has no such model.
     """
-    if name in TRAINED:
-        return settings_for(protocol, name, dataset, rows)
-    if name not in RULES[protocol]:
+    if name not in TRAINED and name not in RULES[protocol]:
         known = ", ".join((*TRAINED, *RULES[protocol]))
         raise UserError(f"{protocol} has no model {name!r}; choose one of {known}")
-    found = defaults_of(dataset, rows)[protocol].get(name, {"settings": {}})
-    return RULES[protocol][name].settings(**found["settings"])
+    return _from_json(protocol, name, defaults_of(dataset, rows)[protocol].get(name, {"settings": {}}))
+
+
+def chosen_settings(run: Run, protocol: str, name: str, rows: int) -> Any:
+    """What `tune` found in the run's folder; else the default settings of the dataset."""
+    found = run.tuning(protocol, name) / "best.json"
+    return (
+        _from_json(protocol, name, read_json(found))
+        if found.is_file()
+        else settings_of(protocol, name, run.root.name, rows)
+    )
+
+
+def _from_json(protocol: str, name: str, found: dict[str, Any]) -> Any:
+    make = TrainSettings.of if name in TRAINED else lambda values: RULES[protocol][name].settings(**values)
+    return make(found["settings"])
 
 
 def fit_rule(name: str, features: Features, parts: tuple[str, ...], settings: Any, seed: int) -> Scorer:

@@ -6,20 +6,24 @@ scores the test set once.
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 
-from marquee.runs import MODELS, RATING_PROTOCOL, TRAINED, Run, package_versions
+from marquee.manifest import read_json
+from marquee.runs import ALL_PROTOCOLS, MODELS, RATING_PROTOCOL, TRAINED, Run, package_versions
 from models.comparison import fitted_rule
-from models.contenders import RULES, rules_for, settings_of
+from models.contenders import RULES, chosen_settings, rules_for
 from models.data import Features, load_features
 from models.evaluation import PerRating, PerRow, PerUser, judge
 from models.scoring import contender
 from models.statistics import Difference, paired_auc_difference, paired_difference, paired_rmse_difference, verdict
 from models.training import device_name, known_to, load, train, training_rows
 
+COUNTED = ("ratings", "users", "movies")
 Judged = list[PerUser | PerRow | PerRating]
 # What each protocol is decided by, and whether more is better.
 DECIDING = {
@@ -44,6 +48,7 @@ def compare(
     """
     found: dict[str, Any] = {
         "dataset": run.root.name,
+        "counts": {name: pq.ParquetFile(run.tables / f"{name}.parquet").metadata.num_rows for name in COUNTED},
         "seeds": seeds,
         "device": device_name(device),
         "versions": package_versions(),
@@ -56,11 +61,11 @@ def compare(
         for name in TRAINED:
             judged[name], seconds[name] = _neural(run, features, name, seeds, device, advance)
         rows = training_rows(run, protocol)
-        known = known_to(settings_of(protocol, TRAINED[0], features.dataset, rows))
+        known = known_to(chosen_settings(run, protocol, TRAINED[0], rows))
         for name in rules_for(protocol, rows):
             chosen = seeds if RULES[protocol][name].uses_chance else seeds[:1]
             judged[name] = [
-                judge(fitted_rule(name, features, known, rows, seed), features, seeds[0]) for seed in chosen
+                judge(fitted_rule(run, name, features, known, rows, seed), features, seeds[0]) for seed in chosen
             ]
             advance(1, f"{protocol}, {name}")
         found["protocols"][protocol] = {
@@ -74,6 +79,14 @@ def compare(
     return found
 
 
+def merged(path: Path, found: dict[str, Any]) -> dict[str, Any]:
+    """What was found, with the other protocols that the file already holds of the same dataset and seeds."""
+    before = read_json(path) if path.is_file() else {}
+    same = isinstance(before, dict) and all(before.get(key) == found[key] for key in ("dataset", "seeds"))
+    protocols = {**(before["protocols"] if same else {}), **found["protocols"]}
+    return {**found, "protocols": {name: protocols[name] for name in ALL_PROTOCOLS if name in protocols}}
+
+
 def steps(run: Run, protocols: tuple[str, ...], seeds: int) -> int:
     """How often `compare` will tell that a model is done."""
     return sum(len(TRAINED) * seeds + len(rules_for(p, training_rows(run, p))) for p in protocols)
@@ -84,7 +97,7 @@ def _neural(
 ) -> tuple[list[Judged], float]:
     """A model's judgements, a seed each, and the mean seconds that its training took."""
     protocol = features.protocol
-    settings = settings_of(protocol, name, features.dataset, training_rows(run, protocol))
+    settings = chosen_settings(run, protocol, name, training_rows(run, protocol))
     judged, seconds = [], []
     for seed in seeds:
         folder = run.of_seed(protocol, name, seed)

@@ -9,7 +9,7 @@ import torch
 
 from marquee.errors import UserError
 from marquee.manifest import read_json
-from marquee.runs import DEFAULT_SEED, Run
+from marquee.runs import DEFAULT_SEED
 from models.networks import NetworkSettings
 
 LARGE = 3_000_000  # training ratings, from where on `large.json` holds
@@ -86,14 +86,6 @@ def settings_for(protocol: str, name: str, dataset: str = "", rows: int = 0, **c
 def with_changes(settings: TrainSettings, **changes: Any) -> TrainSettings:
     """The settings with the changes that are not None."""
     return replace(settings, **{key: value for key, value in changes.items() if value is not None})
-
-
-def tuned_or_default(run: Run, protocol: str, name: str, rows: int) -> TrainSettings:
-    """What `tune` found in the run's folder; else the defaults of its dataset."""
-    found = run.tuning(protocol, name) / "best.json"
-    if found.is_file():
-        return TrainSettings.of(read_json(found)["settings"])
-    return settings_for(protocol, name, run.root.name, rows)
 
 
 def defaults_of(dataset: str, rows: int) -> dict[str, dict[str, dict[str, Any]]]:

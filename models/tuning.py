@@ -206,6 +206,8 @@ def tune(
         else:
             study.tell(trial, value)
         advance(1, _note(study, monitor))
+    if not _complete(study):
+        raise UserError(f"no trial of this study came to its end; ask for more than --trials {trials}")
     best = with_parameters(base, study.best_params)
     found = {
         "settings": changed_fields(best) if isinstance(best, TrainSettings) else asdict(best),

@@ -1,0 +1,165 @@
+"""Every accuracy figure that is published, from its file in accuracy/ into the pages; measures them again on request.
+
+python bench/accuracy.py                          # writes the tables anew from the files
+python bench/accuracy.py --measure                # MovieLens-100K, five seeds of everything, and `make run`'s output
+python bench/accuracy.py --measure --ml-1m FOLDER --paper FOLDER    # MovieLens-1M, and the NCF paper's files
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from report import BENCH, machine, replace
+
+ROOT = BENCH.parent
+FOLDER = BENCH / "accuracy"
+README = ROOT / "README.md"
+PAPER = FOLDER / "paper.json"
+RUN = FOLDER / "run.txt"
+NAMES = {"ml-100k": "MovieLens-100K", "ml-1m": "MovieLens-1M"}
+QUESTIONS = {
+    "leave-one-out": "What will they watch next?",
+    "random-split": "Will they like it?",
+    "rating": "How many stars?",
+}
+COLUMNS = {
+    "leave-one-out": {"hr@10": "HR@10", "ndcg@10": "NDCG@10", "full_hr@10": "HR@10, all movies"},
+    "random-split": {"auc": "AUC", "log_loss": "log loss"},
+    "rating": {"rmse": "RMSE", "mae": "MAE"},
+}
+LABELS = {
+    "dlrm": "**DLRM**",
+    "ncf": "**NCF** (NeuMF)",
+    "mf": "matrix factorisation",
+    "ease": "EASE",
+    "als": "ALS",
+    "itemknn": "item-kNN",
+    "knn": "k-NN with means",
+    "svd": "SVD",
+}
+
+
+def write(page: Path = README) -> None:
+    """Renews every table of the page from the files."""
+    for dataset in NAMES:
+        path = FOLDER / f"{dataset}.json"
+        if path.is_file():
+            replace(page, dataset, dataset_section(_read(path)))
+    if PAPER.is_file():
+        replace(page, "paper", paper_section(_read(PAPER)))
+    if RUN.is_file():
+        replace(page, "run", f"```\n{RUN.read_text(encoding='utf-8').rstrip()}\n```")
+
+
+def dataset_section(found: dict[str, Any]) -> str:
+    """A table for each protocol, and what it says of DLRM and NCF."""
+    name = NAMES[found["dataset"]]
+    size = ", ".join(f"{number:,} {what}" for what, number in found["counts"].items())
+    lines = [f"**{name}** ({size}; {len(found['seeds'])} training seeds)"]
+    for protocol, judged in found["protocols"].items():
+        columns = COLUMNS[protocol]
+        lines += ["", f"| {QUESTIONS[protocol]} ({protocol}) | " + " | ".join(columns.values()) + " | seeds |"]
+        lines.append("|---" * (len(columns) + 2) + "|")
+        for model, row in judged["models"].items():
+            cells = " | ".join(_figure(row, metric) for metric in columns)
+            seeds = max(len(values) for values in row["per_seed"].values())
+            lines.append(f"| {LABELS.get(model, model)} | {cells} | {seeds} |")
+        lines += ["", judged["verdict"]]
+    return "\n".join(lines)
+
+
+def _figure(row: dict[str, Any], metric: str) -> str:
+    if metric not in row["metrics"]:
+        return "-"
+    low, high = row["ci95"][metric]
+    values = row["per_seed"][metric]
+    spread = f" (sd {stdev(values):.4f})" if len(values) > 1 else ""
+    return f"{row['metrics'][metric]:.4f} ± {(high - low) / 2:.4f}{spread}"
+
+
+def paper_section(found: dict[str, Any]) -> str:
+    """The NCF paper's benchmark: means over seeds, beside what was published."""
+    lines = ["| model | HR@10 | NDCG@10 | seeds |", "|---|---|---|---|"]
+    results = found["results"]
+    by_model = {name: [r for r in results if r["model"] == name] for name in dict.fromkeys(r["model"] for r in results)}
+    for name, rows in sorted(by_model.items(), key=lambda item: -mean(r["ndcg@10"] for r in item[1])):
+        cells = " | ".join(_mean([row[metric] for row in rows]) for metric in ("hr@10", "ndcg@10"))
+        lines.append(f"| {LABELS.get(name, name)} | {cells} | {len(rows)} |")
+    lines += [f"| *published: {source}* | {hits} | {gain} | |" for source, (hits, gain) in found["published"].items()]
+    return "\n".join(lines)
+
+
+def _mean(values: list[float]) -> str:
+    spread = f" (sd {stdev(values):.4f})" if len(values) > 1 else ""
+    return f"{mean(values):.4f}{spread}"
+
+
+def measure(ml_1m: Path | None, paper: Path | None, runs: Path) -> None:
+    """Runs the commands whose results are published: hours on two cores."""
+    FOLDER.mkdir(exist_ok=True)
+    _dataset("ml-100k", None, runs)
+    text = _marquee("run", "--runs", str(runs))
+    RUN.write_text(_end_of_run(text), encoding="utf-8")
+    if ml_1m:
+        _dataset("ml-1m", ml_1m, runs)
+    if paper:
+        results = runs / "paper.json"
+        _marquee("paper", "--data", str(paper), "--out", str(results))
+        keep_paper(_read(results))
+
+
+def keep_paper(results: list[dict[str, Any]]) -> None:
+    """Puts what `paper --out` wrote among the published files, with what it is compared to."""
+    sys.path.insert(0, str(ROOT))
+    from models.paper import PUBLISHED
+
+    _write(PAPER, {"machine": machine(), "published": PUBLISHED, "results": results})
+
+
+def _dataset(name: str, data: Path | None, runs: Path) -> None:
+    _marquee("fetch", "--dataset", name, "--runs", str(runs), *(["--data", str(data)] if data else []))
+    _marquee("prepare", "--dataset", name, "--runs", str(runs))
+    _marquee("compare", "--dataset", name, "--runs", str(runs), "--out", str(FOLDER / f"{name}.json"))
+
+
+def _marquee(*arguments: str) -> str:
+    command = [sys.executable, "-m", "marquee", *arguments]
+    print("$", " ".join(command[1:]), flush=True)
+    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, env=os.environ).stdout
+
+
+def _end_of_run(text: str) -> str:
+    """From the comparison on, without where things were written."""
+    start = text.index("What will they watch next?")
+    return "\n".join(line.rstrip() for line in text[start:].splitlines() if not line.startswith("Results:")) + "\n"
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="The published accuracy figures: renewed in the pages, or measured again."
+    )
+    parser.add_argument("--measure", action="store_true", help="measure everything again first")
+    parser.add_argument("--ml-1m", type=Path, metavar="FOLDER", help="MovieLens-1M's files")
+    parser.add_argument("--paper", type=Path, metavar="FOLDER", help="the NCF paper's files")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs", metavar="FOLDER", help="where run folders are kept")
+    options = parser.parse_args()
+    if options.measure:
+        measure(options.ml_1m, options.paper, options.runs)
+    write()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""What DLRM knows of a moment: the past of its user and nothing else."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marquee.runs import PROTOCOLS
+from models.data import Interactions, load_features
+from models.moments import NOTHING, PRIOR_RATINGS, WINDOWS, Timeline, joined, timeline
+
+
+def rows(user, movie, later, stars) -> Interactions:
+    n = len(user)
+    columns = (user, movie, np.ones(n), np.zeros(n), later, stars)
+    types = (torch.int32, torch.int32, torch.float32, torch.int8, torch.int32, torch.float32)
+    return Interactions(*(torch.tensor(list(column)).to(kind) for column, kind in zip(columns, types)))
+
+
+# User 3 rated movies 7, 5, 6 in this order, user 4 movie 5 alone; in no order of rows.
+TRAIN = rows([3, 4, 3, 3], [6, 5, 7, 5], [0, 0, 2, 1], [1, 4, 5, 2])
+
+
+def test_a_user_s_ratings_lie_in_the_order_of_time():
+    line = Timeline.of([TRAIN], users=6, movies=8, history=2)
+    assert line.movies.tolist() == [7, 5, 6, 5]
+    assert line.starts.tolist() == [0, 0, 0, 0, 3, 4, 4]
+    assert line.lengths().tolist() == [0, 0, 0, 3, 1, 0]
+    assert line.places(TRAIN, 0).tolist() == [2, 0, 0, 1]
+
+
+def test_the_last_movies_come_first_and_the_row_itself_is_not_among_them():
+    line = Timeline.of([TRAIN], users=6, movies=8, history=2)
+    moment = line.at(TRAIN.user.long(), line.places(TRAIN, 0).long())
+    assert moment.movies.tolist() == [[5, 7], [NOTHING, NOTHING], [NOTHING, NOTHING], [7, NOTHING]]
+
+
+def test_now_is_after_everything():
+    now = Timeline.of([TRAIN], users=6, movies=8, history=2).now()
+    assert now.movies.tolist()[3:] == [[6, 5], [5, NOTHING], [NOTHING, NOTHING]]
+    assert now.movies.shape == now.stars.shape == (6, 2)
+
+
+def test_stars_and_moods_are_above_the_movie_s_mean_shrunk_to_the_global_one():
+    line = Timeline.of([TRAIN], users=6, movies=8, history=3)
+    mean = 3.0
+    means = {
+        movie: (sum(stars) + PRIOR_RATINGS * mean) / (len(stars) + PRIOR_RATINGS)
+        for movie, stars in {5: [2, 4], 6: [1], 7: [5]}.items()
+    }
+    above = [5 - means[7], 2 - means[5], 1 - means[6]]
+    now = line.now()
+    assert now.stars[3].tolist() == pytest.approx(above[::-1], abs=1e-6)
+    assert now.mood[3].tolist() == pytest.approx(
+        [sum(above[-window:]) / (min(window, 3) + 1) for window in WINDOWS], abs=1e-6
+    )
+    first = line.at(torch.tensor([3]), torch.tensor([0]))
+    assert not first.stars.any()
+    assert not first.mood.any()
+
+
+def test_validation_rows_stand_between_the_training_rows_around_them():
+    valid = rows([3, 3, 4], [1, 2, 1], [1, 0, 1], [3, 3, 3])
+    line = Timeline.of([TRAIN], users=6, movies=8, history=1)
+    assert line.places(valid, 1).tolist() == [2, 3, 0]
+    both = Timeline.of([TRAIN, valid], users=6, movies=8, history=1)
+    assert both.movies.tolist() == [7, 5, 1, 6, 2, 1, 5]
+    assert both.places(TRAIN, 0).tolist() == [3, 1, 0, 1]
+    assert both.places(valid, 1).tolist() == [2, 4, 0]
+    test = rows([3, 5], [4, 4], [0, 0], [3, 3])
+    assert both.places(test, 2).tolist() == [5, 0]
+
+
+def test_joined_rows_count_each_other_as_later():
+    valid = rows([3, 4], [1, 1], [1, 0], [3, 3])
+    both = joined([TRAIN, valid])
+    assert both.movie.tolist() == [6, 5, 7, 5, 1, 1]
+    assert both.later.tolist() == [0, 1, 3, 2, 1, 0]
+    assert joined([TRAIN]) is TRAIN
+
+
+def test_of_no_ratings_nothing_is_known():
+    empty = Timeline.of([rows([], [], [], [])], users=4, movies=5, history=2)
+    assert empty.now().movies.tolist() == [[NOTHING, NOTHING]] * 4
+    assert torch.isfinite(empty.now().mood).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), history=st.integers(1, 6))
+def test_a_moment_is_what_a_loop_over_the_past_finds(seed, history):
+    rng = np.random.default_rng(seed)
+    user = rng.integers(3, 7, 30)
+    time = rng.permutation(30)
+    movie, stars = rng.integers(3, 9, 30), rng.integers(1, 6, 30)
+    later = [int(((user == user[i]) & (time > time[i])).sum()) for i in range(30)]
+    table = rows(user, movie, later, stars)
+    line = Timeline.of([table], users=8, movies=10, history=history)
+    moment = line.at(table.user.long(), line.places(table, 0).long())
+    for i in range(30):
+        past = sorted((j for j in range(30) if user[j] == user[i] and time[j] < time[i]), key=lambda j: -time[j])
+        expected = [int(movie[j]) for j in past[:history]]
+        assert moment.movies[i].tolist() == expected + [NOTHING] * (history - len(expected))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_what_comes_later_changes_no_earlier_moment(prepared, protocol):
+    """The stars of a row, and everything after it, may be anything: its own moment stays the same."""
+    features = load_features(prepared, protocol)
+    train = features.interactions("train")
+    line = timeline(features, ("train",), 4)
+    moment = line.at(train.user.long(), line.places(train, 0).long())
+    cut = train.later >= 3
+    earlier = Interactions(*(column[cut] for column in vars(train).values()))
+    kept = Timeline.of([earlier], features.users, features.movies, 4)
+    again = kept.at(earlier.user.long(), kept.places(earlier, 0).long())
+    assert torch.equal(moment.movies[cut], again.movies)
+
+
+def test_leave_one_out_s_test_comes_after_the_validation_movie(prepared):
+    features = load_features(prepared, "leave-one-out")
+    valid = features.interactions("valid")
+    now = timeline(features, ("train", "valid"), 1).now()
+    assert torch.equal(now.movies[valid.user.long(), 0], valid.movie.long())
+    assert not torch.equal(timeline(features, ("train",), 1).now().movies, now.movies)

@@ -1,0 +1,148 @@
+"""Studies: what they search, that they go on where they were stopped, and that they look at validation only."""
+
+import json
+from dataclasses import replace
+
+import optuna
+import pytest
+import torch
+
+from marquee.errors import UserError
+from marquee.manifest import read_json
+from marquee.runs import ALL_PROTOCOLS, PROTOCOLS, RATING_PROTOCOL, TRAINED
+from models import tuning
+from models.contenders import RULES, NoSettings, chosen_settings, settings_of
+from models.settings import DEFAULTS, TrainSettings, changed_fields, defaults_of
+
+CPU = torch.device("cpu")
+EVERY = [
+    (protocol, name)
+    for protocol in ALL_PROTOCOLS
+    for name in (*TRAINED, *(n for n, rule in RULES[protocol].items() if rule.settings is not NoSettings))
+]
+
+
+@pytest.fixture
+def run(prepared, tmp_path):
+    """The shared features under a run folder of the test's own."""
+    for name in ("tables", "features"):
+        (tmp_path / name).symlink_to(getattr(prepared, name))
+    return type(prepared)(tmp_path)
+
+
+@pytest.mark.parametrize(("protocol", "name"), EVERY)
+def test_every_point_of_a_space_makes_settings(protocol, name):
+    space = tuning.space(protocol, name)
+    base = settings_of(protocol, name, tuning.START, 0)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    for _ in range(5):
+        chosen = study.ask(space).params
+        found = tuning.with_parameters(base, chosen)
+        assert type(found) is type(base)
+        assert tuning.parameters_of(found, space) == chosen
+
+
+@pytest.mark.parametrize(("protocol", "name"), EVERY)
+def test_a_study_starts_inside_its_space(protocol, name):
+    space = tuning.space(protocol, name)
+    assert tuning.parameters_of(settings_of(protocol, name, tuning.START, 0), space).keys() == space.keys()
+
+
+def test_what_lies_outside_a_space_is_left_out():
+    space = tuning.space("random-split", "mf")
+    odd = replace(TrainSettings(), l2=0.0, batch_size=777)
+    assert not {"l2", "batch_size"} & tuning.parameters_of(odd, space).keys()
+
+
+def test_what_can_be_tuned():
+    assert tuning.names_of("leave-one-out", "all") == [*TRAINED, "ease", "als", "itemknn"]
+    assert tuning.names_of("random-split", "ncf") == ["ncf"]
+    with pytest.raises(UserError, match="'popularity' cannot be tuned for leave-one-out; choose one of dlrm"):
+        tuning.names_of("leave-one-out", "popularity")
+
+
+@pytest.mark.parametrize(("protocol", "name"), [("leave-one-out", "ease"), (RATING_PROTOCOL, "biases")])
+def test_a_study_that_was_stopped_goes_on_as_if_it_had_not_been(run, tmp_path, protocol, name):
+    told = []
+    whole = tuning.tune(run, protocol, name, 6, 3, CPU, lambda by, note: told.append((by, note)))
+    assert sum(by for by, _ in told) == 6
+    (run.root / "tuning").rename(tmp_path / "before")
+    tuning.tune(run, protocol, name, 2, 3, CPU, lambda *_: None)
+    told.clear()
+    again = tuning.tune(run, protocol, name, 6, 3, CPU, lambda by, note: told.append((by, note)))
+    assert told[0] == (2, "goes on after trial 2")
+    assert again == whole
+    assert (run.tuning(protocol, name) / "importance.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_trial_that_was_killed_is_forgotten(run):
+    tuning.tune(run, "leave-one-out", "ease", 1, 3, CPU, lambda *_: None)
+    storage = f"sqlite:///{run.tuning('leave-one-out', 'ease') / 'study.db'}"
+    study = optuna.load_study(study_name=None, storage=storage)
+    study.ask(tuning.space("leave-one-out", "ease"))
+    found = tuning.tune(run, "leave-one-out", "ease", 2, 3, CPU, lambda *_: None)
+    assert found["study"]["trials"] == 2
+
+
+def test_a_model_s_study_prunes_keeps_the_best_and_train_takes_it(run):
+    rows = 1000
+    before = chosen_settings(run, "random-split", "mf", rows)
+    found = tuning.tune(run, "random-split", "mf", 6, 5, CPU, lambda *_: None, epochs=4)
+    study = found["study"]
+    assert study["trials"] == 6
+    assert study["metric"] == "auc"
+    assert 0.5 < study["value"] < 1
+    assert "--epochs 4" in study["command"]
+    after = chosen_settings(run, "random-split", "mf", rows)
+    assert after == TrainSettings.of(found["settings"])
+    assert after.epochs == 4 != before.epochs
+
+
+def test_the_test_set_plays_no_part(run, monkeypatch):
+    from models.data import Features
+
+    asked = []
+    for method in ("interactions", "candidates"):
+        plain = getattr(Features, method)
+        monkeypatch.setattr(Features, method, lambda self, part, plain=plain: asked.append(part) or plain(self, part))
+    tuning.tune(run, "leave-one-out", "mf", 2, 5, CPU, lambda *_: None, epochs=1)
+    tuning.tune(run, RATING_PROTOCOL, "biases", 2, 5, CPU, lambda *_: None)
+    assert set(asked) == {"train", "valid"}
+
+
+def test_a_training_that_breaks_down_is_a_bad_trial_and_no_more(run, monkeypatch):
+    def breaks(*_, **__):
+        raise UserError("training broke down")
+
+    plain = tuning.fit
+    monkeypatch.setattr(tuning, "fit", breaks)
+    with pytest.raises(UserError, match="no trial of this study came to its end"):
+        tuning.tune(run, "random-split", "mf", 1, 5, CPU, lambda *_: None, epochs=1)
+    monkeypatch.setattr(tuning, "fit", plain)
+    found = tuning.tune(run, "random-split", "mf", 2, 5, CPU, lambda *_: None, epochs=1)
+    assert found["study"]["pruned"] == 1
+
+
+def test_what_is_found_is_shipped_as_the_defaults(tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "DEFAULTS", tmp_path)
+    path = tuning.ship("ml-100k", "random-split", "mf", {"settings": {"l2": 0.5}, "study": {}})
+    tuning.ship("ml-100k", "random-split", "ncf", {"settings": {}, "study": {}})
+    assert json.loads(path.read_text())["random-split"].keys() == {"mf", "ncf"}
+
+
+@pytest.mark.parametrize("path", sorted(DEFAULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_the_shipped_defaults_are_whole_and_as_short_as_can_be(path):
+    defaults = read_json(path)
+    assert set(PROTOCOLS) <= defaults.keys() <= set(ALL_PROTOCOLS)
+    for protocol, models in defaults.items():
+        assert set(TRAINED) <= models.keys() <= {*TRAINED, *RULES[protocol]}
+        for name in TRAINED:
+            settings = TrainSettings.of(models[name]["settings"])
+            assert TrainSettings.of(changed_fields(settings)) == settings
+
+
+def test_a_dataset_without_defaults_takes_those_of_its_size():
+    assert defaults_of("ml-latest-small", 90_000) == read_json(DEFAULTS / "ml-100k.json")
+    assert defaults_of("synth-ml-25m-0.04", 900_000) == read_json(DEFAULTS / "ml-1m.json")
+    assert defaults_of("ml-25m", 24_000_000) == read_json(DEFAULTS / "large.json")
+    assert defaults_of("ml-100k", 10**9) == read_json(DEFAULTS / "ml-100k.json")
