@@ -32,3 +32,4 @@ CONTINUOUS = "continuous"
 NEGATIVES = "negatives"
 HISTORY = "history"  # the movies that the user rated before
 HISTORY_STARS = "history_stars"
+HISTORY_OWNER = "history_owner"  # which history a sample has, where several share one

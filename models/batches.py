@@ -6,7 +6,7 @@ the same draws.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ class Batch:
         user, movie, fold: int64 [n], as `Recommender` takes them.
         label: float32 [n].
         weight: float32 [n], or None where all count the same.
-        moment: of each positive, which its negatives share, or of each row; None where the model knows of none.
+        moment: of each sample; None where the model knows of none.
     """
 
     user: Tensor
@@ -130,6 +130,9 @@ class Batches:
             fold = torch.cat([fold, folds.reshape(-1)])
             label = torch.cat([label, label.new_zeros(len(rows) * count)])
             weight = None if weight is None else torch.cat([weight, weight.repeat_interleave(count)])
+            if moment is not None:  # a positive's, which its negatives share
+                positive = torch.arange(len(rows), device=self.device)
+                moment = replace(moment, owner=torch.cat([positive, positive.repeat_interleave(count)]))
         return Batch(user.long(), movie.long(), fold.long(), label, weight, moment)
 
 

@@ -27,14 +27,21 @@ class Moment:
         movies: int64 [n, history], the indices of the last movies, the latest first; `NOTHING` where there were fewer.
         stars: float32 [n, history], their stars above the movie's mean.
         mood: float32 [n, len(WINDOWS)], mean of the stars above the movie's mean over the last ratings, shrunk to 0.
+        owner: int64 [samples], which of the n moments a sample has; None where every sample has its own.
     """
 
     movies: Tensor
     stars: Tensor
     mood: Tensor
+    owner: Tensor | None = None
 
     def to(self, device: torch.device) -> "Moment":
-        return Moment(*(getattr(self, field.name).to(device) for field in fields(self)))
+        owner = None if self.owner is None else self.owner.to(device)
+        return Moment(self.movies.to(device), self.stars.to(device), self.mood.to(device), owner)
+
+    def of_samples(self, values: Tensor) -> Tensor:
+        """What was worked out for each moment, [n, ...], for each sample."""
+        return values if self.owner is None else values.index_select(0, self.owner)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from merlin.models.torch.inputs.embedding import EmbeddingTable
 from merlin.schema import ColumnSchema, Schema, Tags
 from torch import Tensor, nn
 
-from marquee.columns import CONTINUOUS, HISTORY, HISTORY_STARS, LABEL, MOVIE_ID, USER_ID
+from marquee.columns import CONTINUOUS, HISTORY, HISTORY_OWNER, HISTORY_STARS, LABEL, MOVIE_ID, USER_ID
 from marquee.runs import RATING_PROTOCOL
 from models.data import Features, SideTables
 from models.moments import NOTHING, Moment, timeline
@@ -90,7 +90,9 @@ class HistoryInputs(nn.Module):
         vectors = self.inputs(inputs)
         codes, stars = inputs[HISTORY], inputs[HISTORY_STARS]
         weights = torch.stack([self.position[0] * (codes != NOTHING), self.position[1] * stars], dim=1)
-        pooled = _shared(torch.bmm(weights, self.table.table(codes)), len(vectors[MOVIE_ID]))
+        pooled = torch.bmm(weights, self.table.table(codes))
+        if HISTORY_OWNER in inputs:
+            pooled = pooled.index_select(0, inputs[HISTORY_OWNER])
         vectors[HISTORY], vectors[HISTORY_STARS] = pooled[:, 0], pooled[:, 1]
         return vectors
 
@@ -147,8 +149,7 @@ class Recommender(nn.Module):
         Args:
             user, movie: int64 [n], indices.
             fold: int64 [n], the fold whose ratings the statistics must not contain; None for none left out.
-            moment: of each row, or of the positives that come first, for their negatives too; None for now, after all
-                that the user has rated.
+            moment: of each row; None for now, after all that the user has rated.
 
         Returns:
             float32 [n].
@@ -163,15 +164,19 @@ class Recommender(nn.Module):
             if self.user_statistics is not None:
                 continuous.append(_statistics(self.user_statistics, fold, user))
         if self.uses_moments:
-            if moment is None:
-                tables = (self.now_movies, self.now_stars, self.now_mood)
-                moment = Moment(*(table.index_select(0, user) for table in tables))
+            moment = self.now(user) if moment is None else moment
             inputs[HISTORY] = _in_vocabulary(moment.movies, self.movie_embeddings)
             inputs[HISTORY_STARS] = moment.stars
-            continuous.append(_shared(moment.mood, len(movie)))
+            if moment.owner is not None:
+                inputs[HISTORY_OWNER] = moment.owner
+            continuous.append(moment.of_samples(moment.mood))
         if continuous:
             inputs[CONTINUOUS] = torch.cat(continuous, dim=1)
         return self.network(inputs).squeeze(1) + self.offset
+
+    def now(self, user: Tensor) -> Moment:
+        """The moments after all that the users, int64 [n], have rated."""
+        return Moment(*(table.index_select(0, user) for table in (self.now_movies, self.now_stars, self.now_mood)))
 
     def _codes(self, user: Tensor, movie: Tensor) -> dict[str, Tensor]:
         """The categorical inputs, each a row of its embedding table: int64 [n] by name."""
@@ -207,14 +212,6 @@ class Recommender(nn.Module):
         for name, table in self.embedding_tables():
             for row in set(range(FIRST_INDEX)) - set(trained.get(name, range(FIRST_INDEX))):
                 table.weight[row] = table.weight[FIRST_INDEX:].mean(dim=0)
-
-
-def _shared(of_positives: Tensor, samples: int) -> Tensor:
-    """What positives have in common with their negatives, for each sample: theirs come first, as in `Batch`."""
-    negatives = samples // len(of_positives) - 1
-    if not negatives:
-        return of_positives
-    return torch.cat([of_positives, of_positives.repeat_interleave(negatives, dim=0)])
 
 
 def _statistics(table: Tensor, fold: Tensor | None, index: Tensor) -> Tensor:

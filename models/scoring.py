@@ -1,6 +1,7 @@
 """Trained models as plain functions of NumPy arrays, and what validation makes of them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -27,10 +28,14 @@ def scorer(
     def score(user: np.ndarray, movie: np.ndarray) -> np.ndarray:
         model.eval()
         pieces = max(1, -(-len(user) // SCORING_ROWS))
-        parts = [
-            answer(model(torch.from_numpy(u).to(device), torch.from_numpy(m).to(device))).cpu().numpy()
-            for u, m in zip(np.array_split(user, pieces), np.array_split(movie, pieces))
-        ]
+        parts = []
+        for users, movies in zip(np.array_split(user, pieces), np.array_split(movie, pieces)):
+            u, m = torch.from_numpy(users).to(device), torch.from_numpy(movies).to(device)
+            moment = None
+            if model.uses_moments:  # worked out once for each user, not for each pair
+                each, owner = torch.unique(u, return_inverse=True)
+                moment = replace(model.now(each), owner=owner)
+            parts.append(answer(model(u, m, None, moment)).cpu().numpy())
         return np.concatenate(parts)
 
     return score
