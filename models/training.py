@@ -207,7 +207,7 @@ class Course:
         by_part = [features.interactions(part) for part in parts]
         rows = joined(by_part)
         trained = model.reserved_rows(*(torch.unique(index).long().to(device) for index in (rows.user, rows.movie)))
-        past = timeline(features, parts, settings.network.history) if model.uses_moments else None
+        past = timeline(features, parts, model.now_movies.shape[1]) if model.uses_moments else None
         places = torch.cat([past.places(part, n) for n, part in enumerate(by_part)]) if past else None
         size, drawn, recency = settings.batch_size, settings.negatives, settings.recency
         batches = Batches(rows, features, device, size, drawn, recency, settings.seed, past, places)

@@ -67,15 +67,17 @@ def prepared(movielens: Path, tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="session")
 def trained(prepared):
-    """The same run with all four models trained for two epochs."""
+    """The same run with all six models trained for two epochs; leave-one-out's then on validation rows too."""
     import torch
 
-    from marquee.runs import MODELS, PROTOCOLS
-    from models.training import settings_for, train
+    from marquee.runs import PROTOCOLS, TRAINED
+    from models.settings import settings_for
+    from models.training import train
 
     for protocol in PROTOCOLS:
-        for name in MODELS:
-            settings = settings_for(protocol, name, epochs=2, batch_size=256)
+        for name in TRAINED:
+            refit = protocol == "leave-one-out"
+            settings = settings_for(protocol, name, epochs=2, batch_size=256, refit=refit)
             train(prepared, protocol, name, settings, torch.device("cpu"), lambda *_: None)
     return prepared
 

@@ -32,7 +32,8 @@ def offline(exported):
     import torch
 
     from models.data import load_features
-    from models.training import load, scorer
+    from models.scoring import scorer
+    from models.training import load
 
     features = load_features(exported, "leave-one-out")
     score = {

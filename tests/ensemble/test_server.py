@@ -105,7 +105,8 @@ def test_scores_over_grpc_are_those_of_the_trained_network(exported, server, nam
     import torch
 
     from models.data import load_features
-    from models.training import load, scorer
+    from models.scoring import scorer
+    from models.training import load
 
     features = load_features(exported, "leave-one-out")
     score = scorer(load(exported, features, name, torch.device("cpu"))[0], torch.device("cpu"))

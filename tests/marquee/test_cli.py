@@ -18,11 +18,14 @@ import pytest
 from marquee.cli import main
 from marquee.errors import UserError
 from marquee.manifest import read_json, verify
-from marquee.runs import MODELS, PROTOCOLS, Run
+from marquee.runs import PROTOCOLS, TRAINED, Run
 from marquee.stages import STAGES, read_stages
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("fetch", "synth", "prepare", "train", "evaluate", "export", "serve", "recommend", "score", "run")
+COMMANDS = (
+    *("fetch", "synth", "prepare", "train", "evaluate", "export", "serve", "recommend", "score", "run"),
+    *("tune", "compare", "paper"),
+)
 SMALL = ("--dataset", "ml-latest-small")
 
 
@@ -110,7 +113,7 @@ def test_every_command_has_help(command):
     result = marquee(command, "--help")
     assert (result.returncode, result.stderr) == (0, "")
     assert f"python -m marquee {command}" in result.stdout
-    assert "--dataset" in result.stdout
+    assert ("--data " if command == "paper" else "--dataset") in result.stdout
 
 
 # -- made-up data ------------------------------------------------------------------------------------------------------
@@ -163,8 +166,10 @@ BAD_INPUT = {
     "a seed that is no whole number": (("train", *SMALL, "--seed", "1.5"), "--seed"),
     "a negative seed": (("prepare", *SMALL, "--seed", "-1"), "--seed"),
     "no threshold": (("prepare", *SMALL, "--freq-threshold", "0"), "--freq-threshold"),
-    "an unknown model": (("train", *SMALL, "--model", "svd"), "dlrm, ncf"),
-    "an unknown protocol": (("train", *SMALL, "--protocol", "k-fold"), "leave-one-out, random-split"),
+    "an unknown model": (("train", *SMALL, "--model", "svd"), "dlrm, ncf, mf, all"),
+    "an unknown protocol": (
+        ("train", *SMALL, "--protocol", "k-fold"), "leave-one-out, random-split, rating, both, all"
+    ),
     "an unknown protocol to export": (("export", *SMALL, "--protocol", "all"), "leave-one-out, random-split"),
     "an unknown default model": (("export", *SMALL, "--default-model", "svd"), "dlrm, ncf"),
     "too high a learning rate": (("train", *SMALL, "--learning-rate", "5"), "--learning-rate is 5"),
@@ -186,6 +191,13 @@ BAD_INPUT = {
     "made-up data that is not there": (("fetch", "--dataset", "synth-none"), "marquee synth"),
     "an unknown release to make up": (("synth", "--like", "ml-1m", "--out", "{tmp}/out"), "ml-20m, ml-25m"),
     "made-up data of no size": (("synth", "--scale", "0", "--out", "{tmp}/out"), "--scale"),
+    "an unknown protocol to tune": (("tune", *SMALL, "--protocol", "k-fold"), "rating, both, all"),
+    "no trials": (("tune", *SMALL, "--trials", "0"), "--trials"),
+    "an unknown protocol to compare": (("compare", *SMALL, "--protocol", "k-fold"), "rating, both, all"),
+    "no seeds": (("compare", *SMALL, "--seeds", "0"), "--seeds"),
+    "results where nothing can be written": (("compare", *SMALL, "--out", "{tmp}/none/out.json"), "{tmp}/none"),
+    "the paper's files that are not there": (("paper", "--data", "{tmp}/none"), "{tmp}/none"),
+    "the paper without its files": (("paper",), "--data"),
     "no threads": (("train", *SMALL, "--threads", "0"), "--threads"),
 }  # fmt: skip
 
@@ -195,7 +207,7 @@ def test_bad_input_is_told_in_one_line(tmp_path, what):
     arguments, words = BAD_INPUT[what]
     names = {"tmp": tmp_path, "port": free_port()}
     given = [argument.format(**names) for argument in arguments]
-    if given[0] in COMMANDS and given[0] != "synth" and what != "an option without its value":
+    if given[0] in COMMANDS and given[0] not in ("synth", "paper") and what != "an option without its value":
         given += ["--runs", tmp_path / "runs"]
     assert words.format(**names) in refusal(*given)
     assert not (tmp_path / "out").exists()
@@ -207,7 +219,16 @@ def test_evaluating_before_training_is_told_in_one_line(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("command", "missing"), [("prepare", "fetch"), ("train", "prepare"), ("export", "train")])
+@pytest.mark.parametrize(
+    ("command", "missing"),
+    [
+        ("prepare", "fetch"),
+        ("train", "prepare"),
+        ("export", "train"),
+        ("tune", "prepare"),
+        ("compare", "prepare"),
+    ],
+)
 def test_a_stage_before_its_time_is_told_in_one_line(tmp_path, capsys, command, missing):
     assert f"python -m marquee {missing}" in refusal_here(capsys, command, *SMALL, "--runs", tmp_path)
 
@@ -218,6 +239,14 @@ def refusal_here(capsys, *arguments: object) -> str:
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     return line
+
+
+@pytest.mark.slow
+def test_an_unknown_model_to_tune_is_told_in_one_line(tmp_path, capsys):
+    line = refusal_here(capsys, "tune", *SMALL, "--runs", tmp_path, "--protocol", "rating", "--model", "ease")
+    assert "'ease'" in line
+    assert "rating" in line
+    assert "dlrm, ncf, mf, knn, svd, biases" in line
 
 
 @pytest.mark.slow
@@ -289,13 +318,13 @@ def test_run_does_it_all(finished):
     assert result.stderr == ""
     assert "leave-one-out" in result.stdout
     assert "random-split" in result.stdout
-    for name in (*MODELS, "popularity", "biases"):
+    for name in (*TRAINED, "ease", "als", "itemknn", "popularity", "biases"):
         assert re.search(rf"^\W*{name}\W.*\d\.\d{{3}}", result.stdout, re.MULTILINE)
     titles = titles_shown(result.stdout)
     assert len(titles) == len(set(titles)) == 10
     results = read_json(run.evaluation)
-    assert {(entry["protocol"], entry["model"]) for entry in results} >= {(p, m) for p in PROTOCOLS for m in MODELS}
-    assert {entry["epochs"] for entry in results if entry["model"] in MODELS} == {1}
+    assert {(entry["protocol"], entry["model"]) for entry in results} >= {(p, m) for p in PROTOCOLS for m in TRAINED}
+    assert {entry["epochs"] for entry in results if entry["model"] in TRAINED} == {1}
     stages = read_stages(run)
     assert tuple(stages) == STAGES
     assert all(entry["stages"] == stages for entry in results)
@@ -303,7 +332,7 @@ def test_run_does_it_all(finished):
     for folder in (run.tables, run.repository, *(run.features / protocol for protocol in PROTOCOLS)):
         verify(folder)
     for protocol in PROTOCOLS:
-        for name in MODELS:
+        for name in TRAINED:
             verify(run.model(protocol, name))
 
 
@@ -318,7 +347,7 @@ def test_the_same_again_reuses_everything(finished, movielens):
     assert read_stages(run) == stages
     assert run.evaluation.stat().st_mtime_ns == evaluated
     assert read_json(run.repository / "manifest.json") == repository
-    assert result.stdout.count("reused") >= 1 + len(PROTOCOLS) + len(PROTOCOLS) * len(MODELS)
+    assert result.stdout.count("reused") >= 1 + len(PROTOCOLS) + len(PROTOCOLS) * len(TRAINED)
     assert titles_shown(result.stdout) == titles_shown(first.stdout)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from marquee.errors import UserError
-from marquee.runs import Run
+from marquee.runs import ALL_PROTOCOLS, PROTOCOLS, RATING_PROTOCOL, TRAINED, Run
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TRY_LOCK = """
@@ -88,6 +88,15 @@ def test_the_truth_is_known_where_the_tables_have_it(tmp_path):
 def test_every_stage_has_a_place_of_its_own():
     run = Run(Path("runs/ml-1m"))
     places = [run.tables, run.stages, run.features, run.evaluation, run.repository]
-    places += [run.model(protocol, name) for protocol in ("leave-one-out", "random-split") for name in ("dlrm", "ncf")]
+    trained = [(protocol, name) for protocol in ALL_PROTOCOLS for name in TRAINED]
+    places += [place(*one) for one in trained for place in (run.model, run.tuning)]
+    places += [run.of_seed(*one, seed) for one in trained for seed in (1, 2)]
     assert len(set(places)) == len(places)
     assert all(run.root in place.parents for place in places)
+
+
+def test_each_protocol_has_its_features_and_star_prediction_those_of_random_split():
+    run = Run(Path("runs/ml-1m"))
+    assert [run.features_of(protocol) for protocol in PROTOCOLS] == [run.features / protocol for protocol in PROTOCOLS]
+    assert run.features_of(RATING_PROTOCOL) == run.features_of("random-split")
+    assert set(ALL_PROTOCOLS) == {*PROTOCOLS, RATING_PROTOCOL}

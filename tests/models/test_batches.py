@@ -36,7 +36,7 @@ def made_up_rows(pairs: list[tuple[int, int]], later: list[int] | None = None) -
     user, movie = (torch.tensor(column, dtype=torch.int32) for column in zip(*pairs))
     fold = (torch.arange(len(pairs)) % FOLDS).to(torch.int8)
     after = torch.tensor(later if later is not None else [0] * len(pairs), dtype=torch.int32)
-    return Interactions(user, movie, torch.ones(len(pairs)), fold, after)
+    return Interactions(user, movie, torch.ones(len(pairs)), fold, after, torch.full((len(pairs),), 4.0))
 
 
 def positives_of(batch: Batch, negatives: int) -> slice:

@@ -20,14 +20,17 @@ from marquee.runs import DEFAULT_SEED, MODELS, PROTOCOLS, Run
 from models import checkpoint
 from models.data import load_features
 from models.networks import NetworkSettings, build
-from models.training import Kept, TrainSettings, fit, settings_for, train, training_rows
+from models.settings import TrainSettings, settings_for
+from models.training import Kept, fit, train, training_rows
 
 CPU = torch.device("cpu")
 CHECKOUT = Path(__file__).resolve().parents[2]
-# Everything that has a state of its own: dropout, the running mean, weights by recency, decay.
+# Everything that has a state of its own: dropout, the running mean, weights by recency, decay, the rates' schedule.
 SETTINGS = TrainSettings(
-    network=NetworkSettings(dim=8, bottom=(16,), top=(16, 8), dropout=0.3),
+    network=NetworkSettings(dim=8, bottom=(16,), top=(16, 8), dropout=0.3, history=3),
     learning_rate=0.01,
+    schedule="cosine",
+    l2=1e-3,
     weight_decay=1e-4,
     averaging=0.99,
     recency=5.0,
@@ -76,13 +79,14 @@ def never_stopped(prepared, tmp_path_factory) -> Run:
 
 
 class Told:
-    """An `advance` that remembers, and stops the training at its first word after a given epoch."""
+    """An `advance` that remembers, and stops the training at its first word after a note, or after a given epoch's."""
 
-    def __init__(self, stop_after: int | None = None):
-        self.stop_after, self.samples, self.notes = stop_after, 0.0, []
+    def __init__(self, stop_after: int | str | None = None):
+        self.stop_after = f"epoch {stop_after}:" if isinstance(stop_after, int) else stop_after
+        self.samples, self.notes = 0.0, []
 
     def __call__(self, by: float, note: str) -> None:
-        if self.stop_after is not None and any(line.startswith(f"epoch {self.stop_after}:") for line in self.notes):
+        if self.stop_after is not None and any(line.startswith(self.stop_after) for line in self.notes):
             raise KeyboardInterrupt
         self.samples += by
         if note:
@@ -159,6 +163,41 @@ def test_a_stopped_training_ends_as_an_unbroken_one(new_run, protocol, name, row
     assert_same_result(broken, unbroken, protocol, name)
     assert leftovers(broken, protocol, name) == leftovers(unbroken, protocol, name) == []
     assert train(broken, protocol, name, settings, CPU, Told()) is None
+
+
+def test_stopped_while_it_trains_on_validation_rows_too(new_run):
+    settings = replace(SETTINGS, refit=True)
+    unbroken, broken = new_run("unbroken"), new_run("broken")
+    whole, first, again = Told(), Told("with validation rows, epoch 2"), Told()
+    config = train(unbroken, "rating", "dlrm", settings, CPU, whole)
+    assert config["best_epoch"] > 2  # else choose a rate that learns more slowly
+    with pytest.raises(KeyboardInterrupt):
+        train(broken, "rating", "dlrm", settings, CPU, first)
+    assert leftovers(broken, "rating", "dlrm") == [".dlrm-refit.checkpoint", ".dlrm.checkpoint"]
+    train(broken, "rating", "dlrm", settings, CPU, again)
+    best = config["best_epoch"]
+    assert [note.split(":")[0] for note in again.notes] == [
+        "goes on after epoch 4, where it was stopped",
+        "goes on after epoch 2, where it was stopped",
+        *(f"with validation rows, epoch {number} of {best}" for number in range(3, best + 1)),
+    ]
+    assert again.samples == whole.samples
+    assert_same_result(broken, unbroken, "rating", "dlrm")
+    assert leftovers(broken, "rating", "dlrm") == leftovers(unbroken, "rating", "dlrm") == []
+
+
+@pytest.mark.parametrize("after", ["a branch of NCF alone, epoch 2", "epoch 1:"], ids=["pretraining", "an epoch"])
+def test_pretraining_is_done_again_where_no_epoch_was_whole_and_not_where_one_was(new_run, after):
+    settings = replace(SETTINGS, pretraining=2)
+    unbroken, broken = new_run("unbroken"), new_run("broken")
+    train(unbroken, "leave-one-out", "ncf", settings, CPU, Told())
+    with pytest.raises(KeyboardInterrupt):
+        train(broken, "leave-one-out", "ncf", settings, CPU, Told(after))
+    again = Told()
+    train(broken, "leave-one-out", "ncf", settings, CPU, again)
+    assert again.went_on == (after == "epoch 1:")
+    assert any("alone" in note for note in again.notes) != again.went_on
+    assert_same_result(broken, unbroken, "leave-one-out", "ncf")
 
 
 def test_stopped_again_and_again(new_run):
@@ -351,7 +390,7 @@ def test_a_killed_process_ends_as_an_unbroken_one(new_run, monkeypatch):
     unbroken, broken = new_run("unbroken"), new_run("broken")
     rows = training_rows(unbroken, "leave-one-out")
     changes = {"epochs": epochs, "patience": epochs, "batch_size": 64, "seed": DEFAULT_SEED}
-    settings = settings_for("leave-one-out", "dlrm", rows, **changes)
+    settings = settings_for("leave-one-out", "dlrm", unbroken.root.name, rows, **changes)
     assert settings.network.dropout > 0
     train(unbroken, "leave-one-out", "dlrm", settings, CPU, Told())
 

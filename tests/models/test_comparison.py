@@ -12,15 +12,19 @@ from rich.console import Console
 
 from marquee.errors import UserError
 from marquee.manifest import read_json
-from marquee.runs import MODELS, PROTOCOLS, Run
-from models.comparison import RESULTS, evaluate, results_expected
+from marquee.runs import ALL_PROTOCOLS, MODELS, PROTOCOLS, RATING_PROTOCOL, TRAINED, Run
+from models.comparison import evaluate, results_expected
+from models.contenders import RULES, models_for, rules_for
 from models.results import add_stages, comparison_tables, made_from, read_results
+from models.settings import LARGE
 
 FIELDS = {"model", "protocol", "metrics", "ci95", "seed", "epochs", "train_seconds", "samples_per_second"}
 METRICS = {
     "leave-one-out": {"auc", "hr@10", "ndcg@10", "mrr@10", "full_hr@10", "full_ndcg@10"},
     "random-split": {"auc", "log_loss"},
 }
+BASELINES = {"leave-one-out": ["ease", "als", "itemknn", "popularity"], "random-split": ["biases", "popularity"]}
+RESULTS = sum(len(TRAINED) + len(BASELINES[protocol]) for protocol in PROTOCOLS)
 CPU = torch.device("cpu")
 
 
@@ -49,8 +53,7 @@ def results(run) -> list[dict]:
 def test_the_file_is_a_list_of_every_model_and_baseline(run, results):
     assert read_json(run.evaluation) == results
     pairs = [(result["protocol"], result["model"]) for result in results]
-    expected = [(protocol, name) for protocol in PROTOCOLS for name in (*MODELS, "popularity")]
-    assert sorted(pairs) == sorted([*expected, ("random-split", "biases")])
+    assert pairs == [(protocol, name) for protocol in PROTOCOLS for name in (*TRAINED, *BASELINES[protocol])]
     assert len(pairs) == RESULTS
 
 
@@ -64,7 +67,7 @@ def test_every_entry_has_the_format_s_fields(results):
             assert low <= result["metrics"][name] <= high
             assert 0 <= result["metrics"][name] <= 1 or name == "log_loss"
         assert isinstance(result["seed"], int)
-        if result["model"] in MODELS:
+        if result["model"] in TRAINED:
             assert result["epochs"] == 2
             assert result["train_seconds"] > 0
             assert result["samples_per_second"] > 0
@@ -75,7 +78,7 @@ def test_every_entry_has_the_format_s_fields(results):
 @pytest.mark.slow
 def test_an_entry_says_how_its_model_was_trained(run, results):
     for result in results:
-        if result["model"] in MODELS:
+        if result["model"] in TRAINED:
             config = read_json(run.model(result["protocol"], result["model"]) / "config.json")
             for name in ("seed", "epochs", "train_seconds", "samples_per_second"):
                 assert result[name] == config[name]
@@ -152,12 +155,12 @@ def test_the_tables_show_every_result(run, results):
     tables = comparison_tables(run)
     for table in tables:
         console.print(table)
-    assert [table.row_count for table in tables] == [3, 4]
+    assert [table.row_count for table in tables] == [7, 5]
     for result in results:
         name = {"leave-one-out": "ndcg@10", "random-split": "auc"}[result["protocol"]]
         low, high = result["ci95"][name]
         value, half = f"{result['metrics'][name]:.3f}", f"{(high - low) / 2:.3f}".removeprefix("0")
-        rows = [line for line in text.getvalue().splitlines() if result["model"] in line]
+        rows = [line for line in text.getvalue().splitlines() if result["model"] in line.split()]
         assert any(value in line and half in line for line in rows)
     (popularity,) = [line for line in text.getvalue().split("random-split")[1].splitlines() if "popularity" in line]
     assert " - " in popularity  # no log loss
@@ -168,8 +171,56 @@ def test_the_tables_show_every_result(run, results):
 def test_evaluating_before_training_is_refused(prepared):
     if prepared.model("random-split", "ncf").exists():
         prepared = Run(prepared.root.parent / "not trained")
+    for ask in (results_expected, lambda run: evaluate(run, CPU, no_scoring)):
+        with pytest.raises(UserError, match=r"no model is trained.*python -m marquee train"):
+            ask(prepared)
+
+
+@pytest.mark.slow
+def test_a_protocol_with_one_of_the_two_models_is_refused_and_without_any_left_out(run, results, tmp_path):
+    shutil.copytree(run.root, tmp_path / run.root.name)
+    copy = Run(tmp_path / run.root.name)
+    shutil.rmtree(copy.model("random-split", "ncf"))
     with pytest.raises(UserError, match="missing or incomplete"):
-        evaluate(prepared, CPU, no_scoring)
+        evaluate(copy, CPU, no_scoring)
+    shutil.rmtree(copy.model("random-split", "ncf").parent)
+    assert evaluate(copy, CPU, lambda *_: None) is True
+    assert read_results(copy) == [result for result in results if result["protocol"] == "leave-one-out"]
+    assert [table.row_count for table in comparison_tables(copy)] == [7]
+
+
+@pytest.mark.slow
+def test_star_prediction_is_judged_where_it_was_trained(run, results, tmp_path):
+    from models.settings import settings_for
+    from models.training import train
+
+    shutil.copytree(run.root, tmp_path / run.root.name)
+    copy = Run(tmp_path / run.root.name)
+    for name in MODELS:  # the baseline may be left out
+        settings = settings_for(RATING_PROTOCOL, name, epochs=2, batch_size=256)
+        train(copy, RATING_PROTOCOL, name, settings, CPU, lambda *_: None)
+    told = []
+    assert evaluate(copy, CPU, lambda by, note: told.append(by)) is True
+    found = read_results(copy)
+    assert len(told) == results_expected(copy) == len(found)
+    assert found[: len(results)] == results
+    stars = found[len(results) :]
+    assert [result["model"] for result in stars] == [*MODELS, "knn", "svd", "biases"]
+    for result in stars:
+        assert result["protocol"] == RATING_PROTOCOL
+        assert result["metrics"].keys() == result["ci95"].keys() == {"rmse", "mae"}
+        assert 0.2 < result["metrics"]["mae"] < result["metrics"]["rmse"] < 1.2
+        for name, (low, high) in result["ci95"].items():
+            assert low <= result["metrics"][name] <= high
+    assert [table.row_count for table in comparison_tables(copy)] == [7, 5, 5]
+
+
+def test_large_data_is_spared_what_costs_too_much():
+    names = {protocol: list(rules_for(protocol, LARGE)) for protocol in ALL_PROTOCOLS}
+    assert names == {"leave-one-out": ["popularity"], "random-split": ["biases", "popularity"], "rating": ["biases"]}
+    for protocol in ALL_PROTOCOLS:
+        assert list(rules_for(protocol, LARGE - 1)) == list(RULES[protocol])
+    assert (models_for(LARGE - 1), models_for(LARGE)) == (TRAINED, MODELS)
 
 
 # -- what the stages took ----------------------------------------------------------------------------------------------
@@ -186,7 +237,7 @@ def test_stages_are_put_in_and_nothing_is_scored_again(run, results):
     add_stages(run, more)  # takes the place of those before
     assert read_results(run) == [{**result, "stages": more} for result in results]
     assert evaluate(run, CPU, no_scoring) is False
-    assert [table.row_count for table in comparison_tables(run)] == [3, 4]
+    assert [table.row_count for table in comparison_tables(run)] == [7, 5]
 
 
 @pytest.mark.slow
@@ -211,8 +262,9 @@ def test_stages_without_results_are_put_nowhere(tmp_path):
 
 @pytest.fixture(scope="module")
 def made_up(tmp_path_factory) -> Run:
-    """A run over made-up data, with its truth: 183 users, all four models trained for an epoch."""
-    from models.training import settings_for, train
+    """A run over made-up data, with its truth: 183 users, all six models trained for an epoch."""
+    from models.settings import settings_for
+    from models.training import train
     from workflows.datasets import fetch_tables, get_dataset
     from workflows.features import PrepareSettings, prepare
     from workflows.synth import synthesise
@@ -225,8 +277,8 @@ def made_up(tmp_path_factory) -> Run:
     assert run.has_truth
     for protocol in PROTOCOLS:
         prepare(run, protocol, PrepareSettings(), lambda *_: None)
-        for name in MODELS:
-            settings = settings_for(protocol, name, epochs=1, batch_size=1024)
+        for name in TRAINED:
+            settings = settings_for(protocol, name, epochs=1, batch_size=1024, refit=False)
             train(run, protocol, name, settings, CPU, lambda *_: None)
     return run
 
@@ -246,15 +298,15 @@ def judged(made_up) -> dict[str, dict[str, dict]]:
 
 @pytest.mark.slow
 def test_made_up_data_brings_its_truth(made_up, judged):
-    assert judged["leave-one-out"].keys() == {*MODELS, "popularity", "truth"}
-    assert judged["random-split"].keys() == {*MODELS, "popularity", "biases", "truth"}
+    for protocol in PROTOCOLS:
+        assert judged[protocol].keys() == {*TRAINED, *BASELINES[protocol], "truth"}
     for protocol, metrics in METRICS.items():
         truth = judged[protocol]["truth"]
         assert truth.keys() >= FIELDS
         # what is likely to be watched is ranked by; what is liked has a probability
         assert truth["metrics"].keys() == truth["ci95"].keys() == metrics
         assert truth["epochs"] == truth["train_seconds"] == truth["samples_per_second"] == 0
-    assert [table.row_count for table in comparison_tables(made_up)] == [4, 5]
+    assert [table.row_count for table in comparison_tables(made_up)] == [8, 6]
     assert evaluate(made_up, CPU, no_scoring) is False
 
 
@@ -339,7 +391,7 @@ def test_an_entry_with_a_field_of_another_kind_is_refused(tmp_path, change):
     }  # fmt: skip
     run = Run(tmp_path)
     run.evaluation.write_text(json.dumps([entry]))
-    assert comparison_tables(run)[1].row_count == 1
+    assert [table.row_count for table in comparison_tables(run)] == [1]
     run.evaluation.write_text(json.dumps([{**entry, **change}]))
     with pytest.raises(UserError, match=r"evaluation\.json"):
         comparison_tables(run)

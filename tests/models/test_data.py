@@ -1,16 +1,18 @@
 """What `load_features` gives, against the Parquet files that `prepare` wrote."""
 
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from marquee.errors import UserError
 from marquee.manifest import read_json
-from marquee.runs import PROTOCOLS, Run
+from marquee.runs import PROTOCOLS, RATING_PROTOCOL, Run
 from models.data import load_features
 from workflows.vocabulary import FIRST_INDEX, FOLDS
 
@@ -39,6 +41,7 @@ def test_sizes_are_those_of_the_vocabularies(prepared, protocol):
         assert embeddings == FIRST_INDEX + vocabulary["known"].sum()
         assert rows == FIRST_INDEX + len(vocabulary)
     assert features.protocol == protocol
+    assert features.dataset == prepared.root.name
     assert features.folder == prepared.features / protocol
     assert features.fingerprint == read_json(features.folder / "manifest.json")["fingerprint"]
 
@@ -75,9 +78,23 @@ def test_interactions_are_the_rows_of_the_file_in_their_order(prepared, protocol
         (found.label, "label", np.float32),
         (found.fold, "fold", np.int8),
         (found.later, "later", np.int32),
+        (found.stars, "rating", np.float32),
     ):
         assert tensor.numpy().dtype == kind
         np.testing.assert_array_equal(tensor.numpy(), rows[name].to_numpy())
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_star_prediction_has_random_split_s_rows_with_their_stars_as_labels(prepared, part):
+    """It shares its features too."""
+    features, others = load_features(prepared, RATING_PROTOCOL), load_features(prepared, "random-split")
+    assert features.protocol == RATING_PROTOCOL
+    assert (features.folder, features.fingerprint) == (others.folder, others.fingerprint)
+    found, expected = features.interactions(part), others.interactions(part)
+    for column in fields(found):
+        name = "stars" if column.name == "label" else column.name
+        assert torch.equal(getattr(found, column.name), getattr(expected, name))
+    assert set(found.label.tolist()) > {2.5, 3.0, 3.5}
 
 
 def test_interactions_larger_than_one_read_keep_their_order(prepared, monkeypatch):

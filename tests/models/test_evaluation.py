@@ -11,9 +11,16 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from models import evaluation
 from models.data import Candidates, Features, Interactions, load_features
-from models.evaluation import full_catalogue_metrics, leave_one_out_metrics, random_split_metrics
+from models.evaluation import (
+    Contender,
+    PerRow,
+    Scorer,
+    full_catalogue_metrics,
+    leave_one_out_metrics,
+    random_split_metrics,
+)
 from models.networks import NetworkSettings, build
-from models.training import scorer
+from models.scoring import scorer
 
 FIRST, RATED, NEVER_RATED = 3, 30, 2  # movie indices 3 to 32 are rated, 33 and 34 are not
 USERS = 3 + 8
@@ -35,6 +42,7 @@ def features_in(folder: Path) -> Features:
         rows.astype("int32").to_parquet(folder / part / "part_0.parquet", index=False)
     return Features(
         protocol="leave-one-out",
+        dataset="made up",
         folder=folder,
         schema=None,
         side=None,
@@ -52,6 +60,16 @@ def interactions(user: np.ndarray, movie: np.ndarray, label: np.ndarray) -> Inte
     given = {"user": torch.tensor(user), "movie": torch.tensor(movie), "label": torch.tensor(label).float()}
     unused = torch.zeros_like(given["user"])
     return Interactions(**{column.name: given.get(column.name, unused) for column in fields(Interactions)})
+
+
+def scored(rows: Interactions, score: Scorer, is_probability: bool = True) -> PerRow:
+    """Random-split's metrics of a scorer of pairs."""
+    return random_split_metrics(score(rows.user.numpy(), rows.movie.numpy()), rows, is_probability)
+
+
+def contender(score: Scorer, is_probability: bool) -> Contender:
+    """A scorer of pairs as a test set asks it."""
+    return Contender(score, lambda rows: score(rows.user.numpy(), rows.movie.numpy()), is_probability)
 
 
 def perfect(user: np.ndarray, movie: np.ndarray) -> np.ndarray:
@@ -257,14 +275,14 @@ def some_rows(seed: int, count: int = 300) -> Interactions:
 def test_random_split_metrics_are_scikit_learns(seed):
     rows, score = some_rows(seed), as_noise(seed)
     given = score(rows.user.numpy(), rows.movie.numpy())
-    found = random_split_metrics(score, rows).means()
+    found = random_split_metrics(given, rows, is_probability=True).means()
     assert found["auc"] == pytest.approx(roc_auc_score(rows.label, given), abs=1e-12)
     assert found["log_loss"] == pytest.approx(log_loss(rows.label, given.astype(np.float64)), rel=1e-9)
 
 
 def test_a_score_that_is_no_probability_has_no_log_loss():
     rows = some_rows(0)
-    result = random_split_metrics(high_numbers_first, rows, is_probability=False)
+    result = scored(rows, high_numbers_first, is_probability=False)
     assert result.means().keys() == result.intervals(0).keys() == {"auc"}
     assert result.means()["auc"] == pytest.approx(roc_auc_score(rows.label, rows.movie), abs=1e-12)
 
@@ -275,7 +293,7 @@ def test_rows_of_a_user_are_drawn_together():
     rows = interactions(user, np.full(2000, FIRST), label)
     right = np.where(user == 3, label, 1 - label) * 0.8 + 0.1
 
-    result = random_split_metrics(lambda *_: right.astype(np.float32), rows)
+    result = random_split_metrics(right.astype(np.float32), rows, is_probability=True)
     low, high = result.intervals(0)["log_loss"]
     assert low == pytest.approx(-np.log(0.9), rel=1e-5)
     assert high == pytest.approx(-np.log(0.1), rel=1e-5)
@@ -289,7 +307,7 @@ def test_intervals_contain_the_mean(tmp_path):
     for result in (
         leave_one_out_metrics(as_noise(3), questions()),
         full_catalogue_metrics(as_noise(3), features_in(tmp_path), questions(), 0),
-        random_split_metrics(as_noise(3), some_rows(3)),
+        scored(some_rows(3), as_noise(3)),
     ):
         means, intervals = result.means(), result.intervals(1)
         assert means.keys() == intervals.keys()
@@ -326,7 +344,7 @@ def test_the_interval_of_the_auc_is_that_of_a_plain_bootstrap(monkeypatch, quali
     rows = interactions(user, np.full(len(user), FIRST), label)
     rounds = 300
     monkeypatch.setattr("models.evaluation.BOOTSTRAP_ROUNDS", rounds)
-    result = random_split_metrics(lambda *_: score, rows)
+    result = random_split_metrics(score, rows, is_probability=True)
     low, high = result.intervals(2)["auc"]
     expected_low, expected_high = resampled_aucs(rows, score, 2, rounds)
     width = expected_high - expected_low
@@ -339,7 +357,7 @@ def test_the_interval_of_the_auc_is_that_of_a_plain_bootstrap(monkeypatch, quali
 
 def test_the_interval_of_a_perfect_auc_has_no_width():
     rows = some_rows(1)
-    result = random_split_metrics(lambda *_: rows.label.numpy() * 0.8 + 0.1, rows)
+    result = random_split_metrics(rows.label.numpy() * 0.8 + 0.1, rows, is_probability=True)
     assert result.means()["auc"] == 1
     assert result.intervals(0)["auc"] == pytest.approx([1, 1], abs=1e-12)
 
@@ -366,7 +384,7 @@ def test_an_entry_of_leave_one_out(prepared):
         return np.array([answer[u] == m for u, m in zip(user.tolist(), movie.tolist())], np.float32)
 
     training = {"epochs": 3, "train_seconds": 1.5, "samples_per_second": 1000, "batch_size": 7}
-    entry = evaluation.test_result("oracle", oracle, features, 11, True, training)
+    entry = evaluation.test_result("oracle", contender(oracle, True), features, 11, training)
     assert entry.keys() == ENTRY | {"test_users", "full_catalogue_users"}
     names = {"auc", "hr@10", "ndcg@10", "mrr@10", "full_hr@10", "full_ndcg@10"}
     assert entry["metrics"] == dict.fromkeys(names, 1)
@@ -381,7 +399,7 @@ def test_an_entry_of_leave_one_out(prepared):
 def test_an_entry_of_random_split(prepared, is_probability):
     features = load_features(prepared, "random-split")
     rows = features.interactions("test")
-    entry = evaluation.test_result("half", constant, features, 11, is_probability, {})
+    entry = evaluation.test_result("half", contender(constant, is_probability), features, 11, {})
     assert entry.keys() == ENTRY | {"test_rows"}
     assert entry["test_rows"] == len(rows)
     assert entry["metrics"]["auc"] == 0.5

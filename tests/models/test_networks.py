@@ -12,7 +12,7 @@ from merlin.schema import ColumnSchema, Schema, Tags
 from torch import Tensor
 
 from marquee.columns import CONTINUOUS, LABEL, MOVIE_ID, USER_DETAILS, USER_ID
-from marquee.runs import MODELS, PROTOCOLS
+from marquee.runs import ALL_PROTOCOLS, MODELS, TRAINED
 from models.data import Features, SideTables, load_features
 from models.networks import NetworkSettings, PairProducts, Recommender, build
 from workflows.vocabulary import FIRST_INDEX, FOLDS, OUT_OF_VOCABULARY
@@ -54,6 +54,7 @@ def made_up_features(details: Iterable[str] = USER_DETAILS) -> Features:
     )
     return Features(
         protocol="leave-one-out",
+        dataset="made up",
         folder=Path("nowhere"),
         schema=schema,
         side=side,
@@ -148,6 +149,27 @@ def dlrm_by_hand(model: Recommender, features: Features, user: Tensor, movie: Te
     return (top @ weights.one("network.values.1", ".weight").T + weights.one("network.values.1", ".bias")).squeeze(1)
 
 
+def test_mf_is_two_biases_and_a_dot_product():
+    features = made_up_features()
+    model = build("mf", features, SIZES, seed=1)
+    user, movie = pairs(features)
+    table = {name: table.weight for name, table in model.embedding_tables()}
+    p = table[USER_ID][vocabulary(user, USER_EMBEDDINGS)]
+    q = table[MOVIE_ID][vocabulary(movie, MOVIE_EMBEDDINGS)]
+    assert p.shape[1] == SIZES.dim + 1
+    expected = (p[:, :-1] * q[:, :-1]).sum(dim=1) + p[:, -1] + q[:, -1]
+    torch.testing.assert_close(scores(model, user, movie), expected.detach(), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("protocol", ALL_PROTOCOLS)
+@pytest.mark.parametrize("name", TRAINED)
+def test_stars_start_at_their_mean_and_logits_at_none(prepared, protocol, name):
+    features = load_features(prepared, protocol)
+    offset = build(name, features, SIZES, seed=1).state_dict()["offset"].item()
+    stars = features.interactions("train").stars.mean().item()
+    assert offset == pytest.approx(stars if protocol == "rating" else 0)
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_ncf_is_neumf_written_out(dropout):
     features = made_up_features()
@@ -190,7 +212,7 @@ def test_pair_products_are_merlins_interaction(vectors):
 # -- shapes ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize("rows", [1, 2, 33])
 def test_a_logit_per_pair(name, rows):
     model = build(name, made_up_features(), SIZES, seed=1)
@@ -202,15 +224,19 @@ def test_a_logit_per_pair(name, rows):
     torch.testing.assert_close(found, one_by_one, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_prepared_features_make_a_model(prepared, protocol, name):
+@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("protocol", ALL_PROTOCOLS)
+@pytest.mark.parametrize("history", [0, 4])
+def test_prepared_features_make_a_model(prepared, protocol, name, history):
     features = load_features(prepared, protocol)
-    model = build(name, features, NetworkSettings(), seed=1)
+    settings = NetworkSettings(mlp_dim=16, history=history)
+    model = build(name, features, settings, seed=1)
     sizes = {tuple(table.weight.shape) for _, table in model.embedding_tables()}
-    dim = NetworkSettings().dim
-    assert sizes == {(features.user_embeddings, dim), (features.movie_embeddings, dim)}
-    assert len(model.embedding_tables()) == {"dlrm": 2, "ncf": 4}[name]
+    widths = {"dlrm": {settings.dim}, "ncf": {settings.dim, 16}, "mf": {settings.dim + 1}}[name]  # MF's has the bias
+    rows = (features.user_embeddings, features.movie_embeddings)
+    assert sizes == {(of, width) for of in rows for width in widths}
+    assert len(model.embedding_tables()) == {"dlrm": 2 + (history > 0), "ncf": 4, "mf": 2}[name]
+    assert model.uses_moments == (name == "dlrm" and history > 0)
     last_user, last_movie = torch.tensor([features.users - 1]), torch.tensor([features.movies - 1])
     assert scores(model, last_user, last_movie).isfinite().all()
 
@@ -220,7 +246,7 @@ def test_an_unknown_name_is_refused():
         build("svd", made_up_features(), SIZES, seed=1)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_the_side_tables_are_no_weights(name):
     features = made_up_features()
     state = build(name, features, SIZES, seed=1).state_dict()
@@ -242,7 +268,7 @@ def test_dropout_drops_in_training_only(name):
 # -- seeds -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_seed_fixes_the_weights(name):
     features = made_up_features()
     first, again, other = (build(name, features, SIZES, seed).state_dict() for seed in (7, 7, 8))
@@ -252,7 +278,7 @@ def test_a_seed_fixes_the_weights(name):
     assert not [key for key in weights if torch.equal(first[key], other[key])]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_building_leaves_the_global_generator_alone(name):
     features = made_up_features()
     before = torch.random.get_rng_state()
@@ -260,7 +286,7 @@ def test_building_leaves_the_global_generator_alone(name):
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_the_global_generator_does_not_change_the_weights(name):
     features = made_up_features()
     first = build(name, features, SIZES, seed=7).state_dict()
@@ -270,7 +296,7 @@ def test_the_global_generator_does_not_change_the_weights(name):
     assert all(torch.equal(first[key], again[key]) for key in first)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_embeddings_start_with_the_spread_asked_for(name):
     model = build(name, made_up_features(), replace(SIZES, dim=64, init_std=0.01), seed=1)
     for _, table in model.embedding_tables():
@@ -342,7 +368,7 @@ def test_no_fold_is_the_last_one_and_the_others_differ():
 # -- reserved rows -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_reserved_rows_are_filled_with_the_mean_of_the_others(name):
     model = build(name, made_up_features(), SIZES, seed=1)
     before = [table.weight.detach().clone() for _, table in model.embedding_tables()]

@@ -1,16 +1,16 @@
 """On made-up data the best reachable metrics are known: what ships must come within a stated share of them."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from marquee.runs import Run
 from models.baselines import Popularity, Truth
 from models.data import load_features
-from models.evaluation import leave_one_out_metrics, random_split_metrics
+from models.evaluation import Contender, leave_one_out_metrics, random_split_metrics
 from models.networks import build
-from models.training import LARGE_DEFAULTS, fit, scorer
+from models.scoring import contender
+from models.settings import LARGE, settings_for
+from models.training import fit
 from workflows.datasets import fetch_tables, get_dataset
 from workflows.features import PrepareSettings, prepare
 from workflows.synth import synthesise
@@ -35,21 +35,23 @@ def judged(run: Run, protocol: str, name: str) -> float:
     """How far a model gets from a guess to the truth, by its protocol's metric on the test questions."""
     features = load_features(run, protocol)
     if name == "popularity":
-        model = Popularity(features.interactions("train"), features.users, features.movies)
+        model = Contender.of_rule(Popularity(features.interactions("train"), features.users, features.movies))
     else:
         # the defaults for large data, on batches small enough for this one
-        settings = replace(LARGE_DEFAULTS[protocol, name], batch_size=1024, epochs=4, precision="float32", seed=1)
+        changes = {"batch_size": 1024, "epochs": 4, "precision": "float32", "seed": 1}
+        settings = settings_for(protocol, name, rows=LARGE, **changes)
         network = build(name, features, settings.network, settings.seed)
         fit(network, features, settings, CPU, lambda *_: None)
-        model = scorer(network, CPU)
+        model = contender(network, features, ("train",), CPU)
     metric, guess = PROTOCOLS[protocol]
 
-    def value(score) -> float:
+    def value(judged: Contender) -> float:
         if protocol == "leave-one-out":
-            return leave_one_out_metrics(score, features.candidates("test")).means()[metric]
-        return random_split_metrics(score, features.interactions("test")).means()[metric]
+            return leave_one_out_metrics(judged.pairs, features.candidates("test")).means()[metric]
+        rows = features.interactions("test")
+        return random_split_metrics(judged.rows(rows), rows, judged.is_probability).means()[metric]
 
-    return (value(model) - guess) / (value(Truth(run.tables, features)) - guess)
+    return (value(model) - guess) / (value(Contender.of_rule(Truth(run.tables, features))) - guess)
 
 
 @pytest.mark.slow

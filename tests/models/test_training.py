@@ -12,31 +12,27 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from marquee.columns import MOVIE_ID, USER_ID
 from marquee.errors import UserError
-from marquee.manifest import read_json, verify
-from marquee.runs import MODELS, PROTOCOLS, Run
+from marquee.manifest import read_json, verify, write_json
+from marquee.runs import ALL_PROTOCOLS, MODELS, PROTOCOLS, TRAINED, Run
 from models.data import Features, load_features
-from models.networks import NetworkSettings, build
-from models.training import (
+from models.moments import timeline
+from models.networks import NetworkSettings, Recommender, build
+from models.scoring import MONITOR, SIGN, scorer, validator
+from models.settings import (
     DEFAULTS,
     LARGE,
     LARGE_BATCH,
-    LARGE_DEFAULTS,
-    MONITOR,
+    MEDIUM,
     TrainSettings,
-    fit,
-    load,
+    changed_fields,
     pick_device,
     pick_precision,
-    samples_per_epoch,
-    scorer,
     settings_for,
     threads_for,
-    threads_for_scoring,
-    train,
-    training_rows,
-    validator,
 )
+from models.training import fit, load, refit, samples_per_epoch, threads_for_scoring, train, training_rows
 from tests.conftest import write_movielens
 from workflows.datasets import fetch_tables, get_dataset
 from workflows.features import PrepareSettings, prepare
@@ -44,7 +40,11 @@ from workflows.vocabulary import FIRST_INDEX
 
 CPU = torch.device("cpu")
 SETTINGS = TrainSettings(
-    network=NetworkSettings(dim=8, bottom=(16,), top=(16, 8)), learning_rate=0.01, batch_size=128, epochs=2, seed=3
+    network=NetworkSettings(dim=8, bottom=(16,), top=(16, 8), history=3),
+    learning_rate=0.01,
+    batch_size=128,
+    epochs=2,
+    seed=3,
 )
 
 
@@ -57,6 +57,12 @@ def train_in_memory(features: Features, name: str, settings: TrainSettings):
     model = build(name, features, settings.network, settings.seed)
     history, best = fit(model, features, settings, CPU, silent)
     return model, history, best
+
+
+def judged(model: Recommender, features: Features) -> dict[str, float]:
+    """What validation says of a model that was trained on train alone."""
+    past = timeline(features, ("train",), SETTINGS.network.history) if model.uses_moments else None
+    return validator(features, CPU, past)(model)
 
 
 def without_seconds(history: list[dict]) -> list[dict]:
@@ -74,8 +80,8 @@ def run(prepared, tmp_path) -> Run:
 # -- the loop ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("protocol", ALL_PROTOCOLS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_seed_repeats_weights_and_history(prepared, protocol, name):
     features = load_features(prepared, protocol)
     settings = replace(SETTINGS, network=replace(SETTINGS.network, dropout=0.4))  # dropout draws from torch's own state
@@ -90,8 +96,8 @@ def test_a_seed_repeats_weights_and_history(prepared, protocol, name):
     assert other[0]["train_loss"] != history[0]["train_loss"]
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("protocol", ALL_PROTOCOLS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_the_loss_falls(prepared, protocol, name):
     settings = replace(SETTINGS, epochs=6, patience=6)
     _, history, _ = train_in_memory(load_features(prepared, protocol), name, settings)
@@ -102,23 +108,25 @@ def test_the_loss_falls(prepared, protocol, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("protocol", ALL_PROTOCOLS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_early_stopping_keeps_the_best_epoch(prepared, protocol, name):
     features = load_features(prepared, protocol)
     settings = replace(SETTINGS, epochs=12, patience=3, learning_rate=0.05)
     model, history, best = train_in_memory(features, name, settings)
     monitor = MONITOR[protocol]
-    values = [row[monitor] for row in history]
+    values = [SIGN[monitor] * row[monitor] for row in history]
     assert best == 1 + int(np.argmax(values))
     assert len(history) == min(best + 3, 12)
-    again = validator(features, CPU)(model)
+    again = judged(model, features)
     assert again == pytest.approx({key: history[best - 1][key] for key in again}, rel=1e-6)
 
 
 def test_the_reserved_embeddings_are_the_mean_of_the_trained_ones(prepared):
     model, _, _ = train_in_memory(load_features(prepared, "leave-one-out"), "dlrm", SETTINGS)
-    for _, table in model.embedding_tables():
+    tables = dict(model.embedding_tables())
+    for name in (USER_ID, MOVIE_ID):
+        table = tables[name]
         mean = table.weight[3:].mean(dim=0).expand(3, -1)
         torch.testing.assert_close(table.weight[:3], mean, atol=1e-6, rtol=0)
 
@@ -138,7 +146,7 @@ def test_progress_counts_every_sample_once(prepared, protocol):
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_rowwise_updates_train_every_large_table(prepared, monkeypatch, protocol, name):
     monkeypatch.setattr("models.training.LARGE_TABLE", 100)  # the movies' tables and not the users'
     features = load_features(prepared, protocol)
@@ -188,7 +196,7 @@ def test_a_precision_by_name_is_that_one(wanted):
 )
 def test_auto_precision_is_what_the_cpu_has(monkeypatch, flags, expected):
     assert pick_precision("auto", CPU) in ("float32", "bfloat16")
-    monkeypatch.setattr("models.training._cpu_flags", lambda: flags)
+    monkeypatch.setattr("models.settings._cpu_flags", lambda: flags)
     assert pick_precision("auto", CPU) == expected
 
 
@@ -211,7 +219,7 @@ def test_bfloat16_ends_near_float32(prepared, monkeypatch, protocol, name, embed
 
 def test_the_configuration_says_which_precision_auto_was(run, monkeypatch):
     for flags, expected in ((set(), "float32"), ({"amx_bf16"}, "bfloat16")):
-        monkeypatch.setattr("models.training._cpu_flags", lambda flags=flags: flags)
+        monkeypatch.setattr("models.settings._cpu_flags", lambda flags=flags: flags)
         config = train(run, "random-split", "ncf", replace(SETTINGS, precision="auto"), CPU, silent)
         assert config["settings"]["precision"] == expected
         # named, it is the same training
@@ -230,18 +238,23 @@ def shuffle_ratings(folder: Path, seed: int) -> None:
     (folder / "ratings.csv").write_text("\n".join([",".join(header), *lines]) + "\n")
 
 
-@pytest.fixture(scope="module")
-def meaningless(tmp_path_factory) -> Run:
-    """A prepared run whose stars were shuffled before anything was computed from them."""
-    folder = write_movielens(tmp_path_factory.mktemp("shuffled"), users=300, seed=1)
-    shuffle_ratings(folder, seed=2)
+def prepared_of_300(tmp_path_factory: pytest.TempPathFactory, shuffled: bool) -> Run:
+    folder = write_movielens(tmp_path_factory.mktemp("of 300"), users=300, seed=1)
+    if shuffled:
+        shuffle_ratings(folder, seed=2)
     run = Run(tmp_path_factory.mktemp("runs") / "ml-latest-small")
     fetch_tables(get_dataset("ml-latest-small"), folder, run.tables, silent)
     prepare(run, "random-split", PrepareSettings(), silent)
     return run
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.fixture(scope="module")
+def meaningless(tmp_path_factory) -> Run:
+    """A prepared run whose stars were shuffled before anything was computed from them."""
+    return prepared_of_300(tmp_path_factory, shuffled=True)
+
+
+@pytest.mark.parametrize("name", TRAINED)
 def test_nothing_is_learnt_from_stars_that_mean_nothing(meaningless, name):
     """A statistic that held a validation row's own stars would show here as an AUC well above a half."""
     features = load_features(meaningless, "random-split")
@@ -269,12 +282,12 @@ def test_a_training_row_does_not_see_its_own_stars(meaningless):
 
 
 @pytest.mark.slow
-def test_the_models_beat_chance_on_stars_that_mean_something(prepared):
+def test_the_models_beat_chance_on_stars_that_mean_something(tmp_path_factory):
     """The counterpart: the same loop learns where there is something to learn."""
-    features = load_features(prepared, "random-split")
-    for name in MODELS:
+    features = load_features(prepared_of_300(tmp_path_factory, shuffled=False), "random-split")
+    for name in TRAINED:
         _, history, _ = train_in_memory(features, name, replace(SETTINGS, epochs=15, patience=15))
-        assert max(row["auc"] for row in history) > 0.55
+        assert max(row["auc"] for row in history) > 0.65
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
@@ -291,12 +304,13 @@ def test_a_trained_model_leaves_weights_configuration_and_history(run, protocol)
     assert read_json(folder / "config.json") == json.loads(json.dumps(config))
     assert config.keys() >= {
         "format", "model", "protocol", "dataset", "settings", "seed", "epochs", "best_epoch", "monitor", "validation",
-        "train_seconds", "samples_per_second", "weights", "device", "threads", "versions",
+        "trained_on", "train_seconds", "samples_per_second", "weights", "device", "threads", "versions",
     }  # fmt: skip
     assert (config["model"], config["protocol"], config["dataset"]) == ("dlrm", protocol, "ml-latest-small")
     assert config["seed"] == config["settings"]["seed"] == 3
     assert config["settings"]["network"]["dim"] == 8
     assert config["monitor"] == MONITOR[protocol]
+    assert config["trained_on"] == ["train"]
     history = read_json(folder / "history.json")
     assert len(history) == config["epochs"] == 2
     assert all(row.keys() >= {"epoch", "train_loss", config["monitor"], "samples", "seconds"} for row in history)
@@ -316,8 +330,32 @@ def test_what_was_trained_is_what_is_loaded(run):
     in_memory, _, _ = train_in_memory(features, "dlrm", SETTINGS)
     user, movie = np.arange(3, 40), np.arange(3, 40)
     np.testing.assert_allclose(scorer(model, CPU)(user, movie), scorer(in_memory, CPU)(user, movie), atol=1e-6)
-    metrics = validator(features, CPU)(model)
+    metrics = judged(model, features)
     assert metrics == pytest.approx({key: config["validation"][key] for key in metrics}, rel=1e-6)
+
+
+@pytest.mark.parametrize(("protocol", "name"), [("leave-one-out", "dlrm"), ("random-split", "ncf"), ("rating", "mf")])
+def test_refitting_trains_a_second_model_on_validation_rows_too(run, protocol, name):
+    settings = replace(SETTINGS, refit=True)
+    told = []
+    config = train(run, protocol, name, settings, CPU, lambda *of: told.append(of))
+    features = load_features(run, protocol)
+    model, loaded = load(run, features, name, CPU)
+    assert loaded["trained_on"] == ["train", "valid"]
+    # the file tells of the first training, which alone could be validated, and the figures of both
+    _, history, best = train_in_memory(features, name, SETTINGS)
+    assert without_seconds(read_json(run.model(protocol, name) / "history.json")) == without_seconds(history)
+    assert config["best_epoch"] == best
+    assert config["validation"].items() <= history[best - 1].items()
+    again = build(name, features, settings.network, settings.seed, known=("train", "valid"))
+    epochs = refit(again, features, settings, best, CPU, silent)
+    assert len(epochs) == best
+    rows = len(features.interactions("train")) + len(features.interactions("valid"))
+    assert {row["samples"] for row in epochs} == {samples_per_epoch(rows, protocol, settings)}
+    assert sum(by for by, _ in told) == sum(row["samples"] for row in (*history, *epochs))
+    assert sum(note.startswith("with validation rows, epoch") for _, note in told) == best
+    weights, expected = model.state_dict(), again.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in weights.items())
 
 
 def test_the_same_again_is_reused_and_changed_settings_are_not(run):
@@ -409,7 +447,7 @@ def test_a_scorer_gives_probabilities_whatever_the_batch(prepared, monkeypatch):
     assert whole.dtype == np.float32
     assert whole.shape == (100,)
     assert ((whole > 0) & (whole < 1)).all()
-    monkeypatch.setattr("models.training.SCORING_ROWS", 7)
+    monkeypatch.setattr("models.scoring.SCORING_ROWS", 7)
     np.testing.assert_allclose(score(user, movie), whole, atol=1e-6)
     assert score(user[:0], movie[:0]).shape == (0,)
 
@@ -417,8 +455,8 @@ def test_a_scorer_gives_probabilities_whatever_the_batch(prepared, monkeypatch):
 # -- settings and devices ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("protocol", ALL_PROTOCOLS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_settings_change_only_what_is_given(protocol, name):
     defaults = settings_for(protocol, name)
     assert settings_for(protocol, name, epochs=None, learning_rate=None) == defaults
@@ -426,16 +464,36 @@ def test_settings_change_only_what_is_given(protocol, name):
     assert changed == replace(defaults, epochs=defaults.epochs + 1)
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("name", MODELS)
-def test_large_datasets_have_defaults_of_their_own(protocol, name):
-    small, large = DEFAULTS[protocol, name], LARGE_DEFAULTS[protocol, name]
-    assert small != large
-    for rows in (0, 100_000, LARGE - 1):
-        assert settings_for(protocol, name, rows) == small
-    for rows in (LARGE, 32_000_000):
-        assert settings_for(protocol, name, rows, epochs=None) == large
-        assert settings_for(protocol, name, rows, epochs=2) == replace(large, epochs=2)
+def test_defaults_are_the_dataset_s_own_or_those_of_its_size(tmp_path, monkeypatch):
+    monkeypatch.setattr("models.settings.DEFAULTS", tmp_path)
+    for epochs, file in enumerate(("ml-100k", "ml-1m", "large", "ml-10m"), 1):
+        write_json(tmp_path / f"{file}.json", {"rating": {"mf": {"settings": {"epochs": epochs}}}})
+
+    def epochs(dataset: str, rows: int) -> int:
+        return settings_for("rating", "mf", dataset, rows).epochs
+
+    for dataset in ("", "ml-latest-small", "synth-ml-25m"):
+        sizes = (0, 100_000, MEDIUM - 1, MEDIUM, LARGE - 1, LARGE, 32_000_000)
+        assert [epochs(dataset, rows) for rows in sizes] == [1, 1, 1, 2, 2, 3, 3]
+    for rows in (0, MEDIUM, LARGE):
+        assert [epochs(dataset, rows) for dataset in ("ml-100k", "ml-1m", "ml-10m")] == [1, 2, 4]
+    assert settings_for("rating", "mf", rows=LARGE, seed=5) == TrainSettings(epochs=3, seed=5)
+
+
+@pytest.mark.parametrize("file", sorted(path.stem for path in DEFAULTS.glob("*.json")))
+def test_shipped_defaults_are_whole(file):
+    for protocol in ALL_PROTOCOLS:
+        for name in TRAINED:
+            settings = settings_for(protocol, name, file)
+            kept = json.loads(json.dumps(changed_fields(settings)))
+            assert TrainSettings.of(kept) == settings
+            assert settings.seed == TrainSettings().seed
+
+
+@pytest.mark.parametrize("protocol", ALL_PROTOCOLS)
+@pytest.mark.parametrize("name", TRAINED)
+def test_large_datasets_have_large_batches(protocol, name):
+    small, large = (settings_for(protocol, name, rows=rows) for rows in (LARGE - 1, LARGE))
     assert large.embedding_rate > 0
     assert large.batch_size >= LARGE_BATCH
     assert threads_for(small) == 1
