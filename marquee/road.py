@@ -65,7 +65,8 @@ def train(
 def _train_one(run: Run, protocol: str, name: str, settings: "TrainSettings", rows: int, device: Any) -> bool:
     from models import training
 
-    total = training.samples_per_epoch(rows, protocol, settings) * settings.epochs
+    passes = 2 if settings.refit else 1
+    total = training.samples_per_epoch(rows, protocol, settings) * settings.epochs * passes
     with progress(f"{name}, {protocol}", total, "samples") as bar:
         config = training.train(run, protocol, name, settings, device, bar)
         if config is None:

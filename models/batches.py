@@ -15,7 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from marquee.runs import RATING_PROTOCOL
 from models.data import Features, Interactions
-from models.moments import Moment, Timeline
+from models.moments import Moment, Timeline, later_among
 from workflows.negatives import NegativeSampler
 from workflows.vocabulary import FIRST_INDEX, FOLDS
 
@@ -76,7 +76,7 @@ class Batches:
         self.predicts_stars = features.protocol == RATING_PROTOCOL
         self.negatives = negatives if features.protocol == "leave-one-out" else 0
         self.rows_per_step = max(1, batch_size // (1 + self.negatives))
-        self.weight = recency_weights(rows.later, recency).to(device) if recency else None
+        self.weight = recency_weights(later_among(rows), recency).to(device) if recency else None
         if self.negatives:
             sampler = NegativeSampler(rows.user.numpy(), rows.movie.numpy(), FIRST_INDEX, features.rated_movies)
             self.unseen = UnseenMovies(sampler, device)

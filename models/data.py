@@ -61,7 +61,7 @@ class Interactions:
         user, movie: int32 [n], indices.
         label: float32 [n], 0 or 1; in the protocol `rating` the stars.
         fold: int8 [n], the fold whose statistics leave this row out.
-        later: int32 [n], how many training ratings the user gave after this one.
+        later: int32 [n], how many ratings, of any split, the user gave after this one: the order of time.
         stars: float32 [n].
     """
 

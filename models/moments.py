@@ -16,7 +16,7 @@ from models.data import Features, Interactions
 NOTHING = 0  # stands where there was no movie yet; Categorify's padding code
 WINDOWS = (1, 3, 10, 30)  # ratings that a mood looks back over
 PRIOR_RATINGS = 10.0  # at the global mean, that a movie's mean stars start from
-USER_SHIFT = 34  # a place in time takes the lower bits of a key
+USER_SHIFT = 32  # a place in time takes the lower bits of a key
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ class Timeline:
             parts: training rows, then, where the model may know them, validation rows.
             users, movies: rows of the side tables.
         """
-        keys = torch.cat([_keys(part, number) for number, part in enumerate(parts)])
+        keys = torch.cat([_keys(part) for part in parts])
         movie, stars = (torch.cat([getattr(part, name) for part in parts]) for name in ("movie", "stars"))
-        keys, order = torch.sort(keys, stable=True)
+        keys, order = torch.sort(keys)
         movie, stars = movie[order], stars[order].double()
         counts = torch.bincount(movie, minlength=movies)
         mean = stars.mean()
@@ -87,13 +87,9 @@ class Timeline:
         parts = [getattr(self, field.name) for field in fields(self)[1:]]
         return Timeline(self.history, *(part.to(device) for part in parts))
 
-    def places(self, rows: Interactions, part: int) -> Tensor:
-        """How many of its user's ratings in the timeline came before each row: int32 [n].
-
-        Args:
-            part: of the rows: 0 for train, 1 for validation, 2 for test.
-        """
-        return (torch.searchsorted(self.keys, _keys(rows, part)) - self.starts[rows.user.long()]).int()
+    def places(self, rows: Interactions) -> Tensor:
+        """How many of its user's ratings in the timeline came before each row, of whatever split: int32 [n]."""
+        return (torch.searchsorted(self.keys, _keys(rows)) - self.starts[rows.user.long()]).int()
 
     def lengths(self) -> Tensor:
         """How many ratings each user has: int64 [users]."""
@@ -123,10 +119,9 @@ class Timeline:
         return self.at(torch.arange(len(lengths), device=lengths.device), lengths)
 
 
-def _keys(rows: Interactions, part: int) -> Tensor:
-    """int64 [n], ascending by user, then time. Of equal `later`, a training row is the one that the others follow."""
-    before = np.iinfo(np.int32).max - rows.later.long()
-    return rows.user.long() << USER_SHIFT | before << 2 | part
+def _keys(rows: Interactions) -> Tensor:
+    """int64 [n], ascending by user, then time, each its own."""
+    return rows.user.long() << USER_SHIFT | (np.iinfo(np.int32).max - rows.later.long())
 
 
 def timeline(features: Features, parts: tuple[str, ...], history: int) -> Timeline:
@@ -136,13 +131,17 @@ def timeline(features: Features, parts: tuple[str, ...], history: int) -> Timeli
 
 
 def joined(parts: list[Interactions]) -> Interactions:
-    """The rows of several splits, one after the other; `later` then counts the ratings of all of them."""
+    """The rows of several splits, one after the other."""
     if len(parts) == 1:
         return parts[0]
-    columns = {f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Interactions)}
-    order = torch.argsort(torch.cat([_keys(part, number) for number, part in enumerate(parts)]), stable=True)
-    user = columns["user"][order].long()
+    return Interactions(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Interactions)))
+
+
+def later_among(rows: Interactions) -> Tensor:
+    """How many of these rows are of the same user and came after each: int32 [n]."""
+    order = torch.argsort(_keys(rows))
+    user = rows.user[order].long()
     last = torch.cumsum(torch.bincount(user), 0)[user] - 1
-    later = torch.empty_like(columns["later"])
+    later = torch.empty_like(rows.later)
     later[order] = (last - torch.arange(len(order))).int()
-    return Interactions(**{**columns, "later": later})
+    return later

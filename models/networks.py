@@ -210,7 +210,8 @@ class Recommender(nn.Module):
             trained: the reserved rows to be left alone, by input: `reserved_rows` of the training positives.
         """
         for name, table in self.embedding_tables():
-            for row in set(range(FIRST_INDEX)) - set(trained.get(name, range(FIRST_INDEX))):
+            known = trained[MOVIE_ID if name == HISTORY else name]  # what was watched before was a positive, too
+            for row in set(range(FIRST_INDEX)) - set(known):
                 table.weight[row] = table.weight[FIRST_INDEX:].mean(dim=0)
 
 

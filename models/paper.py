@@ -64,7 +64,7 @@ def paper_features(files: NcfFiles, folder: Path, seed: int) -> PaperFeatures:
 
     rng = np.random.default_rng(seed)
     held_out = hold_out_last(files)
-    later = TimeOrder.of(files.user, files.timestamp).later(~held_out)
+    later = TimeOrder.of(files.user, files.timestamp).later()
     user, movie = files.user + FIRST_INDEX, files.movie + FIRST_INDEX
     fold = np.where(held_out, FOLDS, rng.integers(0, FOLDS, len(user)))
 

@@ -42,20 +42,19 @@ def scorer(
 
 
 def rows_scorer(
-    model: Recommender, device: torch.device, protocol: str, timeline: Timeline | None, part: int
+    model: Recommender, device: torch.device, protocol: str, timeline: Timeline | None
 ) -> Callable[[Interactions], np.ndarray]:
     """The model as a function of a split's rows, each at its own moment, to float32 [n] probabilities (or stars).
 
     Args:
         timeline: what the model may know, or None where it knows of no moments.
-        part: 1 for validation rows, 2 for test rows.
     """
     answer = _answer(protocol)
 
     @torch.inference_mode()
     def score(rows: Interactions) -> np.ndarray:
         model.eval()
-        places = timeline.places(rows, part) if timeline else None
+        places = timeline.places(rows) if timeline else None
         parts = []
         for start in range(0, len(rows), SCORING_ROWS):
             here = slice(start, start + SCORING_ROWS)
@@ -83,7 +82,7 @@ def validator(
         return lambda model: leave_one_out_metrics(scorer(model, device), questions).means()
     rows = features.interactions("valid")
     judge = rating_metrics if protocol == RATING_PROTOCOL else random_split_metrics
-    return lambda model: judge(rows_scorer(model, device, protocol, timeline, 1)(rows), rows).means()
+    return lambda model: judge(rows_scorer(model, device, protocol, timeline)(rows), rows).means()
 
 
 def contender(model: Recommender, features: Features, known: tuple[str, ...], device: torch.device) -> Contender:
@@ -94,4 +93,4 @@ def contender(model: Recommender, features: Features, known: tuple[str, ...], de
     """
     past = timeline(features, known, model.now_movies.shape[1]) if model.uses_moments else None
     pairs = scorer(model, device, features.protocol)
-    return Contender(pairs, rows_scorer(model, device, features.protocol, past, 2), True)
+    return Contender(pairs, rows_scorer(model, device, features.protocol, past), True)

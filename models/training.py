@@ -204,11 +204,10 @@ class Course:
         device: torch.device,
         parts: tuple[str, ...],
     ) -> "Course":
-        by_part = [features.interactions(part) for part in parts]
-        rows = joined(by_part)
+        rows = joined([features.interactions(part) for part in parts])
         trained = model.reserved_rows(*(torch.unique(index).long().to(device) for index in (rows.user, rows.movie)))
         past = timeline(features, parts, model.now_movies.shape[1]) if model.uses_moments else None
-        places = torch.cat([past.places(part, n) for n, part in enumerate(by_part)]) if past else None
+        places = past.places(rows) if past else None
         size, drawn, recency = settings.batch_size, settings.negatives, settings.recency
         batches = Batches(rows, features, device, size, drawn, recency, settings.seed, past, places)
         return cls(batches, make_trainee(model, settings, device), settings, device, trained, past)

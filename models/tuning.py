@@ -206,29 +206,36 @@ def tune(
         else:
             study.tell(trial, value)
         advance(1, _note(study, monitor))
+        if _complete(study):
+            write_json(folder / "best.json", _found(study, features, name, base, trials, seed, epochs))
     if not _complete(study):
         raise UserError(f"no trial of this study came to its end; ask for more than --trials {trials}")
+    found = _found(study, features, name, base, trials, seed, epochs)
+    write_json(folder / "best.json", found)
+    title = f"{name}, {protocol}, {features.dataset}: what {monitor} depends on"
+    draw_importance(study, title, folder / "importance.png")
+    return found
+
+
+def _found(
+    study: optuna.Study, features: Features, name: str, base: Any, trials: int, seed: int, epochs: int | None
+) -> dict[str, Any]:
+    """`best.json` of a study as far as it is."""
     best = with_parameters(base, study.best_params)
-    found = {
+    command = f"python -m marquee tune --dataset {features.dataset} --protocol {features.protocol} --model {name}"
+    return {
         "settings": changed_fields(best) if isinstance(best, TrainSettings) else asdict(best),
         "study": {
-            "metric": monitor,
+            "metric": MONITOR[features.protocol],
             "value": study.best_value,
             "trials": len(_finished(study)),
             "pruned": len(study.get_trials(states=(TrialState.PRUNED,))),
             "best_trial": study.best_trial.number,
             "seed": seed,
-            "command": f"python -m marquee tune --dataset {features.dataset} --protocol {protocol} --model {name} "
-            f"--trials {trials} --seed {seed}" + (f" --epochs {epochs}" if epochs else ""),
-            "features": features.fingerprint,
+            "command": f"{command} --trials {trials} --seed {seed}" + (f" --epochs {epochs}" if epochs else ""),
             "versions": {**package_versions(), "optuna": optuna.__version__},
         },
     }
-    write_json(folder / "best.json", found)
-    draw_importance(
-        study, f"{name}, {protocol}, {features.dataset}: what {monitor} depends on", folder / "importance.png"
-    )
-    return found
 
 
 def _finished(study: optuna.Study) -> list[Any]:

@@ -154,7 +154,7 @@ def _write_split(
     times = TimeOrder.of(user, timestamp)
     split = leave_one_out(times) if protocol == "leave-one-out" else random_split(len(user), split_rng)
     split.check(what)
-    later = times.later(split.part == PARTS.index("train"))
+    later = times.later()
     del user, timestamp, times
     writers: dict[str, pq.ParquetWriter] = {}
     waiting: dict[str, list[pa.Table]] = {part: [] for part in PARTS}

@@ -15,6 +15,7 @@ from scipy.stats import chisquare
 from marquee.runs import PROTOCOLS
 from models.batches import LEAST_WEIGHT, Batch, Batches, UnseenMovies, epoch_seed, recency_weights
 from models.data import Features, Interactions, load_features
+from models.moments import later_among
 from workflows.negatives import NegativeSampler
 from workflows.vocabulary import FIRST_INDEX, FOLDS
 
@@ -65,7 +66,7 @@ def test_every_row_comes_once_with_its_own_columns(prepared, monkeypatch, protoc
     monkeypatch.setattr("models.batches.DRAW_ROWS", draw_rows)
     features = load_features(prepared, protocol)
     rows = features.interactions("train")
-    weight = recency_weights(rows.later, 5)
+    weight = recency_weights(later_among(rows), 5)
     expected = Counter(zip(*(of.tolist() for of in (rows.user, rows.movie, rows.label, rows.fold, weight))))
     assert len(expected) == len(rows)
     batches = batches_of(features, recency=5.0)
@@ -328,9 +329,12 @@ def test_recency_halves_the_weight_down_to_a_floor():
 
 
 def test_a_negative_weighs_as_its_positive():
-    rows = made_up_rows([(3, 3), (4, 4), (5, 5)], later=[0, 6, 12])
+    rows = made_up_rows([(3, 3), (4, 4), (4, 5), (5, 6), (5, 7), (5, 8)], later=[0, 1, 0, 2, 1, 0])
     batches = batches_of(made_up("leave-one-out", 9), rows, recency=3.0, batch_size=10)
-    expected = dict(zip([3, 4, 5], recency_weights(rows.later, 3.0).tolist()))
+    expected = dict(zip(range(3, 9), recency_weights(rows.later, 3.0).tolist()))
     assert len(set(expected.values())) == 3
     for batch in batches.epoch(1):
-        assert batch.weight.tolist() == [expected[user] for user in batch.user.tolist()]
+        positives = int(batch.label.sum())
+        weights = [expected[movie] for movie in batch.movie[:positives].tolist()]
+        assert batch.weight[:positives].tolist() == weights
+        assert batch.weight[positives:].tolist() == [weight for weight in weights for _ in range(batches.negatives)]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from marquee.runs import PROTOCOLS
 from models.data import Interactions, load_features
-from models.moments import NOTHING, PRIOR_RATINGS, WINDOWS, Timeline, joined, timeline
+from models.moments import NOTHING, PRIOR_RATINGS, WINDOWS, Timeline, joined, later_among, timeline
 
 
 def rows(user, movie, later, stars) -> Interactions:
@@ -27,12 +27,12 @@ def test_a_user_s_ratings_lie_in_the_order_of_time():
     assert line.movies.tolist() == [7, 5, 6, 5]
     assert line.starts.tolist() == [0, 0, 0, 0, 3, 4, 4]
     assert line.lengths().tolist() == [0, 0, 0, 3, 1, 0]
-    assert line.places(TRAIN, 0).tolist() == [2, 0, 0, 1]
+    assert line.places(TRAIN).tolist() == [2, 0, 0, 1]
 
 
 def test_the_last_movies_come_first_and_the_row_itself_is_not_among_them():
     line = Timeline.of([TRAIN], users=6, movies=8, history=2)
-    moment = line.at(TRAIN.user.long(), line.places(TRAIN, 0).long())
+    moment = line.at(TRAIN.user.long(), line.places(TRAIN).long())
     assert moment.movies.tolist() == [[5, 7], [NOTHING, NOTHING], [NOTHING, NOTHING], [7, NOTHING]]
 
 
@@ -60,24 +60,30 @@ def test_stars_and_moods_are_above_the_movie_s_mean_shrunk_to_the_global_one():
     assert not first.mood.any()
 
 
-def test_validation_rows_stand_between_the_training_rows_around_them():
-    valid = rows([3, 3, 4], [1, 2, 1], [1, 0, 1], [3, 3, 3])
-    line = Timeline.of([TRAIN], users=6, movies=8, history=1)
-    assert line.places(valid, 1).tolist() == [2, 3, 0]
-    both = Timeline.of([TRAIN, valid], users=6, movies=8, history=1)
-    assert both.movies.tolist() == [7, 5, 1, 6, 2, 1, 5]
-    assert both.places(TRAIN, 0).tolist() == [3, 1, 0, 1]
-    assert both.places(valid, 1).tolist() == [2, 4, 0]
-    test = rows([3, 5], [4, 4], [0, 0], [3, 3])
-    assert both.places(test, 2).tolist() == [5, 0]
+# The same ratings, and two of validation and one of test between them: `later` counts all seven.
+ALL_TRAIN = rows([3, 4, 3, 3], [6, 5, 7, 5], [1, 0, 5, 3], [1, 4, 5, 2])
+VALID = rows([3, 3], [1, 2], [2, 0], [3, 3])
+TEST = rows([3, 5], [4, 4], [4, 0], [3, 3])
 
 
-def test_joined_rows_count_each_other_as_later():
-    valid = rows([3, 4], [1, 1], [1, 0], [3, 3])
-    both = joined([TRAIN, valid])
-    assert both.movie.tolist() == [6, 5, 7, 5, 1, 1]
-    assert both.later.tolist() == [0, 1, 3, 2, 1, 0]
-    assert joined([TRAIN]) is TRAIN
+def test_rows_of_other_splits_stand_where_their_time_puts_them():
+    line = Timeline.of([ALL_TRAIN], users=6, movies=8, history=1)
+    assert line.movies.tolist() == [7, 5, 6, 5]
+    assert line.places(VALID).tolist() == [2, 3]
+    assert line.places(TEST).tolist() == [1, 0]
+    both = Timeline.of([ALL_TRAIN, VALID], users=6, movies=8, history=1)
+    assert both.movies.tolist() == [7, 5, 1, 6, 2, 5]
+    assert both.places(ALL_TRAIN).tolist() == [3, 0, 0, 1]
+    assert both.places(VALID).tolist() == [2, 4]
+    assert both.places(TEST).tolist() == [1, 0]  # what came after the test row is not in its past
+
+
+def test_later_is_counted_among_the_rows_that_are_there():
+    assert later_among(ALL_TRAIN).tolist() == [0, 0, 2, 1]
+    both = joined([ALL_TRAIN, VALID])
+    assert both.movie.tolist() == [6, 5, 7, 5, 1, 2]
+    assert later_among(both).tolist() == [1, 0, 4, 3, 2, 0]
+    assert joined([ALL_TRAIN]) is ALL_TRAIN
 
 
 def test_of_no_ratings_nothing_is_known():
@@ -96,7 +102,7 @@ def test_a_moment_is_what_a_loop_over_the_past_finds(seed, history):
     later = [int(((user == user[i]) & (time > time[i])).sum()) for i in range(30)]
     table = rows(user, movie, later, stars)
     line = Timeline.of([table], users=8, movies=10, history=history)
-    moment = line.at(table.user.long(), line.places(table, 0).long())
+    moment = line.at(table.user.long(), line.places(table).long())
     for i in range(30):
         past = sorted((j for j in range(30) if user[j] == user[i] and time[j] < time[i]), key=lambda j: -time[j])
         expected = [int(movie[j]) for j in past[:history]]
@@ -109,11 +115,11 @@ def test_what_comes_later_changes_no_earlier_moment(prepared, protocol):
     features = load_features(prepared, protocol)
     train = features.interactions("train")
     line = timeline(features, ("train",), 4)
-    moment = line.at(train.user.long(), line.places(train, 0).long())
-    cut = train.later >= 3
+    moment = line.at(train.user.long(), line.places(train).long())
+    cut = train.later >= 5
     earlier = Interactions(*(column[cut] for column in vars(train).values()))
     kept = Timeline.of([earlier], features.users, features.movies, 4)
-    again = kept.at(earlier.user.long(), kept.places(earlier, 0).long())
+    again = kept.at(earlier.user.long(), kept.places(earlier).long())
     assert torch.equal(moment.movies[cut], again.movies)
 
 

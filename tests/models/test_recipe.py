@@ -13,7 +13,7 @@ from marquee.runs import RATING_PROTOCOL, Run
 from models import training
 from models.batches import Batches
 from models.data import load_features
-from models.moments import timeline
+from models.moments import later_among, timeline
 from models.networks import HistoryInputs, NetworkSettings, branches, build
 from models.settings import TrainSettings, changed_fields
 from models.training import Course, fit, load, make_trainee, pretrain, refit, squares_of_rows, train
@@ -128,7 +128,7 @@ def test_refitting_trains_on_every_row_but_the_test_s(prepared):
     course = Course.of(model, features, replace(QUICK, recency=2.0), CPU, ("train", "valid"))
     rows = course.batches.rows
     assert len(rows) == sum(len(features.interactions(part)) for part in ("train", "valid"))
-    last = rows.later == 0
+    last = later_among(rows) == 0
     valid = features.interactions("valid")
     assert set(zip(rows.user[last].tolist(), rows.movie[last].tolist())) >= set(
         zip(valid.user.tolist(), valid.movie.tolist())
@@ -231,7 +231,7 @@ def test_a_shared_past_is_as_good_as_ones_own(prepared):
     model = build("dlrm", features, replace(SMALL, history=3), 0).eval()
     rows = features.interactions("train")
     line = timeline(features, ("train",), 3)
-    batches = Batches(rows, features, CPU, 100, 4, 0.0, 0, line, line.places(rows, 0))
+    batches = Batches(rows, features, CPU, 100, 4, 0.0, 0, line, line.places(rows))
     batch = next(batches.epoch(1))
     assert len(batch.moment.movies) * 5 == len(batch)
     own = replace(
