@@ -45,6 +45,7 @@ def train(run_folder: Path, model: str, variant: str, batch_size: int, samples: 
     from models.data import load_features
     from models.networks import build
     from models.settings import pick_device
+    from models.steps import train_epoch
 
     torch.set_num_threads(threads)
     protocol, device = PROTOCOL[model], pick_device("auto")
@@ -63,7 +64,7 @@ def train(run_folder: Path, model: str, variant: str, batch_size: int, samples: 
     epoch = batches.epoch(1)
 
     def run(steps: int) -> float:
-        loss = training.train_epoch(trainee, Cut(batches, epoch, steps), 1, settings, device, lambda *_: None)  # type: ignore[arg-type]
+        loss = train_epoch(trainee, Cut(batches, epoch, steps), 1, settings, device, lambda *_: None)  # type: ignore[arg-type]
         if device.type == "cuda":
             torch.cuda.synchronize()
         return loss

@@ -12,13 +12,23 @@ BENCH = Path(__file__).resolve().parents[1] / "bench"
 KEYS = {"what", "unit", "ours", "peer", "theirs", "ratio", "runs", "scale"}
 
 
-@pytest.fixture(scope="module")
-def report() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bench_report", BENCH / "report.py")
+def load(name: str) -> ModuleType:
+    """A script of the benchmarks, which import each other as scripts do."""
+    spec = importlib.util.spec_from_file_location(name, BENCH / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def report() -> ModuleType:
+    return load("report")
+
+
+@pytest.fixture(scope="module")
+def accuracy(report) -> ModuleType:
+    return load("accuracy")
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +79,40 @@ def test_every_peer_has_a_script_and_pinned_requirements():
     for requirements in (BENCH / "peers").glob("*.txt"):
         lines = [line.split("#")[0].strip() for line in requirements.read_text().splitlines()]
         assert all("==" in line for line in lines if line), requirements.name
+
+
+def test_the_readme_shows_the_accuracy_of_the_files(accuracy, tmp_path):
+    page = tmp_path / "README.md"
+    text = (BENCH.parent / "README.md").read_text()
+    page.write_text(text)
+    accuracy.write(page)
+    assert page.read_text() == text
+
+
+@pytest.mark.parametrize("path", sorted((BENCH / "accuracy").glob("ml-*.json")), ids=lambda path: path.stem)
+def test_the_published_table_has_five_seeds_and_every_baseline(path):
+    from marquee.runs import TRAINED
+    from models.contenders import RULES
+
+    found = json.loads(path.read_text())
+    assert len(found["seeds"]) >= 5
+    for protocol, judged in found["protocols"].items():
+        assert list(judged["models"]) == [*TRAINED, *RULES[protocol]]
+        assert all(len(values) >= 5 for name in TRAINED for values in judged["models"][name]["per_seed"].values())
+        assert judged["verdict"].endswith(".")
+
+
+def test_the_published_paper_results_are_in_their_format(accuracy):
+    found = json.loads(accuracy.PAPER.read_text())
+    assert {result["model"] for result in found["results"]} >= {
+        "dlrm",
+        "ncf",
+        "mf",
+        "ease",
+        "als",
+        "itemknn",
+        "popularity",
+    }
+    for name in ("dlrm", "ncf", "mf"):
+        assert len({result["seed"] for result in found["results"] if result["model"] == name}) >= 3
+    assert all(result.keys() == {"model", "seed", "hr@10", "ndcg@10"} for result in found["results"])

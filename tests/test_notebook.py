@@ -1,10 +1,13 @@
 """The notebook runs over any run folder, and what is committed was executed and has its pictures."""
 
+import json
 from pathlib import Path
 
 import nbformat
 import pytest
 import torch
+
+from marquee.runs import PROTOCOLS
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "dlrm-vs-ncf.ipynb"
 
@@ -33,6 +36,22 @@ def test_it_runs_over_another_run_folder(trained, monkeypatch, tmp_path):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     assert len(pictures(notebook)) == 2
+    assert "run: python -m marquee compare" in notebook.cells[-1].outputs[0].text
+
+
+@pytest.mark.slow
+def test_it_says_what_several_seeds_have_settled(trained, monkeypatch, tmp_path):
+    from nbclient import NotebookClient
+
+    from models.comparison import evaluate
+
+    evaluate(trained, torch.device("cpu"), lambda *_: None)
+    for path in trained.root.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    sentences = {protocol: {"verdict": f"DLRM is better: {protocol}."} for protocol in PROTOCOLS}
+    (tmp_path / "comparison.json").write_text(json.dumps({"protocols": sentences}))
+    monkeypatch.setenv("MARQUEE_RUN", str(tmp_path))
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     last = notebook.cells[-1].outputs[0].text
-    assert "is ahead of" in last
-    assert last.count("\n") == 2
+    assert last == "".join(f"{protocol}: DLRM is better: {protocol}.\n" for protocol in PROTOCOLS)

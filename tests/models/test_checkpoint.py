@@ -45,9 +45,9 @@ ROWWISE = {"by Adam": 0.0, "row-wise": 0.05}
 
 def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The made-up data's tables count as large, and progress is told often enough to be stopped within an epoch."""
-    monkeypatch.setattr("models.training.LARGE_TABLE", 10)
-    monkeypatch.setattr("models.training.REPORT_STEPS", 2)
-    monkeypatch.setattr("models.training.AVERAGE_STEPS", 4)
+    monkeypatch.setattr("models.steps.LARGE_TABLE", 10)
+    monkeypatch.setattr("models.steps.REPORT_STEPS", 2)
+    monkeypatch.setattr("models.steps.AVERAGE_STEPS", 4)
 
 
 @pytest.fixture(autouse=True)

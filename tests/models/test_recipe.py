@@ -16,7 +16,8 @@ from models.data import load_features
 from models.moments import later_among, timeline
 from models.networks import HistoryInputs, NetworkSettings, branches, build
 from models.settings import TrainSettings, changed_fields
-from models.training import Course, fit, load, make_trainee, pretrain, refit, squares_of_rows, train
+from models.steps import make_trainee, set_rates, squares_of_rows
+from models.training import Course, fit, load, pretrain, refit, train
 
 CPU = torch.device("cpu")
 SMALL = NetworkSettings(dim=8, bottom=(8,), top=(8,))
@@ -43,7 +44,7 @@ def test_the_cosine_goes_from_the_full_rate_to_nothing(prepared):
     trainee = make_trainee(build("mf", features, SMALL, 0), settings, CPU)
     rates = []
     for done in (0, 1, 2, 4):
-        training._set_rates(trainee, settings, done)
+        set_rates(trainee, settings, done)
         rates.append((trainee.optimizer.param_groups[0]["lr"], trainee.rowwise.learning_rate))
     shares = [1, (1 + np.cos(np.pi / 4)) / 2, 0.5, 0]
     np.testing.assert_allclose(rates, [(0.01 * share, 0.1 * share) for share in shares], atol=1e-12)
@@ -51,7 +52,7 @@ def test_the_cosine_goes_from_the_full_rate_to_nothing(prepared):
 
 def test_a_constant_rate_stays(prepared):
     trainee = make_trainee(build("mf", load_features(prepared, "random-split"), SMALL, 0), QUICK, CPU)
-    training._set_rates(trainee, QUICK, 1.5)
+    set_rates(trainee, QUICK, 1.5)
     assert trainee.optimizer.param_groups[0]["lr"] == QUICK.learning_rate
 
 

@@ -148,7 +148,7 @@ def test_progress_counts_every_sample_once(prepared, protocol):
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("name", TRAINED)
 def test_rowwise_updates_train_every_large_table(prepared, monkeypatch, protocol, name):
-    monkeypatch.setattr("models.training.LARGE_TABLE", 100)  # the movies' tables and not the users'
+    monkeypatch.setattr("models.steps.LARGE_TABLE", 100)  # the movies' tables and not the users'
     features = load_features(prepared, protocol)
     assert features.user_embeddings < 100 < features.movie_embeddings
     settings = replace(SETTINGS, epochs=6, patience=6, embedding_rate=0.05)
@@ -204,7 +204,7 @@ def test_auto_precision_is_what_the_cpu_has(monkeypatch, flags, expected):
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("embedding_rate", [0.0, 0.05])
 def test_bfloat16_ends_near_float32(prepared, monkeypatch, protocol, name, embedding_rate):
-    monkeypatch.setattr("models.training.LARGE_TABLE", 10)
+    monkeypatch.setattr("models.steps.LARGE_TABLE", 10)
     features = load_features(prepared, protocol)
     settings = replace(SETTINGS, embedding_rate=embedding_rate)
     (model, rough, _), (_, fine, _) = (
