@@ -29,6 +29,14 @@ def tune(
         int, typer.Option(help="Trials of each study, those of earlier calls included.", min=1, metavar="N")
     ] = 40,
     epochs: EpochsOption = None,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            help="Of trials that validated at most so much worse than the best, the fastest wins.",
+            min=0,
+            metavar="X",
+        ),
+    ] = 0.0,
     ship: Annotated[bool, typer.Option("--ship", help="Make what is found the dataset's shipped defaults.")] = False,
     seed: SeedOption = DEFAULT_SEED,
     device: DeviceOption = "auto",
@@ -48,7 +56,7 @@ def tune(
         for chosen, name in studies:
             _set_threads(threads)
             with progress(f"{name}, {chosen}", trials, "trials") as bar:
-                found = tuning.tune(run, chosen, name, trials, seed, _device(device), bar, epochs)
+                found = tuning.tune(run, chosen, name, trials, seed, _device(device), bar, epochs, tolerance)
                 study = found["study"]
                 bar.finish(f"{study['trials']} trials, best {study['metric']} {study['value']:.4f}")
             if ship:

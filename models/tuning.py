@@ -155,12 +155,14 @@ def tune(
     device: torch.device,
     advance: Advance,
     epochs: int | None = None,
+    tolerance: float = 0.0,
 ) -> dict[str, Any]:
     """Runs a study up to so many trials and writes `tuning/<protocol>/<model>/`: `best.json` and `importance.png`.
 
     Args:
         trials: in all, those of earlier calls included.
         epochs: of every trial, at most; None for the default settings'.
+        tolerance: of the trials that validated at most so much worse than the best, the one that took least time wins.
         advance: told 1 for each trial, with a note.
 
     Returns:
@@ -191,6 +193,9 @@ def tune(
     done = len(_finished(study))
     advance(done, f"goes on after trial {done}" if done else "")
     distributions = space(protocol, name)
+    command = f"python -m marquee tune --dataset {features.dataset} --protocol {protocol} --model {name}"
+    command += f" --trials {trials} --seed {seed}" + (f" --epochs {epochs}" if epochs else "")
+    command += f" --tolerance {tolerance:g}" if tolerance else ""
     while (done := len(_finished(study))) < trials:
         if not done:
             study.enqueue_trial(parameters_of(base, distributions))
@@ -207,10 +212,10 @@ def tune(
             study.tell(trial, value)
         advance(1, _note(study, monitor))
         if _complete(study):
-            write_json(folder / "best.json", _found(study, features, name, base, trials, seed, epochs))
+            write_json(folder / "best.json", _found(study, features, name, base, tolerance, command))
     if not _complete(study):
         raise UserError(f"no trial of this study came to its end; ask for more than --trials {trials}")
-    found = _found(study, features, name, base, trials, seed, epochs)
+    found = _found(study, features, name, base, tolerance, command)
     write_json(folder / "best.json", found)
     title = f"{name}, {protocol}, {features.dataset}: what {monitor} depends on"
     draw_importance(study, title, folder / "importance.png")
@@ -218,24 +223,30 @@ def tune(
 
 
 def _found(
-    study: optuna.Study, features: Features, name: str, base: Any, trials: int, seed: int, epochs: int | None
+    study: optuna.Study, features: Features, name: str, base: Any, tolerance: float, command: str
 ) -> dict[str, Any]:
     """`best.json` of a study as far as it is."""
-    best = with_parameters(base, study.best_params)
-    command = f"python -m marquee tune --dataset {features.dataset} --protocol {features.protocol} --model {name}"
+    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    good = [trial for trial in ended if abs(trial.value - study.best_value) <= tolerance]
+    chosen = min(good, key=_seconds) if tolerance else study.best_trial
+    settings = with_parameters(base, chosen.params)
     return {
-        "settings": changed_fields(best) if isinstance(best, TrainSettings) else asdict(best),
+        "settings": changed_fields(settings) if isinstance(settings, TrainSettings) else asdict(settings),
         "study": {
             "metric": MONITOR[features.protocol],
-            "value": study.best_value,
+            "value": chosen.value,
+            "best_value": study.best_value,
             "trials": len(_finished(study)),
             "pruned": len(study.get_trials(states=(TrialState.PRUNED,))),
-            "best_trial": study.best_trial.number,
-            "seed": seed,
-            "command": f"{command} --trials {trials} --seed {seed}" + (f" --epochs {epochs}" if epochs else ""),
+            "trial": chosen.number,
+            "command": command,
             "versions": {**package_versions(), "optuna": optuna.__version__},
         },
     }
+
+
+def _seconds(trial: Any) -> float:
+    return float(trial.duration.total_seconds())
 
 
 def _finished(study: optuna.Study) -> list[Any]:

@@ -98,6 +98,18 @@ def test_a_model_s_study_prunes_keeps_the_best_and_train_takes_it(run):
     assert after.epochs == 4 != before.epochs
 
 
+def test_of_trials_that_are_nearly_as_good_the_fastest_wins(run):
+    tuning.tune(run, "leave-one-out", "ease", 6, 3, CPU, lambda *_: None)
+    storage = f"sqlite:///{run.tuning('leave-one-out', 'ease') / 'study.db'}"
+    trials = optuna.load_study(study_name=None, storage=storage).trials
+    found = tuning.tune(run, "leave-one-out", "ease", 6, 3, CPU, lambda *_: None, tolerance=1.0)
+    fastest = min(trials, key=lambda trial: trial.duration)
+    assert found["settings"] == fastest.params
+    assert found["study"]["trial"] == fastest.number
+    assert found["study"]["best_value"] == max(trial.value for trial in trials)
+    assert found["study"]["command"].endswith("--tolerance 1")
+
+
 def test_the_test_set_plays_no_part(run, monkeypatch):
     from models.data import Features
 
