@@ -7,7 +7,7 @@ import torch
 
 from marquee.errors import UserError
 from marquee.manifest import fingerprint, read_manifest, source_digest, verify
-from marquee.runs import ALL_PROTOCOLS, MODELS, RATING_PROTOCOL, TRAINED, Run
+from marquee.runs import MODELS, PROTOCOLS, RATING_PROTOCOL, TRAINED, Run
 from models.baselines import Truth
 from models.contenders import chosen_settings, fit_rule, rules_for
 from models.data import Features, load_features
@@ -23,15 +23,27 @@ def judged_protocols(run: Run) -> list[str]:
     Raises:
         UserError: there is none.
     """
-    found = [p for p in ALL_PROTOCOLS if any(run.model(p, name).is_dir() for name in TRAINED)]
+    found = [p for p in PROTOCOLS if any(run.model(p, name).is_dir() for name in TRAINED)]
+    if any(_is_of_these_features(run, RATING_PROTOCOL, name) for name in TRAINED):
+        found.append(RATING_PROTOCOL)
     if not found:
         raise UserError(f"no model is trained in {run.root}; run: python -m marquee train --dataset {run.root.name}")
     return found
 
 
 def judged_models(run: Run, protocol: str) -> list[str]:
-    """The trained models of a protocol: DLRM and NCF, and MF where it is there."""
-    return [name for name in TRAINED if name in MODELS or run.model(protocol, name).is_dir()]
+    """The models of a protocol: DLRM and NCF, and what `run` can do without where it is there."""
+    needed = MODELS if protocol in PROTOCOLS else ()
+    return [name for name in TRAINED if name in needed or _is_of_these_features(run, protocol, name)]
+
+
+def _is_of_these_features(run: Run, protocol: str, name: str) -> bool:
+    """Whether a model that `run` can do without is there, and not left over from features that are no more."""
+    folder = run.model(protocol, name)
+    if not folder.is_dir():
+        return False
+    features = read_manifest(run.features_of(protocol), "prepare")["fingerprint"]
+    return bool(read_manifest(folder, "train").get("features") == features)
 
 
 def results_expected(run: Run) -> int:

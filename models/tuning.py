@@ -227,7 +227,7 @@ def _found(
 ) -> dict[str, Any]:
     """`best.json` of a study as far as it is."""
     ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    good = [trial for trial in ended if abs(trial.value - study.best_value) <= tolerance]
+    good = [trial for trial in ended if abs(trial.values[0] - study.best_value) <= tolerance]
     chosen = min(good, key=_seconds) if tolerance else study.best_trial
     settings = with_parameters(base, chosen.params)
     return {

@@ -215,6 +215,22 @@ def test_star_prediction_is_judged_where_it_was_trained(run, results, tmp_path):
     assert [table.row_count for table in comparison_tables(copy)] == [7, 5, 5]
 
 
+@pytest.mark.slow
+def test_what_run_can_do_without_is_left_out_where_it_is_of_other_features(run, results, tmp_path):
+    """`run` trains neither the baseline on large data nor star prediction: what an old one left must not stop it."""
+    shutil.copytree(run.root, tmp_path / run.root.name)
+    copy = Run(tmp_path / run.root.name)
+    shutil.copytree(copy.model("random-split", "dlrm"), copy.model(RATING_PROTOCOL, "dlrm"))
+    for folder in (copy.model("random-split", "mf"), copy.model(RATING_PROTOCOL, "dlrm")):
+        manifest = read_json(folder / "manifest.json")
+        (folder / "manifest.json").write_text(json.dumps({**manifest, "features": "of another prepare"}))
+    evaluate(copy, CPU, lambda *_: None)
+    left = [(result["protocol"], result["model"]) for result in read_results(copy)]
+    assert ("random-split", "mf") not in left
+    assert {protocol for protocol, _ in left} == set(PROTOCOLS)
+    assert len(left) == results_expected(copy) == RESULTS - 1
+
+
 def test_large_data_is_spared_what_costs_too_much():
     names = {protocol: list(rules_for(protocol, LARGE)) for protocol in ALL_PROTOCOLS}
     assert names == {"leave-one-out": ["popularity"], "random-split": ["biases", "popularity"], "rating": ["biases"]}
