@@ -107,7 +107,7 @@ def _neural(
         seconds.append(config["train_seconds"])
         deciding = DECIDING[protocol][1]
         advance(1, f"{protocol}, {name}, seed {seed}: {deciding} {judged[-1][0].means()[deciding]:.4f}")
-    return judged, round(float(np.mean(seconds)), 1)
+    return judged, round(float(np.mean(seconds)), 3)
 
 
 def summary(judged: list[Judged], seed: int) -> dict[str, Any]:
