@@ -46,14 +46,7 @@ def compare(
         Per protocol each model's metrics: their mean over seeds, the 95 % interval over users, and each seed's; and
         the paired difference of DLRM and NCF, with a sentence.
     """
-    found: dict[str, Any] = {
-        "dataset": run.root.name,
-        "counts": {name: pq.ParquetFile(run.tables / f"{name}.parquet").metadata.num_rows for name in COUNTED},
-        "seeds": seeds,
-        "device": device_name(device),
-        "versions": package_versions(),
-        "protocols": {},
-    }
+    found: dict[str, Any] = {}
     for protocol in protocols:
         features = load_features(run, protocol)
         judged: dict[str, list[Judged]] = {}
@@ -68,7 +61,7 @@ def compare(
                 judge(fitted_rule(run, name, features, known, rows, seed), features, seeds[0]) for seed in chosen
             ]
             advance(1, f"{protocol}, {name}")
-        found["protocols"][protocol] = {
+        found[protocol] = {
             "trained_on": list(known),
             "models": {
                 name: {**summary(parts, seeds[0]), "train_seconds": seconds.get(name, 0.0)}
@@ -76,7 +69,14 @@ def compare(
             },
             **differences(protocol, judged[MODELS[0]], judged[MODELS[1]], seeds),
         }
-    return found
+    return {
+        "dataset": run.root.name,
+        "counts": {name: pq.ParquetFile(run.tables / f"{name}.parquet").metadata.num_rows for name in COUNTED},
+        "seeds": seeds,
+        "device": device_name(device),
+        "versions": package_versions(),
+        "protocols": found,
+    }
 
 
 def merged(path: Path, found: dict[str, Any]) -> dict[str, Any]:
