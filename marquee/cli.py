@@ -16,6 +16,7 @@ from marquee import research, road
 from marquee.console import console, error_console, progress, stage
 from marquee.errors import UserError
 from marquee.options import (
+    DEFAULT_RUNS,
     DataOption,
     DatasetOption,
     DeviceOption,
@@ -40,7 +41,6 @@ app = typer.Typer(
     "`run` does everything in order; the other commands are its stages.",
 )
 
-DEFAULT_RUNS = Path("runs")
 STOPPED = 128 + signal.SIGINT
 DEFAULT_URL = "127.0.0.1:8001"
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+DEFAULT_RUNS = Path("runs")
+
 DatasetOption = Annotated[
     str,
     typer.Option(

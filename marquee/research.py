@@ -9,10 +9,18 @@ from marquee import road
 from marquee.console import console, progress, working
 from marquee.errors import UserError
 from marquee.manifest import write_json
-from marquee.options import DatasetOption, DeviceOption, EpochsOption, RunsOption, SeedOption, ThreadsOption
+from marquee.options import (
+    DEFAULT_RUNS,
+    DatasetOption,
+    DeviceOption,
+    EpochsOption,
+    ProtocolOption,
+    RunsOption,
+    SeedOption,
+    ThreadsOption,
+)
 from marquee.runs import DEFAULT_SEED
 
-DEFAULT_RUNS = Path("runs")
 SeedsOption = Annotated[int, typer.Option("--seeds", help="How many training seeds.", min=1, max=100, metavar="N")]
 
 
@@ -22,9 +30,7 @@ def tune(
     model: Annotated[
         str, typer.Option(help="dlrm, ncf, mf, a baseline of the protocol, or all.", metavar="NAME")
     ] = "all",
-    protocol: Annotated[
-        str, typer.Option(help="leave-one-out, random-split, rating, both (the first two), or all.", metavar="NAME")
-    ] = "both",
+    protocol: ProtocolOption = "both",
     trials: Annotated[
         int, typer.Option(help="Trials of each study, those of earlier calls included.", min=1, metavar="N")
     ] = 40,
@@ -67,9 +73,7 @@ def tune(
 def compare(
     dataset: DatasetOption = "ml-100k",
     runs: RunsOption = DEFAULT_RUNS,
-    protocol: Annotated[
-        str, typer.Option(help="leave-one-out, random-split, rating, both (the first two), or all.", metavar="NAME")
-    ] = "all",
+    protocol: ProtocolOption = "all",
     seeds: SeedsOption = 5,
     seed: SeedOption = DEFAULT_SEED,
     out: Annotated[Path | None, typer.Option(help="Where the results are written as JSON.", metavar="FILE")] = None,

@@ -32,10 +32,7 @@ class Biases:
     is_probability = True
 
     def __init__(self, train: Interactions, users: int, movies: int, shrinkage: float = 5.0):
-        user, movie, label = train.user.numpy(), train.movie.numpy(), train.label.numpy().astype(np.float64)
-        self.mean = label.mean()
-        self.movie = _shrunk_mean(movie, label - self.mean, movies, shrinkage)
-        self.user = _shrunk_mean(user, label - self.mean - self.movie[movie], users, shrinkage)
+        self.mean, self.movie, self.user = biases_of(train, users, movies, shrinkage)
 
     def __call__(self, user: np.ndarray, movie: np.ndarray) -> np.ndarray:
         """float32 [n], probabilities, of int64 [n] indices."""
@@ -65,5 +62,14 @@ class Truth:
         return self._score(self._users[user - FIRST_INDEX], self._movies[movie - FIRST_INDEX]).astype(np.float32)
 
 
-def _shrunk_mean(index: np.ndarray, value: np.ndarray, rows: int, shrinkage: float) -> np.ndarray:
+def biases_of(train: Interactions, users: int, movies: int, shrinkage: float) -> tuple[float, np.ndarray, np.ndarray]:
+    """Mean label, then the shrunk mean residuals of movies, float64 [movies], and then of users, float64 [users]."""
+    user, movie, label = train.user.numpy(), train.movie.numpy(), train.label.numpy().astype(np.float64)
+    mean = float(label.mean())
+    of_movie = shrunk_mean(movie, label - mean, movies, shrinkage)
+    return mean, of_movie, shrunk_mean(user, label - mean - of_movie[movie], users, shrinkage)
+
+
+def shrunk_mean(index: np.ndarray, value: np.ndarray, rows: int, shrinkage: float) -> np.ndarray:
+    """Each row's mean value, float64 [rows], shrunk as if it had `shrinkage` more that are 0."""
     return np.bincount(index, value, rows) / (np.bincount(index, minlength=rows) + shrinkage)

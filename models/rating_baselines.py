@@ -5,6 +5,7 @@ stack's numpy 1.23.5 excludes. The training rows are `Interactions` whose `label
 Every prediction is clipped to the range of the training stars, and is the same, bit for bit, in whatever batch.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 from sklearn.decomposition import TruncatedSVD
 
 from marquee.errors import UserError
+from models.baselines import biases_of, shrunk_mean
 from models.data import Interactions
 
 MEAN_SHRINKAGE = 5.0  # of the means of `KnnMeans`
@@ -54,7 +56,7 @@ class SvdSettings:
     scale: float = 2.0
 
 
-class _Stars:
+class _Stars(ABC):
     """A prediction within the range of the training stars."""
 
     is_probability = False
@@ -66,8 +68,9 @@ class _Stars:
         """float32 [n], stars, of int64 [n] indices."""
         return np.clip(self._predict(user, movie), self.low, self.high).astype(np.float32)
 
+    @abstractmethod
     def _predict(self, user: np.ndarray, movie: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+        """float [n], stars, not clipped yet."""
 
 
 class StarBiases(_Stars):
@@ -75,7 +78,7 @@ class StarBiases(_Stars):
 
     def __init__(self, train: Interactions, users: int, movies: int, settings: BiasSettings, seed: int = 42):
         super().__init__(train)
-        self.mean, self.movie, self.user = star_biases(train, users, movies, settings.shrinkage)
+        self.mean, self.movie, self.user = biases_of(train, users, movies, settings.shrinkage)
 
     def _predict(self, user: np.ndarray, movie: np.ndarray) -> np.ndarray:
         return self.mean + self.movie[movie] + self.user[user]
@@ -133,7 +136,7 @@ class KnnMeans(_Stars):
                 f"kNN with means: {things:,} {settings.by}s, at most {MOST_SIMILAR:,} (memory grows as their square): "
                 "leave it out or take a smaller dataset"
             )
-        self.mean = stars.mean() + _shrunk_mean(thing, stars - stars.mean(), things, MEAN_SHRINKAGE)
+        self.mean = stars.mean() + shrunk_mean(thing, stars - stars.mean(), things, MEAN_SHRINKAGE)
         deviation = (stars - self.mean[thing]).astype(np.float32)
         self.deviation = csr_matrix((deviation, (other, thing)), shape=(others, things))
         self.similarity = positive_pearson(self.deviation, settings.shrinkage)
@@ -168,14 +171,6 @@ class KnnMeans(_Stars):
         return (weight * deviation).sum(axis=1) / np.where(total > 0, total, 1)
 
 
-def star_biases(train: Interactions, users: int, movies: int, shrinkage: float) -> tuple[float, np.ndarray, np.ndarray]:
-    """Mean stars, then the shrunk mean residuals of movies, float64 [movies], and then of users, float64 [users]."""
-    user, movie, stars = _columns(train)
-    mean = float(stars.mean())
-    of_movie = _shrunk_mean(movie, stars - mean, movies, shrinkage)
-    return mean, of_movie, _shrunk_mean(user, stars - mean - of_movie[movie], users, shrinkage)
-
-
 def positive_pearson(deviation: csr_matrix, shrinkage: float) -> np.ndarray:
     """Correlations of columns over the rows that they share, shrunk, the negative ones and those with itself 0.
 
@@ -204,7 +199,3 @@ def positive_pearson(deviation: csr_matrix, shrinkage: float) -> np.ndarray:
 
 def _columns(train: Interactions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return train.user.numpy(), train.movie.numpy(), train.label.numpy().astype(np.float64)
-
-
-def _shrunk_mean(index: np.ndarray, value: np.ndarray, rows: int, shrinkage: float) -> np.ndarray:
-    return np.bincount(index, value, rows) / (np.bincount(index, minlength=rows) + shrinkage)

@@ -31,7 +31,7 @@ from models.evaluation import leave_one_out_metrics, rating_metrics
 from models.networks import NetworkSettings, build
 from models.scoring import MONITOR, SIGN
 from models.settings import DEFAULTS, SCHEDULES, TrainSettings, changed_fields
-from models.training import fit
+from models.training import fit, training_rows
 
 WARM_UP = 3  # epochs, and trials before any is pruned
 TOPS = {"small": (32, 16), "medium": (64, 32), "deep": (64, 32, 16), "wide": (128, 64, 32)}
@@ -173,8 +173,7 @@ def tune(
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     features = load_features(run, protocol)
-    rows = len(features.interactions("train"))
-    base = settings_of(protocol, name, START, rows)
+    base = settings_of(protocol, name, START, training_rows(run, protocol))
     if epochs is not None and name in TRAINED:
         base = replace(base, epochs=epochs)
     folder = run.tuning(protocol, name)

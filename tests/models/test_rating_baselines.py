@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from marquee.errors import UserError
 from models import rating_baselines
+from models.baselines import biases_of
 from models.data import Interactions
 from models.rating_baselines import (
     BiasSettings,
@@ -21,7 +22,6 @@ from models.rating_baselines import (
     Svd,
     SvdSettings,
     positive_pearson,
-    star_biases,
 )
 
 FIRST = 3  # the reserved indices have no ratings
@@ -80,7 +80,7 @@ FITTED = {name: fitted(name, *MADE_UP) for name in MODELS}
 
 def test_star_biases_of_two_users_and_two_movies():
     train, users, movies = table([[5, 4], [4, 1]])  # the mean is 3.5; movies are 2 and -2 from it in all
-    mean, movie, user = star_biases(train, users, movies, shrinkage=2.0)
+    mean, movie, user = biases_of(train, users, movies, shrinkage=2.0)
     assert mean == 3.5
     np.testing.assert_allclose(movie, [0, 0, 0, 2 / 4, -2 / 4, 0])
     # What is left: 1 and 1 of the first user, 0 and -2 of the second.
