@@ -145,8 +145,8 @@ def test_similarity_in_blocks_is_that_of_a_plain_loop(monkeypatch, rows):
 def plain_means(monkeypatch):
     monkeypatch.setattr(rating_baselines, "MEAN_SHRINKAGE", 0.0)
     # Rows of things without ratings would be 0 / 0.
-    plain = rating_baselines._shrunk_mean
-    monkeypatch.setattr(rating_baselines, "_shrunk_mean", lambda *args: np.nan_to_num(plain(*args)))
+    plain = rating_baselines.shrunk_mean
+    monkeypatch.setattr(rating_baselines, "shrunk_mean", lambda *args: np.nan_to_num(plain(*args)))
 
 
 @pytest.mark.usefixtures("plain_means")
