@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from marquee import signing
 from marquee.errors import UserError
 
 NAME = "manifest.json"
+SIGNATURE = "manifest.sig"
 FORMAT = 1
 
 
@@ -59,27 +61,42 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is not valid JSON ({error}); delete it and run: python -m marquee run") from None
 
 
-def seal(folder: Path, stage_fingerprint: str, **facts: Any) -> None:
-    """Writes `manifest.json`: the fingerprint of what the folder was made from, and the SHA-256 of every file in it."""
-    files = {
-        path.relative_to(folder).as_posix(): sha256(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / NAME
-    }
+def seal(folder: Path, stage_fingerprint: str, key: Path | None = None, **facts: Any) -> None:
+    """Writes `manifest.json`: the fingerprint of what the folder was made from, and the SHA-256 of every file in it.
+
+    Args:
+        key: a private key to sign it with.
+
+    Raises:
+        UserError: `key` is none.
+    """
+    files = {path.relative_to(folder).as_posix(): sha256(path) for path in _files(folder)}
     write_json(folder / NAME, {"format": FORMAT, "fingerprint": stage_fingerprint, **facts, "files": files})
+    if key:
+        signing.sign(folder / NAME, folder / SIGNATURE, key)
 
 
-def verify(folder: Path, made_by: str = "run") -> dict[str, Any]:
+def _files(folder: Path) -> list[Path]:
+    """All but the manifest and its signature; symbolic links too, as they can lead to files that are not listed."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() or path.is_symlink()]
+    return [path for path in files if path not in (folder / NAME, folder / SIGNATURE)]
+
+
+def verify(folder: Path, made_by: str = "run", public_key: Path | None = None) -> dict[str, Any]:
     """Checks every file of a folder against its manifest, and returns the manifest.
 
     Args:
         made_by: the command that writes the folder, for the message.
+        public_key: of the key that must have signed the manifest; None for no such demand.
 
     Raises:
-        UserError: no manifest, or a file that is missing, changed, or not listed; the message names it.
+        UserError: no manifest, one that is not signed as demanded, or a file that is missing, changed, or not listed;
+            the message names it.
     """
     remedy = _remedy(folder, made_by)
     manifest = read_manifest(folder, made_by)
+    if public_key:
+        signing.check(folder / NAME, folder / SIGNATURE, public_key)
     listed = manifest["files"]
     for name, expected in listed.items():
         path = folder / name
@@ -87,9 +104,8 @@ def verify(folder: Path, made_by: str = "run") -> dict[str, Any]:
             raise UserError(f"{path} is listed in {NAME} and missing; {remedy}")
         if sha256(path) != expected:
             raise UserError(f"{path} has changed since {NAME} was written; {remedy}")
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name not in listed and path != folder / NAME:
+    for path in _files(folder):
+        if path.relative_to(folder).as_posix() not in listed:
             raise UserError(f"{path} is not listed in {NAME}; remove it, or {remedy}")
     return manifest
 
@@ -122,7 +138,7 @@ def is_current(folder: Path, stage_fingerprint: str) -> bool:
 
 
 @contextmanager
-def new_folder(folder: Path, stage_fingerprint: str, **facts: Any) -> Iterator[Path]:
+def new_folder(folder: Path, stage_fingerprint: str, key: Path | None = None, **facts: Any) -> Iterator[Path]:
     """Gives a temporary folder to fill; on success seals it and puts it in the place of `folder`, else removes it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left_over in folder.parent.glob(f".{folder.name}.partial-*"):  # of a run that was killed
@@ -131,7 +147,7 @@ def new_folder(folder: Path, stage_fingerprint: str, **facts: Any) -> Iterator[P
     temporary.mkdir()
     try:
         yield temporary
-        seal(temporary, stage_fingerprint, **facts)
+        seal(temporary, stage_fingerprint, key, **facts)
         old = folder.parent / f".{folder.name}.partial-old-{os.getpid()}"
         if folder.exists():  # moved aside first, as removing it takes longer than two renames
             folder.rename(old)
