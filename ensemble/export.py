@@ -1,4 +1,4 @@
-"""Trained models to a Triton model repository, checked against them before it is sealed."""
+"""Trained models to a release in the Triton model repository, checked against them before it is sealed."""
 
 import io
 import logging
@@ -11,25 +11,35 @@ from typing import Any
 
 import numpy as np
 import onnx
-import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ensemble.serving.answers import Answers
-from marquee.columns import MOVIE_ID, MOVIE_INDEX, USER_ID, USER_INDEX
+from ensemble.newcomers import fit_newcomers
+from ensemble.retrieval import CANDIDATES, LEAST_MOVIES, LEAST_RECALL, Retrieval, fit_retrieval
+from ensemble.serving.answers import Recommendations, Scores
+from ensemble.sides import Sides, cut
+from ensemble.versions import CONFIG, new_version
+from marquee import signing
+from marquee.columns import MOVIE_ID, USER_ID
 from marquee.errors import UserError
-from marquee.manifest import fingerprint, is_current, new_folder, read_json, source_digest, verify, write_json
+from marquee.manifest import NAME, SIGNATURE, fingerprint, is_current, read_manifest, source_digest, verify, write_json
 from marquee.runs import MODELS, Run
 from models.data import Features, load_features
 from models.networks import Recommender
-from models.scoring import MONITOR, scorer
-from models.training import load
-from workflows.vocabulary import OUT_OF_VOCABULARY
+from models.scoring import MONITOR, SIGN, scorer
+from models.settings import TrainSettings
+from models.training import known_to, load
+from workflows.vocabulary import FIRST_INDEX, OUT_OF_VOCABULARY
 
+SCORER = "scorer"
 SERVING = Path(__file__).parent / "serving"
 PARITY_PAIRS = 1_000
 PARITY_TOLERANCE = 1e-5
+SAMPLE_PAIRS = 100
+SAMPLE_PEOPLE = 3
 OPSET = 17
+LEARNED_SHARE = 0.5  # of a movie's vector in `similar`, for movies that have learned anything
+YEAR_SHARE = 0.3  # of the year beside the genres
 
 
 @dataclass(frozen=True)
@@ -39,109 +49,178 @@ class Signature:
     inputs: tuple[tuple[str, str, int, bool], ...]
     outputs: tuple[tuple[str, str, int], ...]
 
-    def config(self, name: str) -> str:
-        """`config.pbtxt`."""
-        lines = [f'name: "{name}"', 'backend: "python"', "max_batch_size: 0"]
+    def config(self, name: str, version: int, *more: str, ragged: bool = False) -> str:
+        """`config.pbtxt`.
+
+        Args:
+            more: lines that say how it is answered.
+            ragged: whether requests of different lengths may be answered together.
+        """
+        lines = [f'name: "{name}"', *more]
         for tensor, kind, size, optional in self.inputs:
             left_out = " optional: true" if optional else ""
-            lines.append(f'input {{ name: "{tensor}" data_type: {kind} dims: [ {size} ]{left_out} }}')
+            mixed = " allow_ragged_batch: true" if ragged else ""
+            lines.append(f'input {{ name: "{tensor}" data_type: {kind} dims: [ {size} ]{left_out}{mixed} }}')
         for tensor, kind, size in self.outputs:
             lines.append(f'output {{ name: "{tensor}" data_type: {kind} dims: [ {size} ] }}')
-        return "\n".join([*lines, "instance_group { kind: KIND_CPU count: 1 }", ""])
+        return "\n".join([*lines, f"version_policy {{ specific {{ versions: [ {version} ] }} }}", ""])
 
 
-SIGNATURES = {
-    "score": Signature(
-        (
-            ("user_id", "TYPE_INT64", -1, False),
-            ("movie_id", "TYPE_INT64", -1, False),
-            ("model", "TYPE_STRING", 1, True),
+SCORE = Signature(
+    (
+        ("user_id", "TYPE_INT64", -1, False),
+        ("movie_id", "TYPE_INT64", -1, False),
+        ("model", "TYPE_STRING", 1, True),
+    ),
+    (("score", "TYPE_FP32", -1), ("known", "TYPE_BOOL", -1)),
+)
+RECOMMEND = Signature(
+    (
+        ("user_id", "TYPE_INT64", 1, False),
+        ("k", "TYPE_INT32", 1, True),
+        ("history", "TYPE_INT64", -1, True),
+        ("strategy", "TYPE_STRING", 1, True),
+    ),
+    (("movie_id", "TYPE_INT64", -1), ("score", "TYPE_FP32", -1), ("known", "TYPE_BOOL", 1)),
+)
+SIMILAR = Signature(
+    (("movie_id", "TYPE_INT64", 1, False), ("k", "TYPE_INT32", 1, True)),
+    (("movie_id", "TYPE_INT64", -1), ("score", "TYPE_FP32", -1)),
+)
+PYTHON = ('backend: "python"', "instance_group { kind: KIND_CPU count: 1 }")
+TOGETHER = 64  # requests that `scorer` answers at once
+
+
+def configs(version: int) -> dict[str, str]:
+    """Every Triton model's `config.pbtxt`.
+
+    `score` is what clients ask, with tensors of one dimension, which Triton cannot batch. It hands them on as they are,
+    as a row each, to `scorer`, where all that wait are answered together.
+    """
+    one = "max_batch_size: 0"
+    names = {kind: [tensor[0] for tensor in tensors] for kind, tensors in vars(SCORE).items()}
+    maps = " ".join(
+        f'{kind[:-1]}_map {{ key: "{n}" value: "{n}" }}' for kind, all_names in names.items() for n in all_names
+    )
+    ensemble = f'ensemble_scheduling {{ step [ {{ model_name: "{SCORER}" model_version: -1 {maps} }} ] }}'
+    return {
+        "score": SCORE.config("score", version, 'platform: "ensemble"', one, ensemble),
+        SCORER: SCORE.config(
+            SCORER, version, *PYTHON, f"max_batch_size: {TOGETHER}", "dynamic_batching { }", ragged=True
         ),
-        (("score", "TYPE_FP32", -1), ("known", "TYPE_BOOL", -1)),
-    ),
-    "recommend": Signature(
-        (("user_id", "TYPE_INT64", 1, False), ("k", "TYPE_INT32", 1, True)),
-        (("movie_id", "TYPE_INT64", -1), ("score", "TYPE_FP32", -1)),
-    ),
-}
+        "recommend": RECOMMEND.config("recommend", version, *PYTHON, one),
+        "similar": SIMILAR.config("similar", version, *PYTHON, one),
+    }
 
 
-class Served(nn.Module):
-    """The recommender as it is exported: indices to probabilities, with the statistics of all training rows."""
+@dataclass(frozen=True)
+class Trained:
+    """A trained network, and what serving makes of it."""
 
-    def __init__(self, model: Recommender):
-        super().__init__()
-        self.model = model
-
-    def forward(self, user: Tensor, movie: Tensor) -> Tensor:
-        return torch.sigmoid(self.model(user, movie))
+    model: Recommender
+    config: dict[str, Any]
+    sides: Sides
 
 
-def export(run: Run, protocol: str, default_model: str | None) -> dict[str, Any]:
-    """Writes `repository/`, whole or not at all; does nothing where it is there and up to date.
+def export(run: Run, protocol: str, default_model: str | None, key: Path | None = None) -> dict[str, Any]:
+    """Adds a release to `repository/`, whole or not at all; does nothing where the one that serves is up to date,
+    and signed with the key where there is one.
 
     Args:
         protocol: whose models are served.
         default_model: which of them answers where the request does not say; None for the one that validated better.
+        key: a private key (Ed25519, PEM) to sign the manifest with.
 
     Returns:
         The repository's manifest.
 
     Raises:
-        UserError: a model is missing or changed, or the exported network does not score as the trained one does.
+        UserError: a model is missing or changed, or what is exported does not score as the trained one does.
     """
-    configs = {name: verify(run.model(protocol, name), "train") for name in MODELS}
+    sealed = {name: verify(run.model(protocol, name), "train") for name in MODELS}
     made_from = fingerprint(
-        models={name: manifest["files"] for name, manifest in configs.items()},
+        models={name: manifest["files"] for name, manifest in sealed.items()},
         features=verify(run.features / protocol, "prepare")["fingerprint"],
         default=default_model,
         code=[source_digest("ensemble"), source_digest("models")],
     )
-    if is_current(run.repository, made_from):
-        return verify(run.repository, "export")
+    signed = run.repository / NAME, run.repository / SIGNATURE
+    if is_current(run.repository, made_from) and (not key or signing.is_signed(*signed, key)):
+        return read_manifest(run.repository, "export")
     features = load_features(run, protocol)
-    loaded = {name: load(run, features, name, torch.device("cpu")) for name in MODELS}
-    default = default_model or _better(protocol, {name: config for name, (_, config) in loaded.items()})
-    facts = {"dataset": run.root.name, "protocol": protocol, "default_model": default}
-    with new_folder(run.repository, made_from, **facts) as out:
-        for name, tensors in SIGNATURES.items():
-            version = out / name / "1"
-            version.mkdir(parents=True)
-            (out / name / "config.pbtxt").write_text(tensors.config(name))
-            shutil.copy(SERVING / f"{name}.py", version / "model.py")
+    trained = {}
+    for name in MODELS:
+        model, config = load(run, features, name, torch.device("cpu"))
+        trained[name] = Trained(model, config, cut(model, features.users, features.movies))
+    default = default_model or _better(protocol, trained)
+    seed, sides = trained[default].config["seed"], trained[default].sides
+    retrieval = fit_retrieval(sides, range(FIRST_INDEX, features.user_embeddings), FIRST_INDEX, seed)
+    two_stages = retrieval.recall >= LEAST_RECALL and len(retrieval.vectors) >= LEAST_MOVIES
+    facts = {
+        "dataset": run.root.name,
+        "protocol": protocol,
+        "default_model": default,
+        "strategy": "two-stage" if two_stages else "exact",
+        "candidates": CANDIDATES,
+        "recall@10": round(retrieval.recall, 4),
+    }
+    with new_version(run.repository, made_from, key, facts) as (out, version):
+        folders = {}
+        served = {**facts, "models": MODELS, "raters": features.user_embeddings - FIRST_INDEX}
+        for name, config_text in configs(version).items():
+            folders[name] = out / name / str(version)
+            folders[name].mkdir(parents=True)
+            for config_file in (out / name / CONFIG, folders[name] / CONFIG):
+                config_file.write_text(config_text)
+            if name == "score":
+                continue
+            shutil.copy(SERVING / f"{name}.py", folders[name] / "model.py")
             for shared in ("answers.py", "backend.py"):
-                shutil.copy(SERVING / shared, version / shared)
-            for ids in (USER_ID, MOVIE_ID):
-                shutil.copy(features.folder / "vocabulary" / f"{ids}.parquet", version / f"{ids}.parquet")
-            write_json(version / "serving.json", {**facts, "unknown_index": OUT_OF_VOCABULARY})
-            for model in MODELS if name == "score" else (default,):
-                _write_onnx(loaded[model][0], version / f"{model}.onnx")
-        _write_rated(features, out / "recommend" / "1" / "rated.parquet")
-        for name, (model, _) in loaded.items():
-            _check_parity(name, model, features, out / "score" / "1")
-    return read_json(run.repository / "manifest.json")
+                shutil.copy(SERVING / shared, folders[name] / shared)
+            for ids in (MOVIE_ID,) if name == "similar" else (USER_ID, MOVIE_ID):
+                shutil.copy(features.folder / "vocabulary" / f"{ids}.parquet", folders[name] / f"{ids}.parquet")
+            write_json(folders[name] / "serving.json", {**served, "unknown_index": OUT_OF_VOCABULARY})
+        for name in MODELS:
+            _write_network(name, trained[name].sides, folders[SCORER], one_user=False)
+        _write_network(default, sides, folders["recommend"], one_user=True)
+        _write_recommendations(trained[default], features, retrieval, folders["recommend"])
+        np.save(folders["similar"] / "similar.npy", _movie_vectors(sides, features))
+        check = _Check(features, trained, folders)
+        for name in MODELS:
+            check.scores(name)
+        write_json(folders["score"] / "sample.json", check.sample(default))
+    return read_manifest(run.repository, "export")
 
 
-def _better(protocol: str, configs: dict[str, dict[str, Any]]) -> str:
-    return max(configs, key=lambda name: configs[name]["validation"][MONITOR[protocol]])
+def _better(protocol: str, trained: dict[str, Trained]) -> str:
+    monitor = MONITOR[protocol]
+    return max(trained, key=lambda name: SIGN[monitor] * trained[name].config["validation"][monitor])
 
 
-def _write_onnx(model: Recommender, path: Path) -> None:
-    """The network with its side tables inside, as ONNX: no pickle, and no training code, is needed to run it."""
-    example = torch.full((2,), OUT_OF_VOCABULARY)
+def _write_network(name: str, sides: Sides, folder: Path, one_user: bool) -> None:
+    tables = {"user": sides.users, "vector": sides.vectors, "hidden": sides.hidden}
+    for kind, rows in tables.items():
+        np.save(folder / f"{name}.{kind}.npy", rows)
+    head = sides.head.for_one_user() if one_user else sides.head
+    rows = {kind: values[: 1 if one_user and kind == "user" else 2] for kind, values in tables.items()}
+    _write_onnx(head, rows, folder / f"{name}.onnx")
+
+
+def _write_onnx(network: nn.Module, inputs: dict[str, np.ndarray], path: Path) -> None:
+    """A network as ONNX, with inputs like these of any number of rows: it runs without pickle and training code."""
     buffer = io.BytesIO()
-    # The newer exporter cannot trace Merlin's blocks; PyTorch before 2.5, as in the Merlin image, knows no other one.
+    # The newer exporter cannot trace all of Merlin's blocks; PyTorch before 2.5, as in Merlin's image, has no other.
     tracing = {"dynamo": False} if "dynamo" in signature(torch.onnx.export).parameters else {}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is deprecated, and says so at length
         torch.onnx.export(
-            Served(model).eval(),
-            (example, example),
+            network,
+            tuple(map(torch.from_numpy, inputs.values())),
             buffer,
-            input_names=["user", "movie"],
+            input_names=list(inputs),
             output_names=["score"],
-            dynamic_axes={"user": {0: "n"}, "movie": {0: "n"}, "score": {0: "n"}},
+            dynamic_axes={name: {0: "users" if name == "user" else "n"} for name in (*inputs, "score")},
             opset_version=OPSET,
             **tracing,
         )
@@ -150,26 +229,86 @@ def _write_onnx(model: Recommender, path: Path) -> None:
     onnx.save(graph, path)
 
 
-def _write_rated(features: Features, path: Path) -> None:
-    """Every pair that anyone has rated, in any split, sorted by user: what is never recommended."""
+def _write_recommendations(trained: Trained, features: Features, retrieval: Retrieval, folder: Path) -> None:
+    """What `recommend` needs besides the network."""
+    known = known_to(TrainSettings.of(trained.config["settings"]))
+    newcomers = fit_newcomers(trained.sides, trained.model, features, known, trained.config["seed"])
+    np.savez(folder / "newcomers.npz", **newcomers)
+    np.save(folder / "retrieval.npy", retrieval.vectors)
+    rows = {"user": trained.sides.users[:1], "movie": retrieval.vectors[:2]}
+    _write_onnx(retrieval.query, rows, folder / "retrieval.onnx")
+    # Every pair that anyone has rated, in any split: what is never recommended.
     user, movie = features.seen("train", "valid", "test")
-    frame = pd.DataFrame({USER_INDEX: user.astype(np.int32), MOVIE_INDEX: movie.astype(np.int32)})
-    frame.sort_values([USER_INDEX, MOVIE_INDEX], ignore_index=True).to_parquet(path, index=False)
+    np.save(folder / "rated.npy", (movie - FIRST_INDEX)[np.argsort(user, kind="stable")])
+    starts = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=features.users))])
+    np.save(folder / "rated_starts.npy", starts)
 
 
-def _check_parity(name: str, model: Recommender, features: Features, folder: Path) -> None:
-    """Scores random pairs, known and unknown, by the trained model and by the exported files."""
-    rng = np.random.default_rng(0)
-    answers = Answers(folder)
-    user = rng.integers(-1, len(answers.users.ids), PARITY_PAIRS)
-    movie = rng.integers(-1, len(answers.movies.ids), PARITY_PAIRS)
-    raw_user = np.where(user < 0, -1, answers.users.ids[user])
-    raw_movie = np.where(movie < 0, -1, answers.movies.ids[movie])
-    online, _ = answers.score(raw_user, raw_movie, name)
-    index = [
-        np.where(i < 0, OUT_OF_VOCABULARY, table.index[i])
-        for i, table in ((user, answers.users), (movie, answers.movies))
-    ]
-    worst = float(np.abs(online - scorer(model, torch.device("cpu"))(*index)).max())
+def _movie_vectors(sides: Sides, features: Features) -> np.ndarray:
+    """What `similar` compares: float32 [movies of the catalogue, dims], of length 1.
+
+    A movie's learned embedding beside its genres and year; one that has learned nothing has its content alone.
+    """
+    learned = sides.embeddings[FIRST_INDEX:] - sides.embeddings[FIRST_INDEX : features.movie_embeddings].mean(axis=0)
+    learned[features.movie_embeddings - FIRST_INDEX :] = 0
+    content = features.side.movie_features[FIRST_INDEX:].numpy() * 1.0
+    content[:, :-1] = _unit(content[:, :-1])
+    content[:, -1] *= YEAR_SHARE
+    parts = LEARNED_SHARE**0.5 * _unit(learned), (1 - LEARNED_SHARE) ** 0.5 * _unit(content)
+    return np.ascontiguousarray(_unit(np.concatenate(parts, axis=1)), np.float32)
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(lengths > 0, lengths, 1)
+
+
+class _Check:
+    """The trained networks, and the exported files, asked the same."""
+
+    def __init__(self, features: Features, trained: dict[str, Trained], folders: dict[str, Path]):
+        self.rng = np.random.default_rng(0)
+        self.features = features
+        self.offline = {name: scorer(one.model, torch.device("cpu")) for name, one in trained.items()}
+        self.scores_files = Scores(folders[SCORER])
+        self.recommendations = Recommendations(folders["recommend"])
+
+    def pairs(self, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Random pairs, known and unknown: raw ids of users and of movies, int64 [count], then their indices."""
+        raw, index = [], []
+        for table in (self.scores_files.users, self.scores_files.movies):
+            place = self.rng.integers(-1, len(table.ids), count)
+            raw.append(np.where(place < 0, -1, table.ids[place]))
+            index.append(np.where(place < 0, OUT_OF_VOCABULARY, table.index[place]))
+        return raw[0], raw[1], index[0], index[1]
+
+    def scores(self, name: str) -> None:
+        """
+        Raises:
+            UserError: the exported network scores otherwise than the trained one.
+        """
+        raw_user, raw_movie, user, movie = self.pairs(PARITY_PAIRS)
+        online, _ = self.scores_files.score(raw_user, raw_movie, name)
+        _close(name, online, self.offline[name](user, movie))
+
+    def sample(self, default: str) -> dict[str, Any]:
+        """What the trained networks say of a few pairs, and the whole catalogue of a few users: for any later check."""
+        raw_user, raw_movie, user, movie = self.pairs(SAMPLE_PAIRS)
+        scores = {name: score(user, movie).tolist() for name, score in self.offline.items()}
+        catalogue = self.scores_files.movies.index
+        best = []
+        for place in self.rng.integers(0, len(self.scores_files.users.ids), SAMPLE_PEOPLE):
+            raw, index = int(self.scores_files.users.ids[place]), self.scores_files.users.index[place]
+            everything = self.offline[default](np.full(len(catalogue), index), catalogue)
+            everything[self.recommendations.rated_of(index)] = -np.inf
+            movies, found, _ = self.recommendations.recommend(raw, strategy="exact")
+            order = np.argsort(-everything, kind="stable")[: len(found)]
+            _close(f"{default}'s recommendations", found, everything[order])
+            best.append({"user_id": raw, "movie_id": movies.tolist(), "score": found.tolist()})
+        return {"user_id": raw_user.tolist(), "movie_id": raw_movie.tolist(), "scores": scores, "recommend": best}
+
+
+def _close(what: str, online: np.ndarray, offline: np.ndarray) -> None:
+    worst = float(np.abs(online - offline).max()) if len(online) else 0.0
     if not worst <= PARITY_TOLERANCE:
-        raise UserError(f"the exported {name} scores up to {worst:.1e} away from the trained one; nothing was exported")
+        raise UserError(f"the exported {what} score up to {worst:.1e} away from the trained ones; nothing was exported")

@@ -154,7 +154,7 @@ class Recommender(nn.Module):
         Returns:
             float32 [n].
         """
-        inputs = self._codes(user, movie)
+        inputs = self.codes(user, movie)
         continuous = []
         if self.uses_features:
             continuous = [
@@ -165,7 +165,7 @@ class Recommender(nn.Module):
                 continuous.append(_statistics(self.user_statistics, fold, user))
         if self.uses_moments:
             moment = self.now(user) if moment is None else moment
-            inputs[HISTORY] = _in_vocabulary(moment.movies, self.movie_embeddings)
+            inputs[HISTORY] = in_vocabulary(moment.movies, self.movie_embeddings)
             inputs[HISTORY_STARS] = moment.stars
             if moment.owner is not None:
                 inputs[HISTORY_OWNER] = moment.owner
@@ -178,11 +178,11 @@ class Recommender(nn.Module):
         """The moments after all that the users, int64 [n], have rated."""
         return Moment(*(table.index_select(0, user) for table in (self.now_movies, self.now_stars, self.now_mood)))
 
-    def _codes(self, user: Tensor, movie: Tensor) -> dict[str, Tensor]:
+    def codes(self, user: Tensor, movie: Tensor) -> dict[str, Tensor]:
         """The categorical inputs, each a row of its embedding table: int64 [n] by name."""
         codes = {
-            USER_ID: _in_vocabulary(user, self.user_embeddings),
-            MOVIE_ID: _in_vocabulary(movie, self.movie_embeddings),
+            USER_ID: in_vocabulary(user, self.user_embeddings),
+            MOVIE_ID: in_vocabulary(movie, self.movie_embeddings),
         }
         if self.uses_features and self.detail_names:
             codes.update(zip(self.detail_names, self.user_details[user].unbind(1)))
@@ -199,7 +199,7 @@ class Recommender(nn.Module):
 
     def reserved_rows(self, user: Tensor, movie: Tensor) -> dict[str, list[int]]:
         """Which of the reserved codes these users and movies use, by input: those of rare ids that share a row."""
-        codes = self._codes(user, movie)
+        codes = self.codes(user, movie)
         return {name: [row for row in range(FIRST_INDEX) if bool((code == row).any())] for name, code in codes.items()}
 
     @torch.no_grad()
@@ -221,7 +221,7 @@ def _statistics(table: Tensor, fold: Tensor | None, index: Tensor) -> Tensor:
     return table.flatten(0, 1).index_select(0, place)
 
 
-def _in_vocabulary(index: Tensor, embeddings: int) -> Tensor:
+def in_vocabulary(index: Tensor, embeddings: int) -> Tensor:
     return torch.where(index < embeddings, index, OUT_OF_VOCABULARY)
 
 
@@ -302,7 +302,7 @@ def branches(model: Recommender) -> list[Recommender]:
     for block in model.network.values[0].branches.values():
         with torch.no_grad():
             index = torch.full((2,), OUT_OF_VOCABULARY, device=model.offset.device)
-            width = block(model._codes(index, index)).shape[1]
+            width = block(model.codes(index, index)).shape[1]
         embeddings = model.user_embeddings, model.movie_embeddings
         found.append(
             Recommender(nn.Sequential(block, nn.Linear(width, 1)), None, embeddings, offset=float(model.offset))

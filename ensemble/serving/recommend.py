@@ -1,17 +1,26 @@
-"""Triton's `recommend`: becomes `recommend/1/model.py` in the exported repository."""
+"""Triton's `recommend`: becomes `recommend/<version>/model.py` in the exported repository."""
 
+import numpy as np
 import triton_python_backend_utils as pb_utils  # the Python backend's own
-from answers import DEFAULT_K
-from backend import AnsweringModel
+from answers import DEFAULT_K, NO_MOVIES, Recommendations
+from backend import each, folder, given, needed, number, response, text
 
 
-class TritonPythonModel(AnsweringModel):
-    """user_id INT64[1], k INT32[1] (optional) -> movie_id INT64[k], score FP32[k]."""
+class TritonPythonModel:
+    """user_id INT64[1]; k INT32[1], history INT64[m], strategy STRING[1] (optional) -> movie_id, score, known."""
 
-    def answer(self, request: "pb_utils.InferenceRequest") -> "list[pb_utils.Tensor]":
-        user = pb_utils.get_input_tensor_by_name(request, "user_id")
-        k = pb_utils.get_input_tensor_by_name(request, "k")
-        movies, scores = self.answers.recommend(
-            int(user.as_numpy()[0]), DEFAULT_K if k is None else int(k.as_numpy()[0])
+    def initialize(self, args: dict[str, str]) -> None:
+        self.recommendations = Recommendations(folder(args))
+
+    def execute(self, requests: list) -> list:
+        return each(self.answer, requests)
+
+    def answer(self, request: "pb_utils.InferenceRequest") -> "pb_utils.InferenceResponse":
+        history = given(request, "history")
+        movies, scores, known = self.recommendations.recommend(
+            int(needed(request, "user_id")[0]),
+            number(request, "k", DEFAULT_K),
+            NO_MOVIES if history is None else history,
+            text(request, "strategy"),
         )
-        return [pb_utils.Tensor("movie_id", movies), pb_utils.Tensor("score", scores)]
+        return response(movie_id=movies, score=scores, known=np.array([known]))
