@@ -1,7 +1,10 @@
 """Asks Triton over gRPC."""
 
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import tritonclient.grpc as grpc
@@ -10,17 +13,112 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from marquee.errors import UserError
 
 TIMEOUT = 30.0  # seconds
+PAIRS_AT_ONCE = 1 << 17  # of one request; the server takes no more than twice that
+SECRET_HEADER = "marquee-secret"  # as Triton's HTTP reads it; its gRPC puts a prefix before it
+GRPC_PREFIX = "triton-grpc-protocol-"
+UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]  # as tritonclient has it
+OWN_WORDS = ("Request for unknown model", "explicit model load")  # Triton's, though their status is UNAVAILABLE
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a client shows to a server, and what it wants to see; as it stands, plain gRPC to an open server.
+
+    Attributes:
+        secret: the shared secret that the server was started with; empty for none.
+        ca: PEM file of the root certificate that the server's must come from; TLS is used where it is given.
+        certificate, key: PEM files of the client's own certificate, for a server that asks for one (mutual TLS).
+        server_name: the name in the server's certificate, where it is not the one in the URL.
+    """
+
+    secret: str = ""
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    server_name: str = ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What goes along with each gRPC request."""
+        return {GRPC_PREFIX + SECRET_HEADER: self.secret} if self.secret else {}
+
+    def connect(self, url: str) -> grpc.InferenceServerClient:
+        """A connection, made when it is first used.
+
+        Raises:
+            UserError: a file cannot be used, or something is given without what belongs to it.
+        """
+        check_secret(self.secret)
+        if self.ca is None:
+            if self.certificate or self.key:
+                raise UserError("a client certificate is for TLS; give the server's root certificate too")
+            return grpc.InferenceServerClient(url)
+        tls_context(ssl.PROTOCOL_TLS_CLIENT, self.certificate, self.key, self.ca)
+        name = [("grpc.ssl_target_name_override", self.server_name)] if self.server_name else []
+        return grpc.InferenceServerClient(
+            url, ssl=True, root_certificates=self.ca, certificate_chain=self.certificate, private_key=self.key,
+            channel_args=[*UNLIMITED, *name],
+        )  # fmt: skip
+
+
+def check_secret(secret: str) -> None:
+    """
+    Raises:
+        UserError: the secret cannot be sent as a header.
+    """
+    if not all("!" <= letter <= "~" for letter in secret):
+        raise UserError("a secret may hold letters, digits and punctuation of ASCII, and no space")
+
+
+def tls_context(side: int, certificate: Path | None, key: Path | None, ca: Path | None) -> ssl.SSLContext:
+    """Python's own view of PEM files that gRPC is going to use, as gRPC says nothing of what is wrong with them.
+
+    Args:
+        side: `ssl.PROTOCOL_TLS_CLIENT` or `ssl.PROTOCOL_TLS_SERVER`.
+
+    Raises:
+        UserError: a file cannot be read, is not PEM, is missing beside the other, or the two do not belong together.
+    """
+    if (certificate is None) != (key is None):
+        raise UserError("a certificate needs its key, and a key its certificate; give both")
+    context = ssl.SSLContext(side)
+    for path in filter(None, (certificate, key, ca)):
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {str(error.strerror).lower()}") from None
+    try:
+        if ca is not None:
+            context.load_verify_locations(ca)
+    except ssl.SSLError:
+        raise UserError(f"{ca} holds no certificate in PEM format") from None
+    try:
+        if certificate is not None:
+            context.load_cert_chain(certificate, key, password="")  # or it would ask the terminal
+    except ssl.SSLError as error:
+        reason = str(error.reason or "the key may have a password").lower().replace("_", " ")
+        raise UserError(f"{certificate} and {key} are no certificate and its key: {reason}") from None
+    return context
+
+
+class NoServerError(UserError):
+    """Nothing answers there, or not as it was asked: no server, or no TLS connection with it."""
+
+
+class TimedOutError(UserError):
+    """The server took the request, and did not answer in time."""
 
 
 def score(
-    url: str, user_ids: Sequence[int], movie_ids: Sequence[int], model: str = ""
+    url: str, user_ids: Sequence[int], movie_ids: Sequence[int], model: str = "", *, access: Access = Access()
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities of (user, movie) pairs.
+    """Probabilities of (user, movie) pairs, any number of them.
 
     Args:
         url: `host:port` of Triton's gRPC.
         user_ids, movie_ids: raw MovieLens ids, [n] each.
         model: `dlrm` or `ncf`; empty for the repository's default.
+        access: what the server asks for.
 
     Returns:
         float32 [n] probabilities, and bool [n] whether both ids are in the vocabulary.
@@ -28,54 +126,141 @@ def score(
     Raises:
         UserError: no server there, or it refuses the request.
     """
-    inputs = [_tensor("user_id", user_ids, np.int64), _tensor("movie_id", movie_ids, np.int64)]
-    if model:
-        inputs.append(_tensor("model", [model.encode()], np.object_))
-    result = _infer(url, "score", inputs)
-    return result.as_numpy("score"), result.as_numpy("known")
+    users, movies = as_array("user_id", user_ids, np.int64), as_array("movie_id", movie_ids, np.int64)
+    asked = [tensor("model", [model.encode()], np.object_)] if model else []
+    scores, known = [], []
+    for start in range(0, max(1, len(users), len(movies)), PAIRS_AT_ONCE):
+        here = slice(start, start + PAIRS_AT_ONCE)
+        pairs = [tensor("user_id", users[here], np.int64), tensor("movie_id", movies[here], np.int64)]
+        result = infer(url, "score", pairs + asked, access)
+        scores.append(result.as_numpy("score"))
+        known.append(result.as_numpy("known"))
+    return np.concatenate(scores), np.concatenate(known)
 
 
-def recommend(url: str, user_id: int, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
-    """The best `k` movies for a user, without those that the user has rated.
+def recommend(
+    url: str,
+    user_id: int,
+    k: int = 10,
+    history: Sequence[int] = (),
+    strategy: str = "",
+    *,
+    access: Access = Access(),
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """The best `k` movies for a user, without those that the user has rated or listed.
+
+    Args:
+        history: movies that someone unknown likes, the latest last; any user id that is in no data goes with it.
+        strategy: `exact` or `two-stage`; empty for the repository's default.
 
     Returns:
-        int64 movie ids and float32 scores, best first.
+        int64 movie ids and float32 scores, best first; and whether anything is known of the person. If not, these are
+        the movies that most have rated, and the scores the shares of users that did.
 
     Raises:
         UserError: no server there, or it refuses the request.
     """
-    if not -(1 << 31) <= k < 1 << 31:
-        raise UserError(f"k is {k}; it must be from 1 to 1000")
-    result = _infer(url, "recommend", [_tensor("user_id", [user_id], np.int64), _tensor("k", [k], np.int32)])
+    inputs = [tensor("user_id", [user_id], np.int64), _k(k)]
+    if len(history):
+        inputs.append(tensor("history", history, np.int64))
+    if strategy:
+        inputs.append(tensor("strategy", [strategy.encode()], np.object_))
+    result = infer(url, "recommend", inputs, access)
+    return result.as_numpy("movie_id"), result.as_numpy("score"), bool(result.as_numpy("known")[0])
+
+
+def similar(url: str, movie_id: int, k: int = 10, *, access: Access = Access()) -> tuple[np.ndarray, np.ndarray]:
+    """The `k` movies most like one.
+
+    Returns:
+        int64 movie ids and float32 cosines, best first.
+
+    Raises:
+        UserError: no server there, or it refuses the request.
+    """
+    result = infer(url, "similar", [tensor("movie_id", [movie_id], np.int64), _k(k)], access)
     return result.as_numpy("movie_id"), result.as_numpy("score")
 
 
-def _tensor(name: str, values: Sequence, dtype: type) -> grpc.InferInput:
+def _k(k: int) -> grpc.InferInput:
+    if not -(1 << 31) <= k < 1 << 31:
+        raise UserError(f"k is {k}; it must be from 1 to 1000")
+    return tensor("k", [k], np.int32)
+
+
+def as_array(name: str, values: Sequence | np.ndarray, dtype: type) -> np.ndarray:
+    """
+    Raises:
+        UserError: a value does not fit.
+    """
     try:
-        array: np.ndarray = np.asarray(values, dtype)
+        return np.asarray(values, dtype)
     except OverflowError:
         raise UserError(f"a {name} does not fit in 64 bits") from None
-    tensor = grpc.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
-    tensor.set_data_from_numpy(array)
-    return tensor
 
 
-def _infer(url: str, model: str, inputs: list[grpc.InferInput]) -> grpc.InferResult:
-    with _connection(url) as connection:
-        return connection.infer(model, inputs, client_timeout=TIMEOUT)
+def tensor(name: str, values: Sequence | np.ndarray, dtype: type) -> grpc.InferInput:
+    """An input, of the shape of `values`.
+
+    Raises:
+        UserError: a value does not fit.
+    """
+    array = as_array(name, values, dtype)
+    made = grpc.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+    made.set_data_from_numpy(array)
+    return made
+
+
+def infer(
+    url: str,
+    model: str,
+    inputs: list[grpc.InferInput],
+    access: Access = Access(),
+    *,
+    timeout: float = TIMEOUT,
+) -> grpc.InferResult:
+    """What a Triton model answers.
+
+    Args:
+        timeout: seconds.
+
+    Raises:
+        UserError: it refuses the request; `NoServerError` and `TimedOutError` where there is no answer at all.
+    """
+    with connection(url, access, timeout) as triton:
+        return triton.infer(model, inputs, headers=access.headers, client_timeout=timeout)
 
 
 @contextmanager
-def _connection(url: str) -> Iterator[grpc.InferenceServerClient]:
-    connection = grpc.InferenceServerClient(url)
+def connection(url: str, access: Access = Access(), timeout: float = TIMEOUT) -> Iterator[grpc.InferenceServerClient]:
+    """A connection whose errors are told in one line, and which is closed when the block ends.
+
+    Raises:
+        UserError: as `infer` does.
+    """
+    triton = access.connect(url)
     try:
-        yield connection
+        yield triton
     except InferenceServerException as error:
-        status, message = str(error.status()), " ".join(str(error.message()).split())
-        if "UNAVAILABLE" in status:
-            raise UserError(f"no Triton answers at {url}; start one with: python -m marquee serve") from None
-        if "DEADLINE_EXCEEDED" in status:
-            raise UserError(f"Triton at {url} did not answer within {TIMEOUT:g} s") from None
-        raise UserError(f"Triton refused: {message}") from None
+        raise _told(str(error.status()), " ".join(str(error.message()).split()), url, access, timeout) from None
     finally:
-        connection.close()
+        triton.close()
+
+
+def _told(status: str, message: str, url: str, access: Access, timeout: float) -> UserError:
+    if "protocol is restricted" in message:
+        if SECRET_HEADER not in message:
+            return UserError("Triton refused: no client may ask for that")
+        what = "another secret than the one given" if access.secret else "a secret; give the same one"
+        return UserError(f"Triton refused: {url} was started with {what}")
+    if "DEADLINE_EXCEEDED" in status:
+        return TimedOutError(f"Triton at {url} did not answer within {timeout:g} s")
+    if "UNAVAILABLE" not in status or message.startswith(OWN_WORDS):
+        return UserError(f"Triton refused: {message}")
+    if "CERTIFICATE_VERIFY_FAILED" in message or "Hostname Verification" in message:
+        return NoServerError(f"the certificate of {url} is not one that {access.ca} vouches for under that name")
+    if "WRONG_VERSION_NUMBER" in message:
+        return NoServerError(f"{url} does not speak TLS; ask it without a root certificate")
+    if "Socket closed" in message:
+        return NoServerError(f"{url} ended the connection; if it was started with TLS, give certificates that it takes")
+    return NoServerError(f"no Triton answers at {url}; start one with: python -m marquee serve")

@@ -15,14 +15,24 @@ import torch
 from torch import nn
 
 from ensemble.newcomers import fit_newcomers
-from ensemble.retrieval import CANDIDATES, LEAST_MOVIES, LEAST_RECALL, Retrieval, fit_retrieval
-from ensemble.serving.answers import Recommendations, Scores
+from ensemble.retrieval import CANDIDATES, JUDGED, LEAST_MOVIES, LEAST_RECALL, Retrieval, fit_retrieval
+from ensemble.serving.answers import Recommendations, Scores, newcomer_row
 from ensemble.sides import Sides, cut
 from ensemble.versions import CONFIG, new_version
 from marquee import signing
 from marquee.columns import MOVIE_ID, USER_ID
 from marquee.errors import UserError
-from marquee.manifest import NAME, SIGNATURE, fingerprint, is_current, read_manifest, source_digest, verify, write_json
+from marquee.manifest import (
+    NAME,
+    SIGNATURE,
+    fingerprint,
+    is_current,
+    read_json,
+    read_manifest,
+    source_digest,
+    verify,
+    write_json,
+)
 from marquee.runs import MODELS, Run
 from models.data import Features, load_features
 from models.networks import Recommender
@@ -35,8 +45,10 @@ SCORER = "scorer"
 SERVING = Path(__file__).parent / "serving"
 PARITY_PAIRS = 1_000
 PARITY_TOLERANCE = 1e-5
+UNKNOWN = 0.05  # of the ids that are checked
 SAMPLE_PAIRS = 100
 SAMPLE_PEOPLE = 3
+LISTED = 10  # movies of the strangers that the first stage is judged by
 OPSET = 17
 LEARNED_SHARE = 0.5  # of a movie's vector in `similar`, for movies that have learned anything
 YEAR_SHARE = 0.3  # of the year beside the genres
@@ -122,6 +134,29 @@ class Trained:
     sides: Sides
 
 
+@dataclass(frozen=True)
+class Rated:
+    """Every pair that anyone has rated, in any split: what is never recommended.
+
+    Attributes:
+        places: int32 [ratings], places in the catalogue, user by user.
+        starts: int64 [users + 1], where each user's start.
+    """
+
+    places: np.ndarray
+    starts: np.ndarray
+
+    @classmethod
+    def of(cls, features: Features) -> "Rated":
+        user, movie = features.seen("train", "valid", "test")
+        starts = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=features.users))])
+        return cls((movie - FIRST_INDEX)[np.argsort(user, kind="stable")], starts)
+
+    def of_user(self, user: int) -> np.ndarray:
+        """int32 [m], the train, valid and test rows one after the other."""
+        return self.places[self.starts[user] : self.starts[user + 1]]
+
+
 def export(run: Run, protocol: str, default_model: str | None, key: Path | None = None) -> dict[str, Any]:
     """Adds a release to `repository/`, whole or not at all; does nothing where the one that serves is up to date,
     and signed with the key where there is one.
@@ -138,10 +173,11 @@ def export(run: Run, protocol: str, default_model: str | None, key: Path | None 
         UserError: a model is missing or changed, or what is exported does not score as the trained one does.
     """
     sealed = {name: verify(run.model(protocol, name), "train") for name in MODELS}
+    default = default_model or _better(run, protocol)
     made_from = fingerprint(
         models={name: manifest["files"] for name, manifest in sealed.items()},
         features=verify(run.features / protocol, "prepare")["fingerprint"],
-        default=default_model,
+        default=default,
         code=[source_digest("ensemble"), source_digest("models")],
     )
     signed = run.repository / NAME, run.repository / SIGNATURE
@@ -152,9 +188,8 @@ def export(run: Run, protocol: str, default_model: str | None, key: Path | None 
     for name in MODELS:
         model, config = load(run, features, name, torch.device("cpu"))
         trained[name] = Trained(model, config, cut(model, features.users, features.movies))
-    default = default_model or _better(protocol, trained)
-    seed, sides = trained[default].config["seed"], trained[default].sides
-    retrieval = fit_retrieval(sides, range(FIRST_INDEX, features.user_embeddings), FIRST_INDEX, seed)
+    rated = Rated.of(features)
+    newcomers, retrieval = _fit(trained[default], features, rated)
     two_stages = retrieval.recall >= LEAST_RECALL and len(retrieval.vectors) >= LEAST_MOVIES
     facts = {
         "dataset": run.root.name,
@@ -182,9 +217,14 @@ def export(run: Run, protocol: str, default_model: str | None, key: Path | None 
             write_json(folders[name] / "serving.json", {**served, "unknown_index": OUT_OF_VOCABULARY})
         for name in MODELS:
             _write_network(name, trained[name].sides, folders[SCORER], one_user=False)
-        _write_network(default, sides, folders["recommend"], one_user=True)
-        _write_recommendations(trained[default], features, retrieval, folders["recommend"])
-        np.save(folders["similar"] / "similar.npy", _movie_vectors(sides, features))
+        _write_network(default, trained[default].sides, folders["recommend"], one_user=True)
+        np.savez(folders["recommend"] / "newcomers.npz", **newcomers)
+        np.save(folders["recommend"] / "retrieval.npy", retrieval.vectors)
+        rows = {"user": trained[default].sides.users[:1], "movie": retrieval.vectors[:2]}
+        _write_onnx(retrieval.query, rows, folders["recommend"] / "retrieval.onnx")
+        np.save(folders["recommend"] / "rated.npy", rated.places)
+        np.save(folders["recommend"] / "rated_starts.npy", rated.starts)
+        np.save(folders["similar"] / "similar.npy", _movie_vectors(trained[default].sides, features))
         check = _Check(features, trained, folders)
         for name in MODELS:
             check.scores(name)
@@ -192,9 +232,21 @@ def export(run: Run, protocol: str, default_model: str | None, key: Path | None 
     return read_manifest(run.repository, "export")
 
 
-def _better(protocol: str, trained: dict[str, Trained]) -> str:
+def _better(run: Run, protocol: str) -> str:
+    """The model that validated better."""
     monitor = MONITOR[protocol]
-    return max(trained, key=lambda name: SIGN[monitor] * trained[name].config["validation"][monitor])
+    validated = {name: read_json(run.model(protocol, name) / "config.json")["validation"][monitor] for name in MODELS}
+    return max(validated, key=lambda name: SIGN[monitor] * validated[name])
+
+
+def _fit(trained: Trained, features: Features, rated: Rated) -> tuple[dict[str, np.ndarray], Retrieval]:
+    """What `recommend` needs besides the network: a row for someone unknown, and the first of two stages."""
+    seed, known = trained.config["seed"], known_to(TrainSettings.of(trained.config["settings"]))
+    newcomers = fit_newcomers(trained.sides, trained.model, features, known, seed)
+    users = range(FIRST_INDEX, features.user_embeddings)
+    lists = [rated.of_user(user)[-LISTED:] for user in np.random.default_rng(seed).choice(users, JUDGED)]
+    strangers = [(newcomer_row(newcomers, places + FIRST_INDEX), places) for places in lists if len(places)]
+    return newcomers, fit_retrieval(trained.sides, users, FIRST_INDEX, seed, rated.of_user, strangers)
 
 
 def _write_network(name: str, sides: Sides, folder: Path, one_user: bool) -> None:
@@ -202,8 +254,8 @@ def _write_network(name: str, sides: Sides, folder: Path, one_user: bool) -> Non
     for kind, rows in tables.items():
         np.save(folder / f"{name}.{kind}.npy", rows)
     head = sides.head.for_one_user() if one_user else sides.head
-    rows = {kind: values[: 1 if one_user and kind == "user" else 2] for kind, values in tables.items()}
-    _write_onnx(head, rows, folder / f"{name}.onnx")
+    example = {kind: rows[: 1 if one_user and kind == "user" else 2] for kind, rows in tables.items()}
+    _write_onnx(head, example, folder / f"{name}.onnx")
 
 
 def _write_onnx(network: nn.Module, inputs: dict[str, np.ndarray], path: Path) -> None:
@@ -227,21 +279,6 @@ def _write_onnx(network: nn.Module, inputs: dict[str, np.ndarray], path: Path) -
     graph = onnx.load_from_string(buffer.getvalue())
     onnx.checker.check_model(graph)
     onnx.save(graph, path)
-
-
-def _write_recommendations(trained: Trained, features: Features, retrieval: Retrieval, folder: Path) -> None:
-    """What `recommend` needs besides the network."""
-    known = known_to(TrainSettings.of(trained.config["settings"]))
-    newcomers = fit_newcomers(trained.sides, trained.model, features, known, trained.config["seed"])
-    np.savez(folder / "newcomers.npz", **newcomers)
-    np.save(folder / "retrieval.npy", retrieval.vectors)
-    rows = {"user": trained.sides.users[:1], "movie": retrieval.vectors[:2]}
-    _write_onnx(retrieval.query, rows, folder / "retrieval.onnx")
-    # Every pair that anyone has rated, in any split: what is never recommended.
-    user, movie = features.seen("train", "valid", "test")
-    np.save(folder / "rated.npy", (movie - FIRST_INDEX)[np.argsort(user, kind="stable")])
-    starts = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=features.users))])
-    np.save(folder / "rated_starts.npy", starts)
 
 
 def _movie_vectors(sides: Sides, features: Features) -> np.ndarray:
@@ -277,7 +314,7 @@ class _Check:
         """Random pairs, known and unknown: raw ids of users and of movies, int64 [count], then their indices."""
         raw, index = [], []
         for table in (self.scores_files.users, self.scores_files.movies):
-            place = self.rng.integers(-1, len(table.ids), count)
+            place = np.where(self.rng.random(count) < UNKNOWN, -1, self.rng.integers(0, len(table.ids), count))
             raw.append(np.where(place < 0, -1, table.ids[place]))
             index.append(np.where(place < 0, OUT_OF_VOCABULARY, table.index[place]))
         return raw[0], raw[1], index[0], index[1]

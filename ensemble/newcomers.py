@@ -45,7 +45,7 @@ def fit_newcomers(
         above = stars - mean - shrunk_mean(movie, stars - mean, features.movies, PRIOR_RATINGS)[movie]
         mood = sides.past.mood
         arrays |= {
-            "above": np.float32(above[liked].mean() if liked.any() else 0),
+            "above": np.array(above[liked].mean() if liked.any() else 0, np.float32),
             "past": sides.past.movies,
             "position": sides.past.position,
             "columns": np.array([sides.past.columns.start, sides.past.columns.stop]),

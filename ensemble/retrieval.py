@@ -6,7 +6,7 @@ corpus item recommendations", 2019, with the ranking network in the place of cli
 between the two softmaxes over many movies, half of them those that the towers themselves put first for these users.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +30,10 @@ LEAST_RECALL = 0.95  # from where on two stages are the default
 LEAST_MOVIES = 10_000  # fewer are scored at once in no more time
 CLIP = 1e-7
 
+NOTHING = np.empty(0, np.int64)
+
 Teacher = Callable[[Tensor, Tensor], Tensor]
+Asked = tuple[np.ndarray, np.ndarray]  # a user's row, float32 [1, width], and the places that are closed to them
 
 
 class Tower(nn.Module):
@@ -72,7 +75,8 @@ class Retrieval:
     Attributes:
         query: a user's row and `vectors` to how near each movie is.
         vectors: float32 [movies of the catalogue, DIM].
-        recall: share of the exact top ten of `JUDGED` people that is among `CANDIDATES` movies.
+        recall: share of the exact top ten of `JUDGED` people that is among `CANDIDATES` movies, what they have rated
+            left out of both.
     """
 
     query: Query
@@ -80,12 +84,21 @@ class Retrieval:
     recall: float
 
 
-def fit_retrieval(sides: Sides, users: range, first_movie: int, seed: int) -> Retrieval:
+def fit_retrieval(
+    sides: Sides,
+    users: range,
+    first_movie: int,
+    seed: int,
+    rated: Callable[[int], np.ndarray] = lambda user: NOTHING,
+    strangers: Sequence[Asked] = (),
+) -> Retrieval:
     """Trains the towers on random users and judges them by others.
 
     Args:
         users: whose rows are those of trained users.
         first_movie: the first row of the catalogue.
+        rated: what a user is not to be recommended, as places in the catalogue.
+        strangers: rows of people that are in no table, to judge by, too; the lower recall of the two counts.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -93,8 +106,7 @@ def fit_retrieval(sides: Sides, users: range, first_movie: int, seed: int) -> Re
         judged = people[: min(JUDGED, max(1, len(people) // 5))]
         trained = people[len(judged) :] if len(people) > len(judged) else people
         user_rows = torch.from_numpy(sides.users)
-        movies = np.concatenate([sides.vectors, sides.hidden], axis=1)[first_movie:]
-        movie_rows = torch.from_numpy(movies)
+        movie_rows = torch.from_numpy(np.concatenate([sides.vectors, sides.hidden], axis=1)[first_movie:])
         split = [sides.vectors.shape[1], sides.hidden.shape[1]]
 
         def teacher(users: Tensor, movies: Tensor) -> Tensor:
@@ -102,10 +114,14 @@ def fit_retrieval(sides: Sides, users: range, first_movie: int, seed: int) -> Re
 
         of_user, of_movie = Tower(user_rows[people]), Tower(movie_rows)
         _train(teacher, of_user, of_movie, user_rows, movie_rows, trained)
+        query = Query(of_user).eval()
         with torch.no_grad():
             vectors = of_movie(movie_rows)
-            recall = _recall(teacher, Query(of_user), vectors, user_rows[judged], movie_rows)
-    return Retrieval(Query(of_user).eval(), vectors.numpy(), recall)
+            known = [(sides.users[user : user + 1], rated(user)) for user in judged.tolist()]
+            recall = min(
+                _recall(teacher, query, vectors, movie_rows, asked) for asked in (known, strangers) if len(asked)
+            )
+    return Retrieval(query, vectors.numpy(), recall)
 
 
 def _train(
@@ -133,11 +149,17 @@ def _train(
         schedule.step()
 
 
-def _recall(teacher: Teacher, query: Query, vectors: Tensor, users: Tensor, movie_rows: Tensor) -> float:
+def _recall(teacher: Teacher, query: Query, vectors: Tensor, movie_rows: Tensor, asked: Sequence[Asked]) -> float:
     shares = []
-    for user in users.split(1):
+    for row, closed in asked:
+        user = torch.from_numpy(row)
         exact = torch.cat([teacher(user, part) for part in movie_rows.split(MOVIES)])
-        exact = exact.topk(min(TOP, len(exact))).indices
-        found = query(user, vectors).topk(min(CANDIDATES, len(vectors))).indices
-        shares.append(float(torch.isin(exact, found).float().mean()))
-    return float(np.mean(shares))
+        near = query(user, vectors)
+        for scores in (exact, near):
+            scores[torch.from_numpy(closed.astype(np.int64))] = -torch.inf
+        still_open = int(torch.isfinite(exact).sum())
+        if still_open:
+            best = exact.topk(min(TOP, still_open)).indices
+            found = near.topk(min(CANDIDATES, still_open)).indices
+            shares.append(float(torch.isin(best, found).float().mean()))
+    return float(np.mean(shares)) if shares else 1.0

@@ -1,7 +1,9 @@
-"""Finds `tritonserver`, starts it on a verified repository, waits for a real answer, and stops it cleanly."""
+"""Finds `tritonserver`, starts it on a private copy of a repository, waits for real answers, and stops it cleanly."""
 
+import contextlib
 import ctypes
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -9,23 +11,30 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-import pyarrow.parquet as pq
+import psutil
 
-from ensemble import client
+from ensemble import releases
+from ensemble.access import ServerAccess, hide
+from ensemble.canary import Canary
+from ensemble.client import Access
 from marquee.errors import UserError
-from marquee.manifest import verify
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 60
 STOP_SECONDS = 10
+CANARY_SECONDS = 10.0
+OPEN = ServerAccess()
+SHARED_MEMORY = Path("/dev/shm")
 PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)  # loaded here, as a child of a process with threads may take no locks
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,11 @@ class Ports:
     http: int = 0
     metrics: int = 0
     host: str = LOOPBACK
+
+    @property
+    def url(self) -> str:
+        """Where this machine asks its gRPC."""
+        return f"{LOOPBACK if self.host == '0.0.0.0' else self.host}:{self.grpc}"
 
     def check(self) -> None:
         """
@@ -68,80 +82,165 @@ def free_port() -> int:
 
 @dataclass
 class Server:
-    """A running Triton: where to ask it, and its process."""
+    """A Triton that was started: where and how to ask it, its process, and what it says."""
 
     url: str
     process: subprocess.Popen
     log: Path
+    access: Access = field(default_factory=Access)
+    hidden: bool = True  # whether its secrets are gone from its command line
+    shared: str = ""  # how the names of its shared memory begin
 
     def check(self) -> None:
         """
         Raises:
             UserError: the server has ended; the message carries its last words.
         """
-        code = self.process.poll()
+        code = exit_code(self.process)
         if code is not None:
             raise UserError(f"Triton ended by itself (exit code {code}): {last_words(self.log)}; its log is {self.log}")
 
+    def stop(self, patience: float = STOP_SECONDS) -> None:
+        """As `stop`; and what it shared with its stubs, which a server that is killed leaves behind, is removed."""
+        stop(self.process, patience)
+        for left in SHARED_MEMORY.glob(f"{self.shared}*") if self.shared else ():
+            left.unlink(missing_ok=True)
+
+    def stubs(self, model: str) -> list[psutil.Process]:
+        """The Python processes of a model that live, hung ones too."""
+        found: list[psutil.Process] = []
+        if exit_code(self.process) is not None:
+            return found
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.Error):  # dead, or it dies while it is looked at
+                if any(Path(argument).parts[-3:-2] == (model,) for argument in child.cmdline()[1:2]):
+                    found.append(child)
+        return found
+
+    def wait_until_it_answers(self, canary: Canary, closing: threading.Event | None = None) -> None:
+        """Readiness is no proof: a model whose Python died stays ready. A real answer from each model is.
+
+        Args:
+            closing: set where the answer does not matter any more.
+
+        Raises:
+            UserError: the server ended, or gave no answer of this release in `START_SECONDS`.
+        """
+        closing = closing or threading.Event()
+        deadline = time.monotonic() + START_SECONDS
+        while not closing.is_set():
+            self.check()
+            try:
+                for model in canary.release.models:
+                    canary.ask(self.url, self.access, model, CANARY_SECONDS)
+                return
+            except UserError as error:
+                if time.monotonic() > deadline:
+                    raise UserError(
+                        f"Triton gave no answer in {START_SECONDS} s ({error}): {last_words(self.log)}; "
+                        f"its log is {self.log}"
+                    ) from None
+            closing.wait(0.2)
+        raise UserError("stopped")
+
+
+def start(served: Path, backends: Path, log: Path, ports: Ports, access: ServerAccess) -> Server:
+    """Starts a server, which lives no longer than the thread that calls this.
+
+    Args:
+        served: the folder that is served; Triton follows what changes in it.
+        backends: a folder that the wheel's backends are copied to, at the first start.
+        log: where the server's own output goes; the log of the start before is kept beside it.
+
+    Raises:
+        UserError: there is no Triton, or certificates cannot be used, or HTTP was asked for together with TLS.
+    """
+    own = access.own()
+    guard, hidden = access.flags(bool(ports.http))
+    shared = f"marquee-{secrets.token_hex(8)}-"
+    command, environment = _command(served, ports, backends, "poll")
+    if log.exists():
+        log.replace(log.with_name(f"{log.name}.1"))
+    # Strictly, it is not ready while it loads a version beside the one that answers; load balancers would go away.
+    command += ["--repository-poll-secs=1", "--strict-readiness=false", *guard]
+    command.append(f"--backend-config=python,shm-region-prefix-name={shared}")
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+            preexec_fn=_end_with_parent,
+        )  # fmt: skip
+    deadline = time.monotonic() + STOP_SECONDS
+    while exit_code(process) is None and not log.stat().st_size and time.monotonic() < deadline:
+        time.sleep(0.02)  # it has read its arguments once it says anything
+    return Server(ports.url, process, log, own, hide(process.pid, hidden), shared)
+
+
+def exit_code(process: subprocess.Popen) -> int | None:
+    """How a process ended; None while it runs. It is left unreaped, so that its group can still be ended by its id."""
+    if process.returncode is not None:
+        return int(process.returncode)
+    ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    if ended is None:
+        return None
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+
+
+def stop(process: subprocess.Popen, patience: float = STOP_SECONDS) -> None:
+    """Asks the server to end, and ends it and its stubs where they have not within `patience` seconds."""
+    if process.returncode is not None:
+        return
+    deadline = time.monotonic() + patience
+    os.kill(process.pid, signal.SIGTERM)
+    while exit_code(process) is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)  # its own session: the server and its stubs, nothing else
+    process.wait()
+
 
 @contextmanager
-def running(repository: Path, log: Path, ports: Ports) -> Iterator[Server]:
-    """A server that has answered a canary question, stopped when the block ends.
+def running(repository: Path, log: Path, ports: Ports, access: ServerAccess = OPEN) -> Iterator[Server]:
+    """A server that has answered a question to each model, stopped when the block ends.
 
     Args:
         repository: an exported repository; its manifest is verified before anything starts.
         log: where the server's own output goes.
+        access: what it asks of its clients.
 
     Raises:
         UserError: the repository was changed, a port is taken, there is no Triton, or it does not come up.
     """
-    verify(repository, "export")
-    ports.check()
     with tempfile.TemporaryDirectory(prefix="marquee-triton-") as temporary:
-        # Served is a copy: Python inside Triton writes its bytecode beside the models, and what was verified can then
-        # not be changed under a running server.
-        served = Path(shutil.copytree(repository, Path(temporary) / "repository"))
-        verify(served, "export")
-        backends = Path(temporary) / "backends"
-        command, environment = _command(served, ports, backends)
-        with open(log, "wb") as output:
-            process = subprocess.Popen(
-                command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-                preexec_fn=_end_with_parent,
-            )  # fmt: skip
-        asked_at = LOOPBACK if ports.host == "0.0.0.0" else ports.host
-        server = Server(f"{asked_at}:{ports.grpc}", process, log)
+        # Served is a copy: what was verified can then not be changed under a running server.
+        release = releases.take(repository, Path(temporary) / "release")
+        ports.check()
+        server = start(release.folder, Path(temporary) / "backends", log, ports, access)
         try:
-            _wait_for_canary(server, repository)
+            server.wait_until_it_answers(Canary(release))
             yield server
         finally:
-            stop(process)
-
-
-def stop(process: subprocess.Popen) -> None:
-    """Asks the server to end, and ends it and its stubs where it does not within `STOP_SECONDS`."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # its own session: the server and its stubs, nothing else
-            process.wait()
+            server.stop()
 
 
 def last_words(log: Path) -> str:
     """The last error in Triton's log, or its last line."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith(("E", "error", "Error"))]
+    # Without a GPU, it reports as an error each time that it finds none.
+    errors = [line for line in lines if line.startswith(("E", "error", "Error")) and "cuda" not in line.lower()]
     return (errors or lines or ["it said nothing"])[-1][:300]
 
 
 def _end_with_parent() -> None:
-    """Linux ends the server when this process dies, however it dies, so that none is left behind."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    """Linux ends the server when the thread that started it ends, however it does, so that none is left behind."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _command(repository: Path, ports: Ports, backends: Path) -> tuple[list[str], dict[str, str]]:
+def _command(repository: Path, ports: Ports, backends: Path, control: str = "none") -> tuple[list[str], dict[str, str]]:
+    """What to run, and in which environment.
+
+    Args:
+        control: `none`, or `poll` to follow what changes in the repository; explicit control would run any Python that
+            a client uploads.
+    """
     environment = dict(os.environ)
     environment["PYTHONNOUSERSITE"] = "1"
     binary = shutil.which("tritonserver")
@@ -151,7 +250,7 @@ def _command(repository: Path, ports: Ports, backends: Path) -> tuple[list[str],
     command = [
         binary,
         f"--model-repository={repository.resolve()}",
-        "--model-control-mode=none",  # explicit control would let any client upload and run Python
+        f"--model-control-mode={control}",
         "--disable-auto-complete-config",
         "--allow-gpu-metrics=false",
         "--pinned-memory-pool-byte-size=0",
@@ -186,32 +285,10 @@ def _wheel_server(backends: Path, environment: dict[str, str]) -> Path:
     if not stub.is_dir():
         raise UserError(f"the Triton wheel has no stub for Python {sys.version.split()[0]}; use Python 3.10 or 3.11")
     backend = backends / "python"  # copied, as Triton refuses symbolic links
-    shutil.copytree(root / "backends" / "python", backend)
-    shutil.copy(stub / "triton_python_backend_stub", backend)
+    if not backend.is_dir():
+        shutil.copytree(root / "backends" / "python", backend)
+        shutil.copy(stub / "triton_python_backend_stub", backend)
     libraries = [sysconfig.get_config_var("LIBDIR"), str(root.parent.parent / "nvidia_pytriton.libs")]
     environment["LD_LIBRARY_PATH"] = os.pathsep.join([*libraries, *filter(None, [environment.get("LD_LIBRARY_PATH")])])
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
     return root / "bin" / "tritonserver"
-
-
-def _wait_for_canary(server: Server, repository: Path) -> None:
-    """Readiness is no proof: a model whose Python died stays ready. A real answer from each model is."""
-    user, movie = (_first_id(repository / "score" / "1", name) for name in ("user_id", "movie_id"))
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        server.check()
-        try:
-            client.score(server.url, [user], [movie])
-            client.recommend(server.url, user, 1)
-            return
-        except UserError as error:
-            if time.monotonic() > deadline:
-                words = last_words(server.log)
-                raise UserError(
-                    f"Triton gave no answer in {START_SECONDS} s ({error}): {words}; its log is {server.log}"
-                ) from None
-        time.sleep(0.2)
-
-
-def _first_id(folder: Path, name: str) -> int:
-    return int(pq.read_table(folder / f"{name}.parquet", columns=[name])[name][0].as_py())

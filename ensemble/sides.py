@@ -128,7 +128,7 @@ def _dot(one: Tensor, other: Tensor) -> Tensor:
 class NCFHead(nn.Module):
     """NeuMF after its lookups: GMF's product beside the MLP without its first layer."""
 
-    def __init__(self, dim: int, mlp: nn.Sequential, last: nn.Linear, offset: Tensor):
+    def __init__(self, dim: int, mlp: nn.Sequential, last: nn.Module, offset: Tensor):
         super().__init__()
         self.dim, self.mlp, self.last = dim, mlp, last
         self.register_buffer("offset", offset)
@@ -188,7 +188,8 @@ def _cut_ncf(model: Recommender, users: Tensor, movies: Tensor) -> Sides:
     on_movies, on_users = first.weight.chunk(2, dim=1)  # Merlin's Concat sorts by name: movie_id, user_id
     user_rows = torch.cat([of_user[0], of_user[1] @ on_users.T], dim=1)
     hidden = of_movie[1] @ on_movies.T + first.bias
-    head = NCFHead(of_user[0].shape[1], nn.Sequential(*rest), *_layers(output), model.offset)
+    (last,) = _layers(output)
+    head = NCFHead(of_user[0].shape[1], nn.Sequential(*rest), last, model.offset)
     embeddings = torch.cat(of_movie, dim=1).numpy()
     return Sides(user_rows.numpy(), of_movie[0].numpy(), hidden.numpy(), head.eval(), embeddings, None)
 

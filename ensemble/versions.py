@@ -67,6 +67,8 @@ def rollback(repository: Path, key: Path | None = None, public_key: Path | None 
         raise UserError(
             f"{repository} is not signed with {key}; name the key that it is signed with, or export it anew"
         )
+    if not key and (repository / SIGNATURE).is_file():
+        raise UserError(f"{repository} is signed; give its key with --sign-key, or the signature would be lost")
     former, version = served.get("version"), served.get("previous")
     if version is None:
         raise UserError(f"{repository} has no version before {former}; export keeps one when it adds another")

@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from marquee import research, road
+from marquee import research, road, serving
 from marquee.console import console, error_console, progress, stage
 from marquee.errors import UserError
 from marquee.options import (
@@ -28,9 +27,8 @@ from marquee.options import (
     SeedOption,
     ThreadsOption,
     ThresholdOption,
-    UrlOption,
 )
-from marquee.runs import DEFAULT_SEED, MODELS, PROTOCOLS, TRAINED
+from marquee.runs import DEFAULT_SEED, PROTOCOLS, TRAINED
 from marquee.stages import stages_line
 
 app = typer.Typer(
@@ -42,7 +40,6 @@ app = typer.Typer(
 )
 
 STOPPED = 128 + signal.SIGINT
-DEFAULT_URL = "127.0.0.1:8001"
 
 
 @app.command()
@@ -174,83 +171,8 @@ def evaluate(
     road.print_comparison(run)
 
 
-@app.command()
-def export(
-    dataset: DatasetOption = "ml-100k",
-    runs: RunsOption = DEFAULT_RUNS,
-    protocol: Annotated[str, typer.Option(help="Whose models are served.", metavar="NAME")] = "leave-one-out",
-    default_model: Annotated[
-        str | None,
-        typer.Option(
-            help="Which model answers: dlrm or ncf. Without it, the one that validated better.", metavar="NAME"
-        ),
-    ] = None,
-) -> None:
-    """Write the Triton model repository, and check that it scores as the trained models do."""
-    run = road.run_folder(dataset, runs)
-    road.check_choice(protocol, PROTOCOLS, "protocol")
-    if default_model is not None:
-        road.check_choice(default_model, MODELS, "model")
-    with run.lock():
-        road.export(run, protocol, default_model)
-
-
-@app.command()
-def serve(
-    dataset: DatasetOption = "ml-100k",
-    runs: RunsOption = DEFAULT_RUNS,
-    port: Annotated[int, typer.Option(help="gRPC port.", metavar="PORT")] = 8001,
-    http_port: Annotated[int, typer.Option(help="HTTP port; 0 for none.", metavar="PORT")] = 0,
-    metrics_port: Annotated[int, typer.Option(help="Metrics port; 0 for none.", metavar="PORT")] = 0,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on. Only this machine can ask 127.0.0.1.", metavar="ADDRESS")
-    ] = "127.0.0.1",
-) -> None:
-    """Serve the exported repository with Triton until Ctrl-C.
-
-    Uses the tritonserver on PATH, else the one in the nvidia-pytriton wheel.
-    """
-    from ensemble.server import Ports, running
-    from marquee.shown import known_user
-
-    run = road.run_folder(dataset, runs)
-    with running(run.repository, run.root / "triton.log", Ports(port, http_port, metrics_port, host)) as server:
-        console.print(f"Triton answers at [bold]{server.url}[/bold] (gRPC). Ask it from another terminal:")
-        asked = road.dataset_flag(dataset) + (f" --url {server.url}" if port != 8001 else "")
-        console.print(f"    python -m marquee recommend --user {known_user(run)}{asked}")
-        console.print("Ctrl-C stops it.")
-        while True:
-            server.check()
-            time.sleep(0.5)
-
-
-@app.command()
-def recommend(
-    user: Annotated[int, typer.Option(help="MovieLens user id.", metavar="ID")],
-    k: Annotated[int, typer.Option("--k", "-k", help="How many movies.", min=1, max=1000, metavar="N")] = 10,
-    dataset: DatasetOption = "ml-100k",
-    runs: RunsOption = DEFAULT_RUNS,
-    url: UrlOption = DEFAULT_URL,
-) -> None:
-    """Ask a running Triton for a user's best movies."""
-    console.print(road.recommendations(road.run_folder(dataset, runs), url, user, k))
-
-
-@app.command()
-def score(
-    user: Annotated[int, typer.Option(help="MovieLens user id.", metavar="ID")],
-    movie: Annotated[list[int], typer.Option(help="MovieLens movie id; may be given several times.", metavar="ID")],
-    model: Annotated[str, typer.Option(help="dlrm or ncf. Without it, the repository's default.", metavar="NAME")] = "",
-    dataset: DatasetOption = "ml-100k",
-    runs: RunsOption = DEFAULT_RUNS,
-    url: UrlOption = DEFAULT_URL,
-) -> None:
-    """Ask a running Triton how likely a user is to watch given movies next."""
-    from ensemble import client
-    from marquee.shown import scores_table
-
-    scores, known = client.score(url, [user] * len(movie), movie, model)
-    console.print(scores_table(road.run_folder(dataset, runs), user, movie, scores, known))
+for name in ("export", "rollback", "serve", "recommend", "similar", "score"):
+    app.command()(getattr(serving, name))
 
 
 @app.command()
@@ -296,8 +218,8 @@ def run(
     console.print(f"Results: {folder.evaluation}. Serve them: [bold]{serve_command}[/bold]")
 
 
-for command in (research.tune, research.compare, research.paper):
-    app.command()(command)
+for name in ("tune", "compare", "paper"):
+    app.command()(getattr(research, name))
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------

@@ -54,4 +54,26 @@ ThresholdOption = Annotated[
     ),
 ]
 EpochsOption = Annotated[int | None, typer.Option(help="At most so many epochs.", min=1, metavar="N")]
+KOption = Annotated[int, typer.Option("--k", "-k", help="How many movies.", min=1, max=1000, metavar="N")]
+SecretOption = Annotated[
+    Path | None,
+    typer.Option(help="File with the secret that every request must carry.", envvar="MARQUEE_SECRET_FILE"),
+]
+ServerCaOption = Annotated[
+    Path | None,
+    typer.Option(help="Root certificate (PEM) that the server's must come from; asks with TLS.", envvar="MARQUEE_CA"),
+]
+ClientCertificateOption = Annotated[
+    Path | None, typer.Option(help="This client's certificate (PEM), where the server asks for one.")
+]
+ClientKeyOption = Annotated[Path | None, typer.Option(help="The key of this client's certificate (PEM).")]
+VerifyKeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Public key (Ed25519, PEM) that the repository must be signed with.", envvar="MARQUEE_VERIFY_KEY"
+    ),
+]
+SignKeyOption = Annotated[
+    Path | None, typer.Option(help="Private key (Ed25519, PEM) to sign the repository with.", envvar="MARQUEE_SIGN_KEY")
+]
 UrlOption = Annotated[str, typer.Option(help="host:port of Triton's gRPC.", envvar="MARQUEE_URL")]

@@ -9,8 +9,11 @@ from marquee.runs import ALL_PROTOCOLS, PROTOCOLS, Run
 from marquee.stages import measured
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.table import Table
 
+    from ensemble.client import Access
     from models.settings import TrainSettings
 
 
@@ -92,16 +95,29 @@ def evaluate(run: Run, device: str, threads: int | None) -> None:
     _tell_stages(run)
 
 
-def export(run: Run, protocol: str, default_model: str | None) -> None:
+def export(run: Run, protocol: str, default_model: str | None, sign_key: Path | None = None) -> None:
     with measured(run, "export") as measure:
         with working("writing and checking the Triton repository"):
             from ensemble.export import export as export_repository
 
             before = run.repository.stat().st_mtime_ns if run.repository.is_dir() else 0
-            manifest = export_repository(run, protocol, default_model)
+            manifest = export_repository(run, protocol, default_model, sign_key)
         measure.counts = run.repository.stat().st_mtime_ns != before
     _tell_stages(run)
-    console.print(f"{run.repository}: score and recommend, answered by {manifest['default_model']} by default")
+    recall = f", recall {manifest['recall@10']:.3f}" if manifest["strategy"] == "two-stage" else ""
+    console.print(
+        f"{run.repository}: version {manifest['version']}, {manifest['default_model']} by default, "
+        f"recommend {manifest['strategy']}{recall}"
+    )
+
+
+def export_reference(run: Run, protocol: str) -> None:
+    """The same models for Merlin Systems' runtime."""
+    with working("writing and checking Merlin Systems' repository"):
+        from ensemble.reference import export_reference as write
+
+        write(run, protocol)
+    console.print(f"{run.reference_repository}: serve it with: python -m marquee serve --runtime merlin")
 
 
 def _tell_stages(run: Run) -> None:
@@ -120,11 +136,20 @@ def ask_triton(run: Run, user: int) -> "Table":
         return recommendations(run, triton.url, user, 10)
 
 
-def recommendations(run: Run, url: str, user: int, k: int) -> "Table":
+def recommendations(
+    run: Run,
+    url: str,
+    user: int,
+    k: int,
+    history: "Sequence[int]" = (),
+    strategy: str = "",
+    access: "Access | None" = None,
+) -> "Table":
     from ensemble import client
     from marquee.shown import recommendations_table
 
-    return recommendations_table(run, user, *client.recommend(url, user, k))
+    answer = client.recommend(url, user, k, history, strategy, access=access or client.Access())
+    return recommendations_table(run, user, list(history), *answer)
 
 
 def print_comparison(run: Run) -> None:

@@ -75,6 +75,11 @@ class Run:
         """The Triton model repository."""
         return self.root / "repository"
 
+    @property
+    def reference_repository(self) -> Path:
+        """The same models as Merlin Systems exports them, to compare with."""
+        return self.root / "repository-merlin"
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Holds the run folder for this process.

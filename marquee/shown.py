@@ -15,18 +15,38 @@ from marquee.errors import UserError
 from marquee.runs import Run
 
 
-def recommendations_table(run: Run, user: int, movies: np.ndarray, scores: np.ndarray) -> Table:
-    """The recommended movies, best first, next to as many that the user rated highest."""
+def recommendations_table(
+    run: Run, user: int, history: list[int], movies: np.ndarray, scores: np.ndarray, known: bool
+) -> Table:
+    """The recommended movies, best first, next to as many that the user rated highest.
+
+    For someone unknown next to what they listed; nothing stands there where the answer is not personal.
+    """
     titles = _titles(run)
     liked = _liked(run, user, len(movies))
-    table = _table("", "recommended by Triton", "score", f"what user {user} liked", "stars")
+    name = f"user {user}" if liked else "you"
+    if not liked:
+        liked = [(movie, None) for movie in reversed(history) if movie in titles]
+    heading = "recommended by Triton" if known else "most popular: Triton does not know this person"
+    table = _table("", heading, "score", *([f"what {name} liked", "stars"] if liked else []))
     for position in range(max(len(movies), len(liked))):
-        left = ("", "", "")
+        cells = ["", "", ""]
         if position < len(movies):
             movie = int(movies[position])
-            left = (str(position + 1), titles.get(movie, f"Movie {movie}"), f"{scores[position]:.3f}")
-        right = (titles[liked[position][0]], f"{liked[position][1]:g}") if position < len(liked) else ("", "")
-        table.add_row(*left, *right)
+            cells = [str(position + 1), titles.get(movie, f"Movie {movie}"), f"{scores[position]:.3f}"]
+        if position < len(liked):
+            movie, stars = liked[position]
+            cells += [titles[movie], "" if stars is None else f"{stars:g}"]
+        table.add_row(*cells)
+    return table
+
+
+def similar_table(run: Run, movie: int, movies: np.ndarray, scores: np.ndarray) -> Table:
+    """The movies most like one, the most similar first."""
+    titles = _titles(run)
+    table = _table("", f"like {titles.get(movie, f'movie {movie}')}", "similarity")
+    for position, (other, score) in enumerate(zip(movies.tolist(), scores), 1):
+        table.add_row(str(position), titles.get(other, f"Movie {other}"), f"{score:.3f}")
     return table
 
 
@@ -63,7 +83,7 @@ def _titles(run: Run) -> dict[int, str]:
     return {movie: escape(f"{title} ({year})" if year else title) for movie, title, year in rows}  # [REC] is a film
 
 
-def _liked(run: Run, user: int, count: int) -> list[tuple[int, float]]:
+def _liked(run: Run, user: int, count: int) -> list[tuple[int, float | None]]:
     """The user's `count` best rated movies and their stars, the most recent first among equals."""
     table = _read(run, "ratings", [RAW_USER, RAW_MOVIE, RATING, TIMESTAMP])
     rows = table.filter(pc.equal(table[RAW_USER], user)).sort_by([(RATING, "descending"), (TIMESTAMP, "descending")])

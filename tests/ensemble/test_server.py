@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import psutil
 import pytest
 import tritonclient.grpc as grpc
@@ -17,7 +16,7 @@ from tritonclient.utils import InferenceServerException
 
 from ensemble import client
 from ensemble.server import Ports, Server, free_port, running
-from ensemble.serving.answers import Answers
+from ensemble.serving.answers import LARGEST_BATCH, Similar
 from marquee.errors import UserError
 from marquee.manifest import verify
 from marquee.runs import MODELS
@@ -27,41 +26,10 @@ pytestmark = pytest.mark.slow
 LOOPBACK = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
 
 
-@pytest.fixture(scope="module")
-def http_port() -> int:
-    return free_port()
-
-
-@pytest.fixture(scope="module")
-def server(exported, http_port, tmp_path_factory):
-    """One server for all tests; none of them may leave it unable to answer."""
-    log = tmp_path_factory.mktemp("triton") / "triton.log"
-    with running(exported.repository, log, Ports(free_port(), http_port)) as running_server:
-        yield running_server
-
-
 @pytest.fixture
 def connection(server):
     with grpc.InferenceServerClient(server.url) as open_connection:
         yield open_connection
-
-
-@pytest.fixture(scope="module")
-def score_answers(exported) -> Answers:
-    return Answers(exported.repository / "score" / "1")
-
-
-@pytest.fixture(scope="module")
-def recommend_answers(exported) -> Answers:
-    return Answers(exported.repository / "recommend" / "1")
-
-
-def random_ids(run, seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Known and unknown ids, with repeats, in no order."""
-    rng = np.random.default_rng(seed)
-    users = np.append(pd.read_parquet(run.tables / "users.parquet")["userId"], [-1, 2, 2**40])
-    movies = np.append(pd.read_parquet(run.tables / "movies.parquet")["movieId"], [-1, 2, 2**40])
-    return rng.choice(users, size), rng.choice(movies, size)
 
 
 def tensor(name: str, values: list, kind: str) -> grpc.InferInput:
@@ -90,43 +58,56 @@ def triton_processes() -> set[int]:
 
 @pytest.mark.parametrize("name", ["", *MODELS])
 @pytest.mark.parametrize("size", [1, 7, 1000])
-def test_scores_over_grpc_are_those_of_the_files(exported, server, score_answers, name, size):
-    user, movie = random_ids(exported, size, size)
+def test_scores_over_grpc_are_those_of_the_files(some_ids, server, scores, name, size):
+    user, movie = some_ids(size, size)
     found, known = client.score(server.url, user, movie, name)
-    expected, expected_known = score_answers.score(user, movie, name)
+    expected, expected_known = scores.score(user, movie, name)
     assert found.dtype == np.float32
     assert known.dtype == bool
     np.testing.assert_allclose(found, expected, atol=1e-6, rtol=0)
     np.testing.assert_array_equal(known, expected_known)
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_scores_over_grpc_are_those_of_the_trained_network(exported, server, name):
-    import torch
-
-    from models.data import load_features
-    from models.scoring import scorer
-    from models.training import load
-
-    features = load_features(exported, "leave-one-out")
-    score = scorer(load(exported, features, name, torch.device("cpu"))[0], torch.device("cpu"))
-    user, movie = random_ids(exported, 11, 500)
-    index = {}
-    for kind, raw in (("user", user), ("movie", movie)):
-        table = pd.read_parquet(features.folder / "vocabulary" / f"{kind}_id.parquet")
-        place = dict(zip(table[f"{kind}_id"].tolist(), table["index"].tolist()))
-        index[kind] = np.array([place.get(one, 2) for one in raw.tolist()])
-    found, _ = client.score(server.url, user, movie, name)
-    np.testing.assert_allclose(found, score(index["user"], index["movie"]), atol=1e-5, rtol=0)
-
-
 @pytest.mark.parametrize("k", [1, 10, 1000])
-def test_recommendations_over_grpc_are_those_of_the_files(server, recommend_answers, k):
+def test_recommendations_over_grpc_are_those_of_the_files(server, recommendations, k):
     for user in (1, 59, 119):
-        movies, scores = client.recommend(server.url, user, k)
-        expected, expected_scores = recommend_answers.recommend(user, k)
+        movies, found, known = client.recommend(server.url, user, k)
+        expected, expected_scores, _ = recommendations.recommend(user, k)
         assert movies.tolist() == expected.tolist()
-        np.testing.assert_allclose(scores, expected_scores, atol=1e-6, rtol=0)
+        assert known is True
+        np.testing.assert_allclose(found, expected_scores, atol=1e-6, rtol=0)
+
+
+def test_people_without_account_get_personal_or_popular_movies(server, recommendations):
+    history = [30, 10, 500]
+    movies, found, known = client.recommend(server.url, -1, 10, history)
+    expected, expected_scores, _ = recommendations.recommend(-1, 10, np.array(history))
+    assert known is True
+    assert movies.tolist() == expected.tolist()
+    assert not set(history) & set(movies.tolist())
+    np.testing.assert_allclose(found, expected_scores, atol=1e-6, rtol=0)
+    popular, _, known = client.recommend(server.url, -1)
+    assert known is False
+    assert popular.tolist() == recommendations.movies.ids[:10].tolist()
+    assert popular.tolist() != movies.tolist()
+
+
+def test_similar_movies_over_grpc_are_those_of_the_files(exported, version, server):
+    similar = Similar(exported.repository / "similar" / version)
+    for movie in (10, 500, 1200):
+        movies, found = client.similar(server.url, movie, 7)
+        expected, expected_scores = similar.similar(movie, 7)
+        assert movies.tolist() == expected.tolist()
+        np.testing.assert_allclose(found, expected_scores, atol=1e-6, rtol=0)
+
+
+def test_more_pairs_than_a_request_may_have_are_asked_in_parts(server, scores, monkeypatch):
+    user, movie = np.tile([1, 3, 5], 100), np.tile([10, 20, 30, 40], 75)
+    whole, known = client.score(server.url, user, movie)
+    monkeypatch.setattr(client, "PAIRS_AT_ONCE", 7)
+    parts, known_parts = client.score(server.url, user, movie)
+    np.testing.assert_allclose(parts, whole, atol=1e-6)
+    np.testing.assert_array_equal(known_parts, known)
 
 
 def test_no_pairs_are_no_scores(server):
@@ -134,25 +115,25 @@ def test_no_pairs_are_no_scores(server):
     assert found.shape == known.shape == (0,)
 
 
-def test_model_and_k_may_be_left_out(connection, score_answers, recommend_answers):
+def test_model_and_k_may_be_left_out(connection, scores, recommendations):
     reply = connection.infer("score", [ids("user_id", 1, 3), ids("movie_id", 10, 20)])
-    expected, _ = score_answers.score(np.array([1, 3]), np.array([10, 20]))
+    expected, _ = scores.score(np.array([1, 3]), np.array([10, 20]))
     np.testing.assert_allclose(reply.as_numpy("score"), expected, atol=1e-6)
     reply = connection.infer("recommend", [ids("user_id", 3)])
-    assert reply.as_numpy("movie_id").tolist() == recommend_answers.recommend(3)[0].tolist()
+    assert reply.as_numpy("movie_id").tolist() == recommendations.recommend(3)[0].tolist()
     assert len(reply.as_numpy("score")) == 10
 
 
-def test_concurrent_clients_all_get_right_answers(exported, server, score_answers, recommend_answers):
+def test_concurrent_clients_all_get_right_answers(some_ids, server, scores, recommendations):
     def ask(thread: int) -> int:
         right = 0
         for request in range(20):
-            user, movie = random_ids(exported, 100 * thread + request, 1 + request)
+            user, movie = some_ids(100 * thread + request, 1 + request)
             name = ("", *MODELS)[request % 3]
             found, _ = client.score(server.url, user, movie, name)
-            right += np.allclose(found, score_answers.score(user, movie, name)[0], atol=1e-6, rtol=0)
+            right += np.allclose(found, scores.score(user, movie, name)[0], atol=1e-6, rtol=0)
             one = 1 + 2 * ((20 * thread + request) % 60)
-            right += client.recommend(server.url, one, 5)[0].tolist() == recommend_answers.recommend(one, 5)[0].tolist()
+            right += client.recommend(server.url, one, 5)[0].tolist() == recommendations.recommend(one, 5)[0].tolist()
         return right
 
     with ThreadPoolExecutor(8) as pool:
@@ -172,6 +153,7 @@ BAD_REQUESTS = {
     "text for an id": ("score", [tensor("user_id", [b"1"], "BYTES"), ids("movie_id", 10)]),
     "number for the model": ("score", [ids("user_id", 1), ids("movie_id", 10), ids("model", 1)]),
     "no movie_id": ("score", [ids("user_id", 1)]),
+    "no movie_id but a model": ("score", [ids("user_id", 1), tensor("model", [b"ncf"], "BYTES")]),
     "no tensors": ("score", []),
     "an extra tensor": ("score", [ids("user_id", 1), ids("movie_id", 10), ids("rating", 5)]),
     "fewer movies than users": ("score", [ids("user_id", 1, 3), ids("movie_id", 10)]),
@@ -189,20 +171,35 @@ BAD_REQUESTS = {
     "k of 0": ("recommend", [ids("user_id", 1), tensor("k", [0], "INT32")]),
     "k of a million": ("recommend", [ids("user_id", 1), tensor("k", [1_000_000], "INT32")]),
     "a negative k": ("recommend", [ids("user_id", 1), tensor("k", [-5], "INT32")]),
-    "an unknown user": ("recommend", [ids("user_id", 2)]),
-    "a user far away": ("recommend", [ids("user_id", 2**62)]),
+    "wrong type of history": ("recommend", [ids("user_id", -1), tensor("history", [10.0], "FP32")]),
+    "a history of two dimensions": ("recommend", [ids("user_id", -1), tensor("history", [[10]], "INT64")]),
+    "too long a history": ("recommend", [ids("user_id", -1), ids("history", *range(10_001))]),
+    "an unknown strategy": ("recommend", [ids("user_id", 1), tensor("strategy", [b"fast"], "BYTES")]),
+    "no movie": ("similar", [tensor("k", [10], "INT32")]),
+    "an unknown movie": ("similar", [ids("movie_id", 11)]),
+    "k of 0 similar movies": ("similar", [ids("movie_id", 10), tensor("k", [0], "INT32")]),
+    "more pairs than a request may have": (
+        "score", [ids("user_id", *[1] * (LARGEST_BATCH + 1)), ids("movie_id", *[10] * (LARGEST_BATCH + 1))],
+    ),
+    "two million pairs": (
+        "score", [tensor("user_id", np.ones(2_000_000), "INT64"), tensor("movie_id", np.ones(2_000_000), "INT64")],
+    ),
+    "not a number for an id": ("score", [tensor("user_id", [float("nan")], "FP32"), ids("movie_id", 10)]),
+    "two rows behind score's back": (
+        "scorer", [tensor("user_id", [[1], [3]], "INT64"), tensor("movie_id", [[10], [20]], "INT64")],
+    ),
     "no such Triton model": ("train", [ids("user_id", 1)]),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("what", BAD_REQUESTS)
-def test_a_bad_request_is_refused_and_the_server_answers_on(server, connection, recommend_answers, what):
+def test_a_bad_request_is_refused_and_the_server_answers_on(server, connection, recommendations, what):
     model, inputs = BAD_REQUESTS[what]
     with pytest.raises(InferenceServerException) as refused:
         connection.infer(model, inputs, client_timeout=10)
-    assert "DEADLINE" not in str(refused.value.status())
+    assert "INVALID_ARGUMENT" in str(refused.value.status()) or model == "train"
     assert "Traceback" not in str(refused.value)
-    assert client.recommend(server.url, 1, 3)[0].tolist() == recommend_answers.recommend(1, 3)[0].tolist()
+    assert client.recommend(server.url, 1, 3)[0].tolist() == recommendations.recommend(1, 3)[0].tolist()
     assert client.score(server.url, [1], [10])[0].shape == (1,)
 
 
@@ -212,7 +209,8 @@ def test_a_bad_request_is_refused_and_the_server_answers_on(server, connection, 
         (lambda url: client.recommend(url, 1, 0), "k is 0; it must be from 1 to 1000"),
         (lambda url: client.recommend(url, 1, 1_000_000), "k is 1000000; it must be from 1 to 1000"),
         (lambda url: client.recommend(url, 1, 2**40), "it must be from 1 to 1000"),
-        (lambda url: client.recommend(url, 2), "user 2 is not in the data"),
+        (lambda url: client.similar(url, 11), "movie 11 is not in the data"),
+        (lambda url: client.recommend(url, 1, strategy="fast"), "choose one of exact, two-stage"),
         (lambda url: client.recommend(url, 2**70), "does not fit in 64 bits"),
         (lambda url: client.score(url, [1], [10], "svd"), "choose one of dlrm, ncf"),
         (lambda url: client.score(url, [1, 3], [10]), "shape"),
@@ -325,7 +323,7 @@ def test_ports_that_make_no_sense_are_refused(exported, tmp_path, ports, words):
 
 
 @pytest.mark.parametrize(
-    "name", ["score/1/model.py", "recommend/1/answers.py", "score/1/ncf.onnx", "recommend/config.pbtxt"]
+    "name", ["scorer/1/model.py", "recommend/1/answers.py", "scorer/1/ncf.onnx", "recommend/config.pbtxt"]
 )
 def test_a_changed_file_is_refused(exported, tmp_path, name):
     repository = Path(shutil.copytree(exported.repository, tmp_path / "repository"))
@@ -345,7 +343,7 @@ def test_an_extra_file_is_refused(exported, tmp_path, name):
     assert "not listed" in message
 
 
-@pytest.mark.parametrize("name", ["score/1/dlrm.onnx", "recommend/1/rated.parquet", "score/config.pbtxt"])
+@pytest.mark.parametrize("name", ["scorer/1/dlrm.onnx", "recommend/1/rated.npy", "score/config.pbtxt"])
 def test_a_missing_file_is_refused(exported, tmp_path, name):
     repository = Path(shutil.copytree(exported.repository, tmp_path / "repository"))
     (repository / name).unlink()
@@ -374,6 +372,7 @@ def test_without_a_server_the_client_says_how_to_start_one():
     for ask in (
         lambda url: client.score(url, [1], [10]),
         lambda url: client.recommend(url, 1),
+        lambda url: client.similar(url, 10),
     ):
         with pytest.raises(UserError, match="python -m marquee serve") as refused:
             ask(f"127.0.0.1:{free_port()}")

@@ -185,7 +185,13 @@ BAD_INPUT = {
     "a user that is no number": (("recommend", "--user", "anna"), "--user"),
     "an unknown option": (("fetch", "--dateset", "ml-100k"), "--dateset"),
     "an unknown command": (("predict",), "predict"),
-    "no user": (("recommend",), "--user"),
+    "nobody": (("recommend",), "--user"),
+    "no secret in the file": (("recommend", "--user", "1", "--secret-file", "nothing"), "holds no secret"),
+    "a client certificate without TLS": (("recommend", "--user", "1", "--certificate", "nothing"), "certificate"),
+    "an unknown runtime": (("export", "--runtime", "pytriton"), "choose one of marquee, merlin"),
+    "a default model for Merlin's runtime": (("export", "--runtime", "merlin", "--default-model", "ncf"), "--runtime"),
+    "TLS for Merlin's runtime": (("serve", "--runtime", "merlin", "--tls-key", "nothing"), "takes --port alone"),
+    "rolling back before exporting": (("rollback", *SMALL), "export"),
     "no movie": (("score", "--user", "1"), "--movie"),
     "an option without its value": (("fetch", "--dataset"), "--dataset"),
     "made-up data that is not there": (("fetch", "--dataset", "synth-none"), "marquee synth"),
@@ -371,8 +377,16 @@ def test_serving_ends_with_its_command_and_leaves_no_process(finished, tmp_path,
             )  # fmt: skip
             assert scored.returncode == 0, scored.stderr
             assert "not in the dataset" in scored.stdout
-            unknown = ("recommend", *SMALL, "--runs", run.root.parent, "--user", 2, "--url", f"127.0.0.1:{port}")
-            assert "user 2 is not in the data" in refusal(*unknown)
+            where = (*SMALL, "--runs", run.root.parent, "--url", f"127.0.0.1:{port}")
+            stranger = marquee("recommend", *where, "--user", 2).stdout
+            assert "Triton does not know this person" in stranger
+            newcomer = marquee("recommend", *where, "--history", 10, "--history", 500).stdout
+            assert "what you liked" in newcomer
+            assert titles_shown(newcomer) != titles_shown(stranger)
+            assert len(titles_shown(marquee("similar", *where, "--movie", 10).stdout)) == 10
+            assert "movie 11 is not in the data" in refusal("similar", *where, "--movie", 11)
+            known = titles_shown(marquee("recommend", *where, "--user", 1, "--strategy", "two-stage").stdout)
+            assert known == titles_shown(asked.stdout)
             taken = refusal("serve", *SMALL, "--runs", run.root.parent, "--port", port)
             assert f"port {port}" in taken
         process.send_signal(number)
