@@ -42,6 +42,17 @@ def runs(scale: float) -> Path:
     return WORK / "runs" / dataset(scale)
 
 
+def served(scale: float) -> Path:
+    """The run folder with DLRM and NCF, trained for one epoch, exported for both of the serving runtimes."""
+    run = runs(scale)
+    where = ("--dataset", dataset(scale), "--runs", str(WORK / "runs"))
+    for model in ("dlrm", "ncf"):
+        marquee("train", *where, "--protocol", "leave-one-out", "--model", model, "--epochs", "1")
+    marquee("export", *where, "--default-model", "dlrm")
+    marquee("export", *where, "--runtime", "merlin")
+    return run
+
+
 def marquee(*arguments: str) -> None:
     """Runs one of Marquee's commands."""
     subprocess.run([sys.executable, "-m", "marquee", *arguments], cwd=ROOT, check=True)
@@ -123,4 +134,5 @@ def _write_parts(folder: Path, columns: dict[str, np.ndarray]) -> None:
 
 
 if __name__ == "__main__":
-    peers_data(float(sys.argv[1]))
+    made = {"peers": peers_data, "served": served}[sys.argv[1]]
+    made(float(sys.argv[2]))

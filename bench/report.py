@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 BENCH = Path(__file__).resolve().parent
-RESULTS, SCALING, README, PICTURE = (
-    BENCH / name for name in ("results.json", "scaling.json", "README.md", "scaling.png")
+RESULTS, SCALING, FAULTS, README, PICTURE = (
+    BENCH / name for name in ("results.json", "scaling.json", "faults.json", "README.md", "scaling.png")
 )
+PAGE = BENCH.parent / "README.md"
+NEWCOMERS = BENCH / "accuracy" / "newcomers.json"
+LESS = ("MB", "ms")  # units of which less is better
 STAGES = ("fetch", "prepare", "train", "evaluate", "export")
 
 
@@ -41,6 +44,13 @@ def write() -> None:
         points = _read(SCALING)
         _draw(points)
         replace(README, "scaling", _scaling_table(points))
+    served = [result for result in _read(RESULTS) if result.get("group") == "serving"]
+    if served:
+        replace(PAGE, "serving", _serving_table(served))
+    if FAULTS.is_file():
+        replace(README, "faults", _faults_table(_read(FAULTS)))
+    if NEWCOMERS.is_file():
+        replace(README, "newcomers", _newcomers_table(_read(NEWCOMERS)))
 
 
 def _results_table(results: list[dict[str, Any]]) -> str:
@@ -79,6 +89,72 @@ def _scaling_table(points: list[dict[str, Any]]) -> str:
                 f"| {(value - chance) / (limit - chance):.0%} | {speed} |"
             )
     return "\n".join([*lines, "", f"On {points[0]['machine']}."])
+
+
+def _serving_table(results: list[dict[str, Any]]) -> str:
+    found = {(result["what"], result["unit"]): result for result in results}
+    score, eight = "score, one pair", "score, one pair, 8 clients"
+    lines = [f"| ML-25M's size, {results[0]['machine']} | Marquee | Merlin Systems |", "|---|---|---|"]
+    for title, what, unit in (
+        ("`score`, one pair, 1 client: requests/s", f"{score}, 1 client", "requests/s"),
+        ("8 clients: requests/s", eight, "requests/s"),
+        ("32 clients: requests/s", f"{score}, 32 clients", "requests/s"),
+        ("8 clients: median latency", f"{eight}, p50", "ms"),
+        ("8 clients: 99th percentile", f"{eight}, p99", "ms"),
+        (
+            "`recommend`, exact, all 62,423 movies, 1 client: median",
+            "recommend, exact, all movies, 1 client, p50",
+            "ms",
+        ),
+        ("99th percentile", "recommend, exact, all movies, 1 client, p99", "ms"),
+        ("`recommend`, two-stage, 1 client: median", "recommend, two-stage, all movies, 1 client, p50", "ms"),
+        ("99th percentile", "recommend, two-stage, all movies, 1 client, p99", "ms"),
+    ):
+        result = found[what, unit]
+        theirs = "" if "two-stage" in what else _rounded(result["theirs"], unit)
+        lines.append(f"| {title} | **{_rounded(result['ours'], unit)}** | {theirs} |")
+    recall = next(result["ours"] for result in results if result["unit"] == "recall@10")
+    lines.append(f"| two-stage: share of the exact top ten | {recall:.4f} | |")
+    return "\n".join(lines)
+
+
+def _rounded(value: float, unit: str) -> str:
+    return f"{value:.1f} ms" if unit == "ms" else f"{value:,.0f}"
+
+
+def _faults_table(found: dict[str, Any]) -> str:
+    lines = [
+        "| fault | what clients saw | answered | failed | wrong | seconds to recover |",
+        "|---|---|---|---|---|---|",
+    ]
+    for f in found["faults"]:
+        lines.append(
+            f"| {f['fault']} | {f['seen']} | {f['right']:,} | {f['failed']:,} | {f['wrong']} "
+            f"| {f['seconds_to_recover']:.1f} |"
+        )
+    soak = found["faults"][0]
+    held = f"{soak['memory_before_mb']:,} MB before the first row's minute and {soak['memory_after_mb']:,} MB after it"
+    lines += ["", f"Triton and its Python processes held {held}. On {found['machine']}.", "", "What `serve` said:", ""]
+    lines += [f"- {f['fault']}: {'; '.join(f['told'])}" for f in found["faults"] if f["told"]]
+    return "\n".join(lines)
+
+
+def _newcomers_table(found: list[dict[str, Any]]) -> str:
+    lines = [
+        "| data | people | model | HR@10, by history | by popularity | margin (95 % interval) | NDCG@10, by history "
+        "| by popularity |",
+        "|---" * 8 + "|",
+    ]
+    for result in found:
+        for model, figures in result["models"].items():
+            hr, ndcg = figures["hr@10"], figures["ndcg@10"]
+            low, high = hr["margin_95"]
+            lines.append(
+                f"| {result['dataset']} | {result['people']} | {model} | {hr['history']:.3f} | {hr['popularity']:.3f} "
+                f"| **{hr['margin']:+.3f}** ({low:+.3f} to {high:+.3f}) | {ndcg['history']:.3f} "
+                f"| {ndcg['popularity']:.3f} |"
+            )
+    return "\n".join(lines)
 
 
 def _scale(scale: float) -> str:

@@ -48,7 +48,7 @@ class Side:
 class Comparison:
     """Which figure of two sides is compared, of sides that run in the same rounds.
 
-    `of_ours` and `of_theirs` are the names of the figures; the more the better, but for `unit` MB.
+    `of_ours` and `of_theirs` are the names of the figures; the more the better, but for the units in `report.LESS`.
     """
 
     what: str
@@ -57,6 +57,7 @@ class Comparison:
     theirs: str
     of_ours: str
     of_theirs: str
+    peer: str = ""  # in words, where the side's name does not say it
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Group:
     sides: dict[str, Side]
     comparisons: tuple[Comparison, ...]
     rounds: int | None = None  # where another round gives the same figures
+    needs: str = "peers"  # what `inputs.py` makes for it
 
 
 def python(name: str) -> str:
@@ -217,7 +219,59 @@ ACCURACY = Group(
     ),
     rounds=1,
 )
-GROUPS = {"dlrm": DLRM, "ncf": NCF, "floor": FLOOR, "recbole": RECBOLE, "etl": ETL, "accuracy": ACCURACY}
+MERLIN = "Merlin Systems, same DLRM"
+
+
+def served(runtime: str, name: str) -> Side:
+    run = WORK / "runs" / inputs.dataset(SCALE)
+    start = [sys.executable, str(BENCH / "serving.py"), runtime, "--run", str(run)]
+    return Side(name, lambda out: [*start, "--out", str(out)])
+
+
+def percentiles(what: str, mine: str, theirs: str, of_theirs: str, peer: str = "") -> list[Comparison]:
+    figures = ("p50_ms", "p99_ms")
+    return [
+        Comparison(f"{what}, {figure[:3]}", "ms", "ours", theirs, f"{mine}_{figure}", f"{of_theirs}_{figure}", peer)
+        for figure in figures
+    ]
+
+
+SERVING = Group(
+    SCALE,
+    {"ours": served("marquee", "Marquee"), "merlin": served("merlin", MERLIN)},
+    (
+        *(
+            comparison
+            for clients in (1, 8, 32)
+            for what in (f"score, one pair, {clients} client{'s' if clients > 1 else ''}",)
+            for comparison in (
+                Comparison(what, "requests/s", "ours", "merlin", *[f"score_{clients}_requests_per_second"] * 2),
+                *percentiles(what, f"score_{clients}", "merlin", f"score_{clients}"),
+            )
+        ),
+        *percentiles("recommend, exact, all movies, 1 client", "exact", "merlin", "catalogue"),
+        *percentiles("recommend, two-stage, all movies, 1 client", "two-stage", "ours", "exact", "Marquee, exact"),
+        Comparison(
+            "recommend, two-stage, 500 candidates",
+            "recall@10",
+            "ours",
+            "ours",
+            "recall",
+            "exact_recall",
+            "Marquee, exact",
+        ),
+    ),
+    needs="served",
+)
+GROUPS = {
+    "serving": SERVING,
+    "dlrm": DLRM,
+    "ncf": NCF,
+    "floor": FLOOR,
+    "recbole": RECBOLE,
+    "etl": ETL,
+    "accuracy": ACCURACY,
+}
 
 
 def measure(group: Group, rounds: int, threads: int) -> list[dict[str, Any]]:
@@ -235,7 +289,7 @@ def measure(group: Group, rounds: int, threads: int) -> list[dict[str, Any]]:
             if done.returncode:
                 sys.exit(f"{side.name} failed: {' '.join(command)}\n{done.stderr[-2000:]}")
             figures[key].append(json.loads(out.read_text()))
-            speeds = {k: round(v) for k, v in figures[key][-1].items() if k.endswith(("_second", "_mb"))}
+            speeds = {k: round(v) for k, v in figures[key][-1].items() if k.endswith(("_second", "_mb", "_ms"))}
             print(f"round {number}, {side.name} ({key}): {speeds}", flush=True)
     shutil.rmtree(WORK / "etl-peer", ignore_errors=True)
     return [_compared(group, comparison, figures) for comparison in group.comparisons]
@@ -244,13 +298,13 @@ def measure(group: Group, rounds: int, threads: int) -> list[dict[str, Any]]:
 def _compared(group: Group, which: Comparison, figures: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     mine = [figure[which.of_ours] for figure in figures[which.ours]]
     theirs = [figure[which.of_theirs] for figure in figures[which.theirs]]
-    less_is_better = which.unit == "MB"
+    less_is_better = which.unit in report.LESS
     ratios = [t / m if less_is_better else m / t for m, t in zip(mine, theirs)]
     return {
         "what": which.what,
         "unit": which.unit,
         "ours": statistics.median(mine),
-        "peer": group.sides[which.theirs].name,
+        "peer": which.peer or group.sides[which.theirs].name,
         "theirs": statistics.median(theirs),
         "ratio": statistics.median(ratios),
         "runs": len(ratios),
@@ -266,21 +320,24 @@ def main() -> None:
     parser.add_argument(
         "--only",
         nargs="*",
-        choices=[*GROUPS, "scaling"],
+        choices=[*GROUPS, "scaling", "faults", "newcomers"],
         help="these alone",
     )
     given = parser.parse_args()
     WORK.mkdir(exist_ok=True)
-    wanted = given.only or [*GROUPS, "scaling"]
-    for scale in sorted({GROUPS[name].scale for name in wanted if name in GROUPS}):
+    wanted = given.only or [*GROUPS, "scaling", "faults", "newcomers"]
+    for scale, needs in sorted({(GROUPS[name].scale, GROUPS[name].needs) for name in wanted if name in GROUPS}):
         # Not in this process: what it holds at its highest would be taken for the peak of all that it starts.
-        subprocess.run([sys.executable, str(BENCH / "inputs.py"), str(scale)], cwd=ROOT, check=True)
+        subprocess.run([sys.executable, str(BENCH / "inputs.py"), needs, str(scale)], cwd=ROOT, check=True)
     for name in wanted:
         if name in GROUPS:
             group = GROUPS[name]
             report.keep(name, measure(group, group.rounds or given.rounds, given.threads))
     if "scaling" in wanted:
         report.keep_scaling([whole_road(scale) for scale in SCALES])
+    for script in ("newcomers", "faults"):
+        if script in wanted:
+            subprocess.run([sys.executable, str(BENCH / f"{script}.py")], cwd=ROOT, check=True)
     report.write()
 
 

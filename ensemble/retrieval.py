@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ensemble.sides import Sides
 
-DIM = 64
+DIM = 32
 HIDDEN = 128
 STEPS = 120
 PEOPLE = 32  # of one step

@@ -222,11 +222,12 @@ def running(repository: Path, log: Path, ports: Ports, access: ServerAccess = OP
 
 
 def last_words(log: Path) -> str:
-    """The last error in Triton's log, or its last line."""
+    """Why a model could not be loaded, or the last error in Triton's log, or its last line."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     # Without a GPU, it reports as an error each time that it finds none.
     errors = [line for line in lines if line.startswith(("E", "error", "Error")) and "cuda" not in line.lower()]
-    return (errors or lines or ["it said nothing"])[-1][:300]
+    causes = [line for line in errors if "failed to load '" in line]
+    return (causes or errors or lines or ["it said nothing"])[-1][:300]
 
 
 def _end_with_parent() -> None:
@@ -243,6 +244,8 @@ def _command(repository: Path, ports: Ports, backends: Path, control: str = "non
     """
     environment = dict(os.environ)
     environment["PYTHONNOUSERSITE"] = "1"
+    for pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # each model's process has one thread to count with
+        environment.setdefault(pool, "1")
     binary = shutil.which("tritonserver")
     own_backends = binary is not None
     if binary is None:
@@ -266,6 +269,7 @@ def _command(repository: Path, ports: Ports, backends: Path, control: str = "non
         command += [f"--http-address={ports.host}", f"--http-port={ports.http}"]
     if ports.metrics:
         command += [f"--metrics-address={ports.host}", f"--metrics-port={ports.metrics}"]
+        command.append("--metrics-config=summary_latencies=true")  # percentiles; counters are there anyway
     return command, environment
 
 

@@ -55,12 +55,15 @@ def test_a_ratio_above_one_is_better(report, results):
 
 
 def test_the_page_shows_the_figures_of_the_files(report, tmp_path, monkeypatch):
-    page = tmp_path / "README.md"
+    page, front = tmp_path / "README.md", tmp_path / "front.md"
     page.write_text((BENCH / "README.md").read_text())
+    front.write_text((BENCH.parent / "README.md").read_text())
     monkeypatch.setattr(report, "README", page)
+    monkeypatch.setattr(report, "PAGE", front)
     monkeypatch.setattr(report, "PICTURE", tmp_path / "scaling.png")
     report.write()
     assert page.read_text() == (BENCH / "README.md").read_text()
+    assert front.read_text() == (BENCH.parent / "README.md").read_text()
     assert (tmp_path / "scaling.png").stat().st_size > 10_000
 
 
@@ -116,3 +119,22 @@ def test_the_published_paper_results_are_in_their_format(accuracy):
     for name in ("dlrm", "ncf", "mf"):
         assert len({result["seed"] for result in found["results"] if result["model"] == name}) >= 3
     assert all(result.keys() == {"model", "seed", "hr@10", "ndcg@10"} for result in found["results"])
+
+
+def test_under_every_fault_no_answer_was_wrong_and_what_is_harmless_failed_nobody(report):
+    found = json.loads(report.FAULTS.read_text())["faults"]
+    assert len(found) >= 10
+    assert all(fault["right"] > 1000 and fault["wrong"] == 0 for fault in found)
+    assert {fault["fault"] for fault in found if fault["failed"] == 0} >= {
+        "nothing, for a minute",
+        "four clients that ask nonsense",
+        "a new version",
+        "rollback",
+    }
+
+
+def test_histories_are_better_than_popularity_on_people_whom_training_never_saw(report):
+    for result in json.loads(report.NEWCOMERS.read_text()):
+        assert result["people"] > 50
+        for figures in result["models"].values():
+            assert figures["hr@10"]["margin_95"][0] > 0

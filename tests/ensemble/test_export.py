@@ -199,11 +199,11 @@ def test_a_model_that_is_missing_is_asked_for(run):
 
 def fixed_recall(recall: float) -> Callable:
     """`fit_retrieval` of other sides than these, with a recall."""
-    from ensemble.retrieval import Query, Retrieval, Tower
+    from ensemble.retrieval import DIM, Query, Retrieval, Tower
 
     def fit(sides, users: range, first_movie: int, *_) -> Retrieval:
         rows = torch.rand(3, sides.users.shape[1], generator=torch.Generator().manual_seed(0))
-        vectors = np.zeros((len(sides.vectors) - first_movie, 64), np.float32)
+        vectors = np.zeros((len(sides.vectors) - first_movie, DIM), np.float32)
         return Retrieval(Query(Tower(rows)), vectors, recall)
 
     return fit

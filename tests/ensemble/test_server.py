@@ -1,5 +1,6 @@
 """A real Triton on the exported repository, asked over gRPC."""
 
+import json
 import re
 import shutil
 import socket
@@ -143,6 +144,21 @@ def test_concurrent_clients_all_get_right_answers(some_ids, server, scores, reco
 def test_http_is_ready_where_it_was_asked_for(server, http_port):
     with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/v2/health/ready", timeout=10) as reply:
         assert reply.status == 200
+
+
+def test_the_dashboard_shows_what_the_server_measures(exported, tmp_path):
+    text = (Path(__file__).resolve().parents[2] / "docker" / "grafana.json").read_text()
+    asked = set(re.findall(r"nv_[a-z_]+", text))
+    assert len(asked) >= 8
+    ports = Ports(free_port(), metrics=free_port())
+    with running(exported.repository, tmp_path / "triton.log", ports) as own:
+        client.score(own.url, [1, 3], [10, 20])
+        with urllib.request.urlopen(f"http://127.0.0.1:{ports.metrics}/metrics", timeout=10) as reply:
+            measured = reply.read().decode()
+    for name in sorted(asked):
+        assert re.search(rf"^{name}[{{ ]", measured, re.MULTILINE), f"{name} is not measured"
+    assert re.search(r'^nv_inference_request_summary_us\{model="score".*quantile="0.99"', measured, re.MULTILINE)
+    assert json.loads(text)["panels"]
 
 
 # -- bad requests ------------------------------------------------------------------------------------------------------
