@@ -24,11 +24,12 @@ def recommendations_table(
     """
     titles = _titles(run)
     liked = _liked(run, user, len(movies))
-    name = f"user {user}" if liked else "you"
-    if not liked:
+    rated = bool(liked)
+    name = f"user {user}" if rated else "you"
+    if not rated:
         liked = [(movie, None) for movie in reversed(history) if movie in titles]
     heading = "recommended by Triton" if known else "most popular: Triton does not know this person"
-    table = _table("", heading, "score", *([f"what {name} liked", "stars"] if liked else []))
+    table = _table("", heading, "score", *([f"what {name} liked"] if liked else []), *(["stars"] if rated else []))
     for position in range(max(len(movies), len(liked))):
         cells = ["", "", ""]
         if position < len(movies):
@@ -36,7 +37,7 @@ def recommendations_table(
             cells = [str(position + 1), titles.get(movie, f"Movie {movie}"), f"{scores[position]:.3f}"]
         if position < len(liked):
             movie, stars = liked[position]
-            cells += [titles[movie], "" if stars is None else f"{stars:g}"]
+            cells += [titles[movie], *([f"{stars:g}"] if stars is not None else [])]
         table.add_row(*cells)
     return table
 

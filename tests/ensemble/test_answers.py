@@ -375,10 +375,20 @@ def test_without_k_there_are_ten(recommendations):
     assert len(recommendations.recommend(1)[0]) == 10
 
 
+class WorstFirst:
+    """A first stage that finds the worst movies, so that the two ways cannot agree by chance."""
+
+    def __init__(self, recommendations: Recommendations):
+        self.asked = recommendations
+
+    def run(self, _: None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        return [-self.asked.network.of_row(inputs["user"], self.asked.vector, self.asked.hidden)]
+
+
 def test_without_a_strategy_the_repository_s_is_taken(searching):
     assert searching.strategy == "exact"  # what export finds best for so few movies
     same(searching.recommend(1), searching.recommend(1, strategy="exact"))
-    searching.candidates, searching.retrieval = 10, -np.array(searching.retrieval)
+    searching.candidates, searching.query = 10, WorstFirst(searching)
     exact = searching.recommend(1, 1, strategy="exact")
     same(searching.recommend(1, 1), exact)
     searching.strategy = "two-stage"
@@ -468,8 +478,7 @@ def test_equal_scores_keep_the_order_of_the_catalogue_in_two_stages(served, sear
 
 
 def test_from_half_of_the_catalogue_on_all_of_it_is_scored(searching, two_stages):
-    """With a first stage that finds the worst first, so that the two ways cannot agree by chance."""
-    searching.retrieval = -np.array(searching.retrieval)
+    searching.query = WorstFirst(searching)
     exact = searching.recommend(1, 5, strategy="exact")
     assert two_stages(1, 5, 60)[1][0] < exact[1][0]
     for candidates in (61, MOVIES, 500):
@@ -477,7 +486,7 @@ def test_from_half_of_the_catalogue_on_all_of_it_is_scored(searching, two_stages
 
 
 def test_candidates_grow_with_k(searching, monkeypatch):
-    searching.retrieval, searching.candidates = -np.array(searching.retrieval), 1
+    searching.query, searching.candidates = WorstFirst(searching), 1
     monkeypatch.setattr(source, "CANDIDATES_PER_K", 10)
     assert searching.recommend(1, 6, strategy="two-stage")[1][0] < searching.recommend(1, 6, strategy="exact")[1][0]
     same(searching.recommend(1, 7, strategy="two-stage"), searching.recommend(1, 7, strategy="exact"))
