@@ -109,8 +109,10 @@ def fit_retrieval(
         movie_rows = torch.from_numpy(np.concatenate([sides.vectors, sides.hidden], axis=1)[first_movie:])
         split = [sides.vectors.shape[1], sides.hidden.shape[1]]
 
-        def teacher(users: Tensor, movies: Tensor) -> Tensor:
-            return sides.head(users, *movies.split(split, dim=1))
+        head = sides.head.for_one_user()  # matrix products, where the head for pairs multiplies and sums
+
+        def teacher(user: Tensor, movies: Tensor) -> Tensor:
+            return head(user, *movies.split(split, dim=1))
 
         of_user, of_movie = Tower(user_rows[people]), Tower(movie_rows)
         _train(teacher, of_user, of_movie, user_rows, movie_rows, trained)
@@ -139,8 +141,8 @@ def _train(
             near = (of_user(users) @ everywhere.T).topk(min(NEAREST, len(movie_rows)), dim=1).indices.unique()
             near = near[torch.randperm(len(near))[: count // 2]]
             movies = movie_rows[torch.cat([near, torch.randint(len(movie_rows), (count - len(near),))])]
-            wanted = teacher(users.repeat_interleave(len(movies), dim=0), movies.repeat(len(users), 1))
-            wanted = torch.softmax(torch.logit(wanted, CLIP).view(len(users), -1), dim=1)
+            wanted = torch.stack([teacher(user, movies) for user in users.split(1)])
+            wanted = torch.softmax(torch.logit(wanted, CLIP), dim=1)
         found = torch.log_softmax(of_user(users) @ of_movie(movies).T, dim=1)
         loss = -(wanted * found).sum(dim=1).mean()
         optimizer.zero_grad()

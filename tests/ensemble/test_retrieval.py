@@ -14,14 +14,21 @@ from ensemble.sides import Sides
 FIRST = 3  # rows before the catalogue
 
 
-class DotProduct(nn.Module):
+class Head(nn.Module):
+    """Of a network that needs no other for a single user."""
+
+    def for_one_user(self) -> nn.Module:
+        return self
+
+
+class DotProduct(Head):
     """A ranking network that two towers can be: the sigmoid of one product, and of a bias of the movie."""
 
     def forward(self, user: Tensor, vector: Tensor, hidden: Tensor) -> Tensor:
         return torch.sigmoid((user * vector).sum(dim=1) + hidden.squeeze(1))
 
 
-class ByIndex(nn.Module):
+class ByIndex(Head):
     """Scores a movie by one number of its own, the same for everyone."""
 
     def forward(self, user: Tensor, vector: Tensor, hidden: Tensor) -> Tensor:
