@@ -225,7 +225,7 @@ def export(run: Run, protocol: str, default_model: str | None, key: Path | None 
         np.save(folders["recommend"] / "rated.npy", rated.places)
         np.save(folders["recommend"] / "rated_starts.npy", rated.starts)
         np.save(folders["similar"] / "similar.npy", _movie_vectors(trained[default].sides, features))
-        check = _Check(features, trained, folders)
+        check = _Check(trained, folders)
         for name in MODELS:
             check.scores(name)
         write_json(folders["score"] / "sample.json", check.sample(default))
@@ -303,9 +303,8 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 class _Check:
     """The trained networks, and the exported files, asked the same."""
 
-    def __init__(self, features: Features, trained: dict[str, Trained], folders: dict[str, Path]):
+    def __init__(self, trained: dict[str, Trained], folders: dict[str, Path]):
         self.rng = np.random.default_rng(0)
-        self.features = features
         self.offline = {name: scorer(one.model, torch.device("cpu")) for name, one in trained.items()}
         self.scores_files = Scores(folders[SCORER])
         self.recommendations = Recommendations(folders["recommend"])

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from ensemble.versions import CONFIG, models_of
 from marquee.errors import UserError
 from marquee.manifest import sha256, verify
 
@@ -46,10 +47,10 @@ def take(repository: Path, folder: Path, public_key: Path | None = None) -> Rele
     """
     manifest = verify(repository, "export", public_key)
     version = manifest.get("version")
-    models = tuple(sorted(path.parent.name for path in repository.glob("*/config.pbtxt")))
+    models = tuple(models_of(repository))
     if not isinstance(version, int) or not models:
         raise UserError(f"{repository} does not say which version to serve; run: python -m marquee export")
-    wanted = ("config.pbtxt", str(version))
+    wanted = (CONFIG, str(version))
     files = {name: digest for name, digest in manifest["files"].items() if "/" in name and name.split("/")[1] in wanted}
     for name, digest in files.items():
         target = folder / name
@@ -92,7 +93,7 @@ def install(release: Release, served: Path, keep: tuple[int, ...]) -> None:
         version = served / model / str(release.version)
         if not version.is_dir():
             (aside / model / version.name).rename(version)
-        (aside / model / "config.pbtxt").replace(served / model / "config.pbtxt")
+        (aside / model / CONFIG).replace(served / model / CONFIG)
     shutil.rmtree(aside)
 
 
