@@ -53,5 +53,5 @@ clean: ## remove the environment, the runs and the caches; downloads in data/ st
 venv: $(READY) ## the virtual environment alone
 
 $(READY): requirements.txt
-	@marquee/setup.sh "$(PYTHON)" "$(VENV)"
+	@tools/setup.sh "$(PYTHON)" "$(VENV)"
 	@touch $@

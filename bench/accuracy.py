@@ -116,7 +116,7 @@ def measure(ml_1m: Path | None, paper: Path | None, runs: Path) -> None:
 def keep_paper(results: list[dict[str, Any]]) -> None:
     """Puts what `paper --out` wrote among the published files, with what it is compared to."""
     sys.path.insert(0, str(ROOT))
-    from models.paper import PUBLISHED
+    from models.evaluation.ncf_paper import PUBLISHED
 
     _write(PAPER, {"machine": machine(), "published": PUBLISHED, "results": results})
 

@@ -76,8 +76,8 @@ class Clients:
         return seen
 
     def _ask(self, number: int) -> None:
+        from core.errors import UserError
         from ensemble import client
-        from marquee.errors import UserError
 
         client.TIMEOUT = PATIENCE
         rng = np.random.default_rng(number)
@@ -98,7 +98,7 @@ class Clients:
 
 def _questions(repository: Path) -> list[tuple[str, tuple[Any, ...], tuple[np.ndarray, np.ndarray]]]:
     """Questions and what the exported files answer: by batches of 1 to 50 pairs, and by users."""
-    from ensemble.serving.answers import Recommendations, Scores
+    from ensemble.triton_models.answers import Recommendations, Scores
 
     version = str(json.loads((repository / "manifest.json").read_text())["version"])
     scores, recommendations = (
@@ -143,8 +143,8 @@ def _kill_server(supervisor: Any, _: Path) -> None:
 
 def _replace(repository: Path, change: Callable[[Path], None]) -> None:
     """Puts a new version of the same files, changed, in the place of the one that serves."""
-    from ensemble.versions import models_of, new_version
-    from marquee.manifest import read_json
+    from core.json_files import read_json
+    from ensemble.repository.versions import models_of, new_version
 
     manifest = read_json(repository / "manifest.json")
     served = str(manifest["version"])
@@ -180,7 +180,7 @@ def _tampered_version(_: Any, repository: Path) -> None:
 
 
 def _rollback(_: Any, repository: Path) -> None:
-    from ensemble.versions import rollback
+    from ensemble.repository.versions import rollback
 
     rollback(repository)
 
@@ -192,8 +192,8 @@ def _bad_requests(supervisor: Any, _: Path) -> None:
 
 
 def _nonsense(url: str, number: int) -> None:
+    from core.errors import UserError
     from ensemble import client
-    from marquee.errors import UserError
 
     def ask(model: str, **tensors: tuple[Any, type]) -> None:
         client.infer(url, model, [client.tensor(name, *value) for name, value in tensors.items()])
@@ -275,8 +275,8 @@ def memory(supervisor: Any) -> float:
 
 def measure(run_folder: Path) -> list[dict[str, Any]]:
     """Every fault in turn, on one server."""
-    from ensemble.server import Ports, free_port
-    from ensemble.supervisor import supervised
+    from ensemble.server.process import Ports, free_port
+    from ensemble.server.supervisor import supervised
 
     found = []
     with tempfile.TemporaryDirectory() as temporary:

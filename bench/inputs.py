@@ -76,12 +76,12 @@ def _newest(folder: Path) -> float:
 def _write(run_folder: Path, folder: Path) -> None:
     import torch
 
-    from marquee.manifest import write_json
-    from marquee.runs import Run
-    from models.batches import Batches
-    from models.data import load_features
-    from workflows.splits import read_split
-    from workflows.vocabulary import FOLDS
+    from core.json_files import write_json
+    from core.run_folder import Run
+    from models.data.batches import Batches
+    from models.data.features import load_features
+    from workflows.features.vocabulary import FOLDS
+    from workflows.splits.base import read_split
 
     run, cpu = Run(run_folder), torch.device("cpu")
     rng = np.random.default_rng(SEED)

@@ -40,12 +40,12 @@ def train(run_folder: Path, model: str, variant: str, batch_size: int, samples: 
     """Training samples per second."""
     import torch
 
-    from marquee.runs import Run
-    from models import training
-    from models.data import load_features
-    from models.networks import build
-    from models.settings import pick_device
-    from models.steps import train_epoch
+    from core.run_folder import Run
+    from models.data.features import load_features
+    from models.networks.base import build
+    from models.training import train as training
+    from models.training.epoch import train_epoch
+    from models.training.settings import pick_device
 
     torch.set_num_threads(threads)
     protocol, device = PROTOCOL[model], pick_device("auto")
@@ -86,14 +86,14 @@ def train(run_folder: Path, model: str, variant: str, batch_size: int, samples: 
 
 def large_settings(protocol: str, model: str, **changes: Any) -> Any:
     """The defaults for large data, whatever the size of this one."""
-    from models.settings import LARGE, settings_for
+    from models.training.settings import LARGE, settings_for
 
     return settings_for(protocol, model, rows=LARGE, **changes)
 
 
 def varied(settings: Any, variant: str, device: Any) -> Any:
     """The settings of a variant."""
-    from models.settings import pick_precision
+    from models.training.settings import pick_precision
 
     precision = "float32" if "float32" in variant else pick_precision(settings.precision, device)
     return replace(settings, precision=precision, embedding_rate=0.0 if "dense" in variant else settings.embedding_rate)
@@ -103,12 +103,12 @@ def accuracy(run_folder: Path, model: str, variant: str, threads: int) -> dict[s
     """What validation says after one epoch: NDCG@10 of NCF, AUC of DLRM."""
     import torch
 
-    from marquee.runs import Run
-    from models import training
-    from models.data import load_features
-    from models.networks import build
-    from models.scoring import MONITOR
-    from models.settings import pick_device
+    from core.run_folder import Run
+    from models.data.features import load_features
+    from models.networks.base import build
+    from models.networks.scoring import MONITOR
+    from models.training import train as training
+    from models.training.settings import pick_device
 
     torch.set_num_threads(threads)
     protocol, device = PROTOCOL[model], pick_device("auto")
@@ -124,14 +124,14 @@ def evaluate(run_folder: Path, users: int, threads: int) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from marquee.runs import Run
-    from models.data import Candidates, load_features
-    from models.evaluation import leave_one_out_metrics
-    from models.networks import build
-    from models.scoring import scorer
-    from models.settings import pick_device
+    from core.run_folder import Run
+    from models.data.features import Candidates, load_features
+    from models.evaluation.judgement import leave_one_out_metrics
+    from models.networks.base import build
+    from models.networks.scoring import scorer
+    from models.training.settings import pick_device
+    from workflows.features.vocabulary import FIRST_INDEX
     from workflows.negatives import NegativeSampler
-    from workflows.vocabulary import FIRST_INDEX
 
     torch.set_num_threads(threads)
     device = pick_device("auto")
@@ -154,8 +154,8 @@ def etl(run_folder: Path, scratch: Path) -> dict[str, Any]:
     """Rows per second of `prepare`, random split, from the tables in Parquet to features on disk."""
     import pyarrow.parquet as pq
 
-    from marquee.runs import Run
-    from workflows.features import PrepareSettings, prepare
+    from core.run_folder import Run
+    from workflows.features.prepare import PrepareSettings, prepare
 
     shutil.rmtree(scratch, ignore_errors=True)
     run = Run(scratch / run_folder.name)

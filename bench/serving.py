@@ -77,7 +77,7 @@ def ids(run: Any, name: str) -> np.ndarray:
 
 def measure(runtime: str, run_folder: Path) -> dict[str, float]:
     """Every figure of a runtime."""
-    from marquee.runs import Run
+    from core.run_folder import Run
 
     run = Run(run_folder)
     rng = np.random.default_rng(SEED)
@@ -118,8 +118,8 @@ def measure(runtime: str, run_folder: Path) -> dict[str, float]:
 
 def serving(runtime: str, run: Any, log: Path) -> AbstractContextManager[Any]:
     """A running server of the runtime."""
-    from ensemble.reference import running_reference
-    from ensemble.server import Ports, free_port, running
+    from ensemble.merlin_systems.runtime import running_reference
+    from ensemble.server.process import Ports, free_port, running
 
     if runtime == "merlin":
         return running_reference(run.reference_repository, log, free_port())

@@ -10,7 +10,7 @@ import numpy as np
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from marquee.errors import UserError
+from core.errors import UserError
 
 TIMEOUT = 30.0  # seconds
 PAIRS_AT_ONCE = 1 << 17  # of one request; the server takes no more than twice that

@@ -1,6 +1,6 @@
 """`python -m marquee`."""
 
-from marquee.cli import main
+from marquee.app import main
 
 if __name__ == "__main__":
     main()

@@ -5,10 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from marquee import road
-from marquee.console import console, progress, working
-from marquee.errors import UserError
-from marquee.manifest import write_json
+from core.errors import UserError
+from core.json_files import write_json
+from core.progress import console, progress, working
+from core.run_folder import DEFAULT_SEED
+from marquee import pipeline as road
 from marquee.options import (
     DEFAULT_RUNS,
     DatasetOption,
@@ -19,7 +20,6 @@ from marquee.options import (
     SeedOption,
     ThreadsOption,
 )
-from marquee.runs import DEFAULT_SEED
 
 SeedsOption = Annotated[int, typer.Option("--seeds", help="How many training seeds.", min=1, max=100, metavar="N")]
 
@@ -91,8 +91,8 @@ def compare(
     with run.lock():
         _check_writable(out)
         with working("loading PyTorch and Merlin Models"):
-            from models import seeds as several
-            from models.results import seeds_tables
+            from models.evaluation import compare_seeds as several
+            from models.evaluation.results import seeds_tables
         _set_threads(threads)
         with progress("models and seeds", several.steps(run, protocols, seeds), "models") as bar:
             found = several.compare(run, protocols, [seed + n for n in range(seeds)], _device(device), bar)
@@ -133,14 +133,14 @@ def paper(
     A user's last movie among 99 published others. The number of epochs is found on validation rows held out of train;
     then every seed trains on all of train and scores the test lists once.
     """
-    from workflows.ncf_files import read_ncf_files
+    from workflows.sources.ncf_files import read_ncf_files
 
     if out is not None:
         _check_writable(out)
     files = read_ncf_files(data)
     with working("loading PyTorch and Merlin Models"):
-        from models import paper as benchmark
-        from models.results import paper_table
+        from models.evaluation import ncf_paper as benchmark
+        from models.evaluation.results import paper_table
     chosen = [road.check_choice(name, benchmark.MODELS, "model") for name in dict.fromkeys(model or benchmark.MODELS)]
     _set_threads(threads)
     features = benchmark.paper_features(files, data, seed)
@@ -165,7 +165,7 @@ def _check_writable(out: Path) -> None:
 
 
 def _device(wanted: str) -> Any:
-    from models.settings import pick_device
+    from models.training.settings import pick_device
 
     return pick_device(wanted)
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marquee import road
-from marquee.console import console
-from marquee.errors import UserError
+from core.errors import UserError
+from core.progress import console
+from core.run_folder import MODELS, PROTOCOLS
+from marquee import pipeline as road
 from marquee.options import (
     DEFAULT_RUNS,
     ClientCertificateOption,
@@ -22,7 +23,6 @@ from marquee.options import (
     UrlOption,
     VerifyKeyOption,
 )
-from marquee.runs import MODELS, PROTOCOLS
 
 if TYPE_CHECKING:
     from ensemble.client import Access
@@ -78,7 +78,7 @@ def rollback(
     verify_key: VerifyKeyOption = None,
 ) -> None:
     """Let the version before serve again. A running `serve` switches to it; a second rollback takes it back."""
-    from ensemble.versions import rollback as roll_back
+    from ensemble.repository.versions import rollback as roll_back
 
     run = road.run_folder(dataset, runs)
     with run.lock():
@@ -109,10 +109,10 @@ def serve(
     Uses the tritonserver on PATH, else the one in the nvidia-pytriton wheel. Asks every model a question each second;
     what has died is loaded again, or the server started again. A new version is served once it has passed a rehearsal.
     """
-    from ensemble.access import ServerAccess
-    from ensemble.server import Ports
-    from ensemble.supervisor import supervised
-    from marquee.shown import known_user
+    from ensemble.server.access import ServerAccess
+    from ensemble.server.process import Ports
+    from ensemble.server.supervisor import supervised
+    from marquee.tables import known_user
 
     run = road.run_folder(dataset, runs)
     road.check_choice(runtime, RUNTIMES, "runtime")
@@ -135,7 +135,7 @@ def serve(
 
 def serve_reference(repository: Path, log: Path, port: int) -> None:
     """Merlin Systems' runtime, until Ctrl-C."""
-    from ensemble.reference import running_reference
+    from ensemble.merlin_systems.runtime import running_reference
 
     with running_reference(repository, log, port) as server:
         console.print(f"Triton answers at [bold]{server.url}[/bold] (gRPC), models merlin_dlrm and merlin_ncf.")
@@ -186,7 +186,7 @@ def similar(
 ) -> None:
     """Ask a running Triton for the movies most like one."""
     from ensemble import client
-    from marquee.shown import similar_table
+    from marquee.tables import similar_table
 
     movies, scores = client.similar(url, movie, k, access=_access(secret_file, ca, certificate, key))
     console.print(similar_table(road.run_folder(dataset, runs), movie, movies, scores))
@@ -206,7 +206,7 @@ def score(
 ) -> None:
     """Ask a running Triton how likely a user is to watch given movies next."""
     from ensemble import client
-    from marquee.shown import scores_table
+    from marquee.tables import scores_table
 
     access = _access(secret_file, ca, certificate, key)
     scores, known = client.score(url, [user] * len(movie), movie, model, access=access)

@@ -21,17 +21,18 @@ from optuna.distributions import IntDistribution as Int
 from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import TrialState
 
-from marquee.errors import UserError
-from marquee.manifest import fingerprint, read_json, write_json
-from marquee.runs import RATING_PROTOCOL, TRAINED, Run, package_versions
-from models.batches import epoch_seed
-from models.contenders import RULES, NoSettings, fit_rule, settings_of
-from models.data import Features, load_features
-from models.evaluation import leave_one_out_metrics, rating_metrics
-from models.networks import NetworkSettings, build
-from models.scoring import MONITOR, SIGN
-from models.settings import DEFAULTS, SCHEDULES, TrainSettings, changed_fields
-from models.training import fit, training_rows
+from core.artifacts import fingerprint
+from core.errors import UserError
+from core.json_files import read_json, write_json
+from core.run_folder import RATING_PROTOCOL, TRAINED, Run, package_versions
+from models.data.batches import epoch_seed
+from models.data.features import Features, load_features
+from models.evaluation.judgement import leave_one_out_metrics, rating_metrics
+from models.networks.base import NetworkSettings, build
+from models.networks.scoring import MONITOR, SIGN
+from models.registry import RULES, NoSettings, fit_rule, settings_of
+from models.training.settings import DEFAULTS, SCHEDULES, TrainSettings, changed_fields
+from models.training.train import fit, training_rows
 
 WARM_UP = 3  # epochs, and trials before any is pruned
 TOPS = {"small": (32, 16), "medium": (64, 32), "deep": (64, 32, 16), "wide": (128, 64, 32)}

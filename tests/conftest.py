@@ -54,9 +54,9 @@ def movielens(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def prepared(movielens: Path, tmp_path_factory: pytest.TempPathFactory):
     """A run folder with tables and features, not to be changed."""
-    from marquee.runs import PROTOCOLS, Run
-    from workflows.datasets import fetch_tables, get_dataset
-    from workflows.features import PrepareSettings, prepare
+    from core.run_folder import PROTOCOLS, Run
+    from workflows.features.prepare import PrepareSettings, prepare
+    from workflows.sources.datasets import fetch_tables, get_dataset
 
     run = Run(tmp_path_factory.mktemp("runs") / "ml-latest-small")
     fetch_tables(get_dataset("ml-latest-small"), movielens, run.tables, lambda _: None)
@@ -70,9 +70,9 @@ def trained(prepared):
     """The same run with all six models trained for two epochs; leave-one-out's then on validation rows too."""
     import torch
 
-    from marquee.runs import PROTOCOLS, TRAINED
-    from models.settings import settings_for
-    from models.training import train
+    from core.run_folder import PROTOCOLS, TRAINED
+    from models.training.settings import settings_for
+    from models.training.train import train
 
     for protocol in PROTOCOLS:
         for name in TRAINED:
@@ -85,7 +85,7 @@ def trained(prepared):
 @pytest.fixture(scope="session")
 def exported(trained):
     """The same run with its Triton repository."""
-    from ensemble.export import export
+    from ensemble.export.export import export
 
     export(trained, "leave-one-out", None)
     return trained

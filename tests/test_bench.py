@@ -94,8 +94,8 @@ def test_the_readme_shows_the_accuracy_of_the_files(accuracy, tmp_path):
 
 @pytest.mark.parametrize("path", sorted((BENCH / "accuracy").glob("ml-*.json")), ids=lambda path: path.stem)
 def test_the_published_table_has_five_seeds_and_every_baseline(path):
-    from marquee.runs import TRAINED
-    from models.contenders import RULES
+    from core.run_folder import TRAINED
+    from models.registry import RULES
 
     found = json.loads(path.read_text())
     assert len(found["seeds"]) >= 5

@@ -1,15 +1,17 @@
 """Who may import whom, by the imports in the sources."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = ("workflows", "models", "ensemble")
-PACKAGES = ("marquee", *STAGES)
-COMMAND_LINE = ("cli.py", "road.py", "research.py", "serving.py")
+LAYERS = ("core", "workflows", "models", "ensemble", "marquee")  # each may import itself and those before it
+INSIDE_TRITON = "ensemble/triton_models"
+HEAVY = ("torch", "merlin", "nvtabular", "tensorflow", "pandas", "pyarrow", "sklearn", "optuna", "onnx")
 UNPICKLERS = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 
 
@@ -51,52 +53,54 @@ def test_the_reader_of_imports_sees_every_kind(tmp_path, monkeypatch):
     assert sorted(imports(file)) == ["a.b", "d", "e.f.g", "k.l", "m.n", "models.deep.h", "models.i.j"]
 
 
-@pytest.mark.parametrize(
-    ("package", "forbidden"),
-    [
-        ("workflows", {"models", "ensemble"}),
-        ("models", {"ensemble"}),
-        ("ensemble/serving", {"marquee", "workflows", "models", "ensemble", "torch", "merlin", "nvtabular"}),
-    ],
-)
-def test_a_stage_imports_no_later_one(package, forbidden):
-    assert not offenders(sources(package), forbidden)
+@pytest.mark.parametrize("layer", LAYERS)
+def test_arrows_run_one_way(layer):
+    assert not offenders(sources(layer), set(LAYERS[LAYERS.index(layer) + 1 :]))
 
 
-def test_only_the_command_line_imports_the_stages():
-    files = [file for file in sources("marquee") if file.name not in COMMAND_LINE]
-    assert len(files) == len(sources("marquee")) - len(COMMAND_LINE)
-    assert not offenders(files, set(STAGES))
+def test_every_package_is_a_layer():
+    found = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert found == set(LAYERS)
 
 
-@pytest.mark.parametrize("file", COMMAND_LINE)
-def test_the_command_line_imports_the_stages_only_where_they_are_needed(file):
-    """`--help` must not wait for Merlin."""
-    top = ast.parse((ROOT / "marquee" / file).read_text(encoding="utf-8")).body
-    names = {
-        name.split(".")[0]
-        for node in top
-        if isinstance(node, (ast.Import, ast.ImportFrom))
-        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names])
+def test_what_runs_inside_triton_imports_nothing_of_the_project_or_of_training():
+    assert not offenders(sources(INSIDE_TRITON), {*LAYERS, "torch", "merlin", "nvtabular"})
+
+
+def test_there_are_no_import_cycles():
+    files = {".".join(file.relative_to(ROOT).with_suffix("").parts): file for one in LAYERS for file in sources(one)}
+    graph = {
+        name: {module_of(target, files) for target in imports(file)} - {None, name} for name, file in files.items()
     }
-    assert not names & {*STAGES, "torch", "merlin", "nvtabular", "pandas", "numpy"}
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join((*path[path.index(name) :], name))
+        if name not in done:
+            for target in sorted(graph[name]):
+                visit(target, (*path, name))
+            done.add(name)
+
+    for name in sorted(graph):
+        visit(name, ())
 
 
-def test_no_stage_imports_the_command_line():
-    assert not [
-        f"{file.relative_to(ROOT)} imports {name}"
-        for package in STAGES
-        for file in sources(package)
-        for name in imports(file)
-        if name.startswith(("marquee.cli", "marquee.road", "marquee.research", "marquee.serving", "marquee.__main__"))
-    ]
+def module_of(target: str, files: dict[str, Path]) -> str | None:
+    """The file that an imported name lies in: a module, or the name of one in it."""
+    return next((name for name in (target, target.rpartition(".")[0]) if name in files), None)
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+def test_help_waits_for_no_heavy_library():
+    code = "import marquee.app, sys; print(*{name.split('.')[0] for name in sys.modules})"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not set(HEAVY) & set(result.stdout.split())
+
+
+@pytest.mark.parametrize("package", LAYERS)
 def test_nothing_imports_pickle(package):
     assert not offenders(sources(package), UNPICKLERS)
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", LAYERS)
 def test_nothing_but_the_tests_imports_the_tests(package):
     assert not offenders(sources(package), {"tests", "pytest", "hypothesis", "ranx"})

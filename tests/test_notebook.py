@@ -7,7 +7,7 @@ import nbformat
 import pytest
 import torch
 
-from marquee.runs import PROTOCOLS
+from core.run_folder import PROTOCOLS
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "dlrm-vs-ncf.ipynb"
 
@@ -29,7 +29,7 @@ def test_the_committed_notebook_was_executed_in_order_and_shows_its_pictures():
 def test_it_runs_over_another_run_folder(trained, monkeypatch, tmp_path):
     from nbclient import NotebookClient
 
-    from models.comparison import evaluate
+    from models.evaluation.evaluate import evaluate
 
     evaluate(trained, torch.device("cpu"), lambda *_: None)
     monkeypatch.setenv("MARQUEE_RUN", str(trained.root))
@@ -43,7 +43,7 @@ def test_it_runs_over_another_run_folder(trained, monkeypatch, tmp_path):
 def test_it_says_what_several_seeds_have_settled(trained, monkeypatch, tmp_path):
     from nbclient import NotebookClient
 
-    from models.comparison import evaluate
+    from models.evaluation.evaluate import evaluate
 
     evaluate(trained, torch.device("cpu"), lambda *_: None)
     for path in trained.root.iterdir():

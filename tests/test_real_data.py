@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from marquee.columns import AGE, GENDER, GENRES, OCCUPATION, RATING, RAW_MOVIE, RAW_USER, YEAR
-from marquee.manifest import verify
-from workflows.readers import read_tables
-from workflows.splits import TimeOrder, leave_one_out
+from core.artifacts import verify
+from core.columns import AGE, GENDER, GENRES, OCCUPATION, RATING, RAW_MOVIE, RAW_USER, YEAR
+from workflows.sources.readers import read_tables
+from workflows.splits.base import TimeOrder, leave_one_out
 
 ROOT = Path(__file__).resolve().parents[1]
 

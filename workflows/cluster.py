@@ -10,7 +10,7 @@ from distributed import Client
 from merlin.core.dispatch import HAS_GPU
 from merlin.core.utils import Distributed
 
-from marquee.errors import UserError
+from core.errors import UserError
 
 LOCAL = "local"
 CONNECT_SECONDS = 15

@@ -9,10 +9,10 @@ import pandas as pd
 import psutil
 import pytest
 
-from ensemble.server import Ports, free_port, running
-from ensemble.serving.answers import Recommendations, Scores
-from marquee.manifest import read_json
-from marquee.runs import MODELS
+from core.json_files import read_json
+from core.run_folder import MODELS
+from ensemble.server.process import Ports, free_port, running
+from ensemble.triton_models.answers import Recommendations, Scores
 
 PROTOCOL = "leave-one-out"
 UNKNOWN = [-1, 0, 2, 2**40]  # the made-up users are odd and the movies tens; 0 is no movie either
@@ -23,9 +23,9 @@ def offline(trained) -> Callable[[str, np.ndarray, np.ndarray], np.ndarray]:
     """The trained networks: a function of a model's name and raw ids, by the vocabulary files."""
     import torch
 
-    from models.data import load_features
-    from models.scoring import scorer
-    from models.training import load
+    from models.data.features import load_features
+    from models.networks.scoring import scorer
+    from models.training.train import load
 
     features = load_features(trained, PROTOCOL)
     cpu = torch.device("cpu")
@@ -91,8 +91,8 @@ def server(exported, http_port, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def reference():
-    """`ensemble.reference`, imported when it is needed: Merlin takes its time."""
-    from ensemble import reference
+    """`ensemble.merlin_systems.runtime`, imported when it is needed: Merlin takes its time."""
+    from ensemble.merlin_systems import runtime as reference
 
     return reference
 

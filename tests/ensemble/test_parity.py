@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from core.run_folder import MODELS
 from ensemble import client
-from marquee.runs import MODELS
 
 pytestmark = pytest.mark.slow
 

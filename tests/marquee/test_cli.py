@@ -15,11 +15,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from marquee.cli import main
-from marquee.errors import UserError
-from marquee.manifest import read_json, verify
-from marquee.runs import PROTOCOLS, TRAINED, Run
-from marquee.stages import STAGES, read_stages
+from core.artifacts import verify
+from core.errors import UserError
+from core.json_files import read_json
+from core.resources import STAGES, read_stages
+from core.run_folder import PROTOCOLS, TRAINED, Run
+from marquee.app import main
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (

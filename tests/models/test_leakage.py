@@ -10,18 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from marquee.runs import PROTOCOLS, RATING_PROTOCOL, TRAINED, Run
-from models.baselines import Biases, Popularity
-from models.contenders import RULES, fit_rule, settings_of
-from models.data import Interactions, load_features
-from models.evaluation import Contender, judge, leave_one_out_metrics
-from models.neighbours import Ease, EaseSettings, ItemKnn, KnnSettings
-from models.networks import NetworkSettings, build
-from models.scoring import contender
-from models.settings import TrainSettings
-from models.training import fit
-from workflows.datasets import fetch_tables, get_dataset
-from workflows.features import PrepareSettings, prepare
+from core.run_folder import PROTOCOLS, RATING_PROTOCOL, TRAINED, Run
+from models.baselines.neighbours import Ease, EaseSettings, ItemKnn, KnnSettings
+from models.baselines.simple import Biases, Popularity
+from models.data.features import Interactions, load_features
+from models.evaluation.judgement import Contender, judge, leave_one_out_metrics
+from models.networks.base import NetworkSettings, build
+from models.networks.scoring import contender
+from models.registry import RULES, fit_rule, settings_of
+from models.training.settings import TrainSettings
+from models.training.train import fit
+from workflows.features.prepare import PrepareSettings, prepare
+from workflows.sources.datasets import fetch_tables, get_dataset
 
 USERS, MOVIES, RATED = 300, 200, 20
 CPU = torch.device("cpu")
@@ -192,7 +192,7 @@ def test_a_permutation_of_indices_permutes_a_rules_scores_and_nothing_else(name,
     seed=st.integers(0, 2**32 - 1),
 )
 def test_metrics_do_not_depend_on_the_order_of_users_or_of_negatives(scores, seed):
-    from models.data import Candidates
+    from models.data.features import Candidates
 
     rng = np.random.default_rng(seed)
     users, movies = np.arange(7), np.arange(1, 5)

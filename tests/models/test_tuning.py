@@ -7,12 +7,12 @@ import optuna
 import pytest
 import torch
 
-from marquee.errors import UserError
-from marquee.manifest import read_json
-from marquee.runs import ALL_PROTOCOLS, PROTOCOLS, RATING_PROTOCOL, TRAINED
+from core.errors import UserError
+from core.json_files import read_json
+from core.run_folder import ALL_PROTOCOLS, PROTOCOLS, RATING_PROTOCOL, TRAINED
 from models import tuning
-from models.contenders import RULES, NoSettings, chosen_settings, settings_of
-from models.settings import DEFAULTS, TrainSettings, changed_fields, defaults_of
+from models.registry import RULES, NoSettings, chosen_settings, settings_of
+from models.training.settings import DEFAULTS, TrainSettings, changed_fields, defaults_of
 
 CPU = torch.device("cpu")
 EVERY = [
@@ -111,7 +111,7 @@ def test_of_trials_that_are_nearly_as_good_the_fastest_wins(run):
 
 
 def test_the_test_set_plays_no_part(run, monkeypatch):
-    from models.data import Features
+    from models.data.features import Features
 
     asked = []
     for method in ("interactions", "candidates"):

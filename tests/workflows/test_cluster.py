@@ -14,13 +14,13 @@ import pytest
 from distributed import Client, LocalCluster
 from merlin.core.utils import global_dask_client
 
-from marquee.errors import UserError
-from marquee.manifest import verify
-from marquee.runs import Run
+from core.artifacts import verify
+from core.errors import UserError
+from core.run_folder import Run
 from tests.conftest import write_movielens
 from workflows.cluster import LOCAL, dask_cluster
-from workflows.datasets import fetch_tables, get_dataset
-from workflows.features import PREPARE_STEPS, PrepareSettings, prepare
+from workflows.features.prepare import PREPARE_STEPS, PrepareSettings, prepare
+from workflows.sources.datasets import fetch_tables, get_dataset
 
 PROTOCOL = "leave-one-out"
 
@@ -66,7 +66,7 @@ def data_in(run: Run) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def many_partitions() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("workflows.features.ROWS_AT_ONCE", 50)
+        patch.setattr("workflows.features.prepare.ROWS_AT_ONCE", 50)
         yield
 
 

@@ -1,0 +1,66 @@
+"""What each stage of a run took: seconds and peak memory, kept in `stages.json`."""
+
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.json_files import read_json, write_json
+from core.run_folder import Run
+
+STAGES = ("fetch", "prepare", "train", "evaluate", "export")
+SELF = Path("/proc/self")
+
+
+@dataclass
+class Measure:
+    """Whether a stage had anything to do: where all was there already, what it took when it was made stays."""
+
+    counts: bool = False
+
+
+@contextmanager
+def measured(run: Run, stage: str) -> Iterator[Measure]:
+    """Measures a stage and writes what it took into the run's folder, if it ends well and its `Measure` counts.
+
+    The memory is the highest resident size of this process during the stage, in MB; workers of a Dask cluster are not
+    in it.
+    """
+    _forget_peak()
+    start = time.perf_counter()
+    measure = Measure()
+    yield measure
+    if measure.counts:
+        took = {"seconds": round(time.perf_counter() - start, 1), "peak_mb": round(_peak_mb())}
+        write_json(run.stages, {**read_stages(run), stage: took})
+
+
+def read_stages(run: Run) -> dict[str, dict[str, float]]:
+    """Each stage's `seconds` and `peak_mb`, in the order of the road."""
+    there = read_json(run.stages) if run.stages.is_file() else {}
+    return {stage: there[stage] for stage in STAGES if stage in there}
+
+
+def stages_line(run: Run) -> str:
+    """What the stages took, for people."""
+    stages = read_stages(run)
+    each = ", ".join(f"{stage} {took['seconds']:,.0f} s" for stage, took in stages.items())
+    if not stages:
+        return "Stages: none measured"
+    peak = max(took["peak_mb"] for took in stages.values()) / 1000
+    return f"Stages: {each}; peak memory {peak:.1f} GB"
+
+
+def _forget_peak() -> None:
+    with suppress(OSError):
+        (SELF / "clear_refs").write_text("5")  # Linux: the peak starts again from now
+
+
+def _peak_mb() -> float:
+    try:
+        lines = (SELF / "status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1000
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000

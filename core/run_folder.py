@@ -1,0 +1,106 @@
+"""Where a run keeps its files, and that only one process writes there at a time."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from core.errors import UserError
+
+PROTOCOLS = ("leave-one-out", "random-split")  # each has its features
+RATING_PROTOCOL = "rating"  # how many stars, asked of random-split's features
+ALL_PROTOCOLS = (*PROTOCOLS, RATING_PROTOCOL)
+MODELS = ("dlrm", "ncf")  # what the comparison is about, and what is served
+TRAINED = (*MODELS, "mf")  # all that is trained, the baseline too
+DEFAULT_SEED = 42
+
+
+def package_versions() -> dict[str, str]:
+    """The packages that decide a result, with their versions."""
+    return {package: version(package) for package in ("torch", "merlin-models", "nvtabular", "numpy")}
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder `runs/<dataset>/` and the names in it."""
+
+    root: Path
+
+    @property
+    def tables(self) -> Path:
+        """The canonical tables in Parquet: ratings, movies, users."""
+        return self.root / "tables"
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether the dataset is made up, so that it is known what its ratings were drawn from."""
+        return (self.tables / "synth.json").is_file()
+
+    @property
+    def stages(self) -> Path:
+        """What each stage took when it last had anything to do."""
+        return self.root / "stages.json"
+
+    @property
+    def features(self) -> Path:
+        """The transformed splits, schema, vocabularies, side tables and fitted workflows, one folder per protocol."""
+        return self.root / "features"
+
+    def features_of(self, protocol: str) -> Path:
+        """The features of a protocol."""
+        return self.features / ("random-split" if protocol == RATING_PROTOCOL else protocol)
+
+    def model(self, protocol: str, name: str) -> Path:
+        """Weights, configuration and history of one trained model."""
+        return self.root / "models" / protocol / name
+
+    def tuning(self, protocol: str, name: str) -> Path:
+        """The study of one model, and what it found."""
+        return self.root / "tuning" / protocol / name
+
+    def of_seed(self, protocol: str, name: str, seed: int) -> Path:
+        """One model trained with one of the seeds that `compare` looks at."""
+        return self.root / "seeds" / str(seed) / protocol / name
+
+    @property
+    def evaluation(self) -> Path:
+        """The list of results."""
+        return self.root / "evaluation.json"
+
+    @property
+    def repository(self) -> Path:
+        """The Triton model repository."""
+        return self.root / "repository"
+
+    @property
+    def reference_repository(self) -> Path:
+        """The same models as Merlin Systems exports them, to compare with."""
+        return self.root / "repository-merlin"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the run folder for this process.
+
+        Raises:
+            UserError: another process holds it, or the folder cannot be written.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.root / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+        except OSError as error:
+            raise UserError(
+                f"cannot write to {self.root}: {error.strerror}; choose another folder with --runs"
+            ) from None
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UserError(
+                    f"another marquee process writes to {self.root}; wait for it, or choose another folder with --runs"
+                ) from None
+            yield
+        finally:
+            os.close(handle)

@@ -1,0 +1,1 @@
+"""Trained networks to a version of the Triton model repository."""

@@ -1,0 +1,1 @@
+"""Merlin Systems' own runtime, for the same models, to compare with."""

@@ -1,0 +1,1 @@
+"""The exported repository: its versions, and the releases that a server takes from it."""

@@ -1,0 +1,102 @@
+"""Releases: private copies of what a repository serves, and how Triton is led from one to the next."""
+
+import compileall
+import os
+import py_compile
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.artifacts import sha256, verify
+from core.errors import UserError
+from ensemble.repository.versions import CONFIG, models_of
+
+
+@dataclass(frozen=True)
+class Release:
+    """One version of all models, in a folder that nothing changes any more.
+
+    Attributes:
+        version: of every model.
+        models: their names.
+        folder: `<model>/config.pbtxt` and `<model>/<version>/`, for each.
+        files: SHA-256 of each file that was copied, by its path in the folder.
+    """
+
+    version: int
+    models: tuple[str, ...]
+    folder: Path
+    files: dict[str, str]
+
+    def same_as(self, other: "Release") -> bool:
+        """Whether both hold the same files."""
+        return self.version == other.version and self.files == other.files
+
+
+def take(repository: Path, folder: Path, public_key: Path | None = None) -> Release:
+    """Copies what a repository serves.
+
+    Args:
+        repository: an exported repository, verified first.
+        folder: a new folder.
+        public_key: of the key that must have signed the manifest; None for no such demand.
+
+    Raises:
+        UserError: the repository was changed, now or while it was copied, is not signed as demanded, or names no
+            version.
+    """
+    manifest = verify(repository, "export", public_key)
+    version = manifest.get("version")
+    models = tuple(models_of(repository))
+    if not isinstance(version, int) or not models:
+        raise UserError(f"{repository} does not say which version to serve; run: python -m marquee export")
+    wanted = (CONFIG, str(version))
+    files = {name: digest for name, digest in manifest["files"].items() if "/" in name and name.split("/")[1] in wanted}
+    for name, digest in files.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(repository / name, target)
+        if sha256(target) != digest:
+            raise UserError(f"{repository / name} has changed while it was copied; serve again")
+    for model in models:
+        if not (folder / model / str(version)).is_dir():
+            raise UserError(f"{repository / model} has no version {version}; run: python -m marquee export")
+    # Python inside Triton would write its bytecode beside the models, which Triton's poller would take for a change.
+    compileall.compile_dir(folder, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    return Release(version, models, folder, files)
+
+
+def lay_out(release: Release, served: Path) -> None:
+    """Makes `served` a repository of this release alone; hard links, as nothing writes there."""
+    shutil.rmtree(served, ignore_errors=True)
+    shutil.copytree(release.folder, served, copy_function=os.link)
+
+
+def install(release: Release, served: Path, keep: tuple[int, ...]) -> None:
+    """Puts a release beside the version that a running Triton serves; it then loads the one, and drops the other.
+
+    Every step is a rename, and in an order in which Triton, looking at any moment, finds something to serve.
+
+    Args:
+        keep: versions whose files stay as they are, the one that answers now among them.
+    """
+    aside = served.with_name(f"{served.name}-aside")
+    lay_out(release, aside)
+    for dropped in [path for path in served.iterdir() if path.name not in release.models]:
+        dropped.rename(aside / f"dropped-{dropped.name}")
+    for model in release.models:
+        if not (served / model).is_dir():
+            (aside / model).rename(served / model)
+            continue
+        for old in [path for path in (served / model).iterdir() if path.is_dir() and int(path.name) not in keep]:
+            old.rename(aside / f"dropped-{model}-{old.name}")
+        version = served / model / str(release.version)
+        if not version.is_dir():
+            (aside / model / version.name).rename(version)
+        (aside / model / CONFIG).replace(served / model / CONFIG)
+    shutil.rmtree(aside)
+
+
+def touch(served: Path, model: str, version: int) -> None:
+    """Makes a running Triton load a model anew, while what is loaded goes on."""
+    os.utime(served / model / str(version))

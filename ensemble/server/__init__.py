@@ -1,0 +1,1 @@
+"""A Triton that is started, watched and kept answering."""

@@ -1,0 +1,89 @@
+"""Questions that show whether a server answers, and whether rightly."""
+
+import numpy as np
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from core.errors import UserError
+from core.json_files import read_json
+from ensemble import client
+from ensemble.client import Access
+from ensemble.repository.releases import Release
+
+TOLERANCE = 1e-5
+TIE = 1e-6
+
+
+class Canary:
+    """Asks what a release must be able to answer.
+
+    Args:
+        release: `score/<version>/sample.json` in it holds what the trained networks say.
+    """
+
+    def __init__(self, release: Release):
+        self.release = release
+        self.sample = read_json(release.folder / "score" / str(release.version) / "sample.json")
+        movie = next(movie for movie in self.sample["movie_id"] if movie >= 0)  # -1 stands for an unknown one
+        self.ids = {"user_id": self.sample["recommend"][0]["user_id"], "movie_id": movie}
+        self.configs = {
+            name: text_format.Parse(
+                (release.folder / name / "config.pbtxt").read_text(), model_config_pb2.ModelConfig()
+            )
+            for name in release.models
+        }
+
+    def parts(self, model: str) -> list[str]:
+        """The models that an ensemble hands its requests on to; none for any other model."""
+        return [step.model_name for step in self.configs[model].ensemble_scheduling.step]
+
+    def has_process(self, model: str) -> bool:
+        """Whether the model runs in a Python process of its own."""
+        return bool(self.configs[model].backend == "python")
+
+    def ask(self, url: str, access: Access, model: str, timeout: float) -> None:
+        """One question to one model.
+
+        Args:
+            timeout: seconds.
+
+        Raises:
+            UserError: no answer, or not this release's.
+        """
+        config = self.configs[model]
+        shape = (1, 1) if config.max_batch_size else (1,)  # what Triton batches has requests of a row each
+        names = [tensor.name for tensor in config.input if tensor.name in self.ids]
+        inputs = [client.tensor(name, np.full(shape, self.ids[name]), np.int64) for name in names]
+        result = client.infer(url, model, inputs, access, timeout=timeout)
+        version = result.get_response().model_version
+        if version != str(self.release.version):
+            raise UserError(f"{model} answers with version {version}, not {self.release.version}")
+
+    def check_sample(self, url: str, access: Access) -> None:
+        """Every answer of the sample, to `TOLERANCE`.
+
+        Raises:
+            UserError: an answer is missing or another one; the message says which, and by how much.
+        """
+        users, movies = self.sample["user_id"], self.sample["movie_id"]
+        for name, expected in self.sample["scores"].items():
+            found, _ = client.score(url, users, movies, name, access=access)
+            _compare(f"{name} scores", found, expected)
+        for row in self.sample["recommend"]:
+            user, expected = row["user_id"], np.array(row["score"])
+            # What a strategy that looks at some movies only may miss is no fault.
+            found_ids, found, _ = client.recommend(url, user, len(expected), strategy="exact", access=access)
+            _compare(f"recommend scores user {user}'s movies", found, expected)
+            # Movies that score the same may change places; the last one, with one that did not make the list.
+            gaps = np.abs(np.diff(expected, prepend=np.inf, append=expected[-1:]))
+            alone = np.minimum(gaps[:-1], gaps[1:]) > TIE
+            if not np.array_equal(found_ids[alone], np.array(row["movie_id"])[alone]):
+                raise UserError(f"recommend gives user {user} other movies than the trained network")
+
+
+def _compare(what: str, found: np.ndarray, expected: list[float] | np.ndarray) -> None:
+    if len(found) != len(expected):
+        raise UserError(f"{what}: {len(found)} where the trained network gives {len(expected)}")
+    worst = float(np.abs(found - np.asarray(expected)).max(initial=0.0))
+    if not worst <= TOLERANCE:
+        raise UserError(f"{what} up to {worst:.1e} away from what the trained network says")

@@ -1,0 +1,1 @@
+"""What a network must beat: a file for each baseline that is fitted at once."""

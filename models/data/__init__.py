@@ -1,0 +1,1 @@
+"""Features as tensors: splits, training batches, and what a user had rated before."""

@@ -1,0 +1,1 @@
+"""Metrics, confidence intervals, paired tests, and the commands that judge models."""

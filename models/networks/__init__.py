@@ -1,0 +1,1 @@
+"""The trained networks, a file each, on Merlin Models' PyTorch blocks."""

@@ -1,0 +1,1 @@
+"""The questions that models are judged by, a file each."""

@@ -1,0 +1,1 @@
+"""Training: the loop, checkpoints, optimizers, settings and the shipped defaults."""

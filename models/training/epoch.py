@@ -1,0 +1,107 @@
+"""One epoch of training: forward, loss, backward, update, and the running mean of the weights."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from packaging.version import parse as version_info
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from models.data.batches import Batches, epoch_seed
+from models.networks.base import Recommender
+from models.training.checkpoint import Trainee
+from models.training.rowwise import LARGE_TABLE, RowwiseAdagrad
+from models.training.settings import TrainSettings
+
+REPORT_STEPS = 32
+AVERAGE_STEPS = 16  # between two updates of the running mean of the weights
+
+Advance = Callable[[float, str], None]
+
+
+def make_trainee(model: Recommender, settings: TrainSettings, device: torch.device) -> Trainee:
+    # What is validated and kept is a running mean of the weights: better than the last ones, and less noisy.
+    mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging**AVERAGE_STEPS))
+    tables = [table for _, table in model.embedding_tables() if len(table.weight) >= LARGE_TABLE]
+    rowwise = RowwiseAdagrad(tables if settings.embedding_rate else [], settings.embedding_rate, settings.weight_decay)
+    optimizer = torch.optim.Adam(
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=_can_fuse(device),
+    )
+    return Trainee(model, mean, optimizer, rowwise)
+
+
+def train_epoch(
+    trainee: Trainee, batches: Batches, number: int, settings: TrainSettings, device: torch.device, advance: Advance
+) -> float:
+    """One pass over the samples; returns their mean loss."""
+    torch.manual_seed(epoch_seed(settings.seed, number))  # of dropout
+    trainee.model.train()
+    total = torch.zeros((), device=device)
+    told, done = 0, 0
+    with squares_of_rows(trainee.model, settings.l2) as squares:
+        for step, batch in enumerate(batches.epoch(number), 1):
+            set_rates(trainee, settings, number - 1 + (done / batches.samples))
+            trainee.optimizer.zero_grad(set_to_none=True)
+            with autocast(settings.precision, device):
+                logits = trainee.model(batch.user, batch.movie, batch.fold, batch.moment)
+            loss = batches.loss(logits.float(), batch)
+            total += loss.detach() * len(batch)
+            if settings.l2:
+                loss = loss + settings.l2 / len(batch) * sum(squares)
+                squares.clear()
+            loss.backward()
+            trainee.optimizer.step()
+            trainee.rowwise.step()
+            done += len(batch)
+            if step % AVERAGE_STEPS == 0:
+                trainee.mean.update_parameters(trainee.model)
+            if step % REPORT_STEPS == 0:
+                advance(done - told, "")
+                told = done
+    trainee.mean.update_parameters(trainee.model)
+    advance(done - told, "")
+    return float(total) / done
+
+
+def set_rates(trainee: Trainee, settings: TrainSettings, epochs_done: float) -> None:
+    """Sets the learning rates where the schedule has them after so many epochs, in fractions."""
+    if settings.schedule == "cosine":
+        share = (1 + math.cos(math.pi * min(1.0, epochs_done / settings.epochs))) / 2
+        for group in trainee.optimizer.param_groups:
+            group["lr"] = settings.learning_rate * share
+        trainee.rowwise.learning_rate = settings.embedding_rate * share
+
+
+@contextmanager
+def squares_of_rows(model: Recommender, wanted: float) -> Iterator[list[Tensor]]:
+    """A list that every forward pass adds to: the sums of squares of the embeddings that it used."""
+    squares: list[Tensor] = []
+
+    def keep(_: nn.Module, __: Any, rows: Tensor) -> None:
+        pooled = rows.shape[1] if rows.dim() == 3 else 1  # the rows that make one vector share its penalty
+        flat = rows.float().flatten()
+        squares.append(torch.dot(flat, flat) / pooled)  # a third of the time of square().sum()
+
+    tables = model.embedding_tables() if wanted else []
+    hooks = [table.register_forward_hook(keep) for _, table in tables]
+    try:
+        yield squares
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """Where the forward pass runs in `precision`."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+
+
+def _can_fuse(device: torch.device) -> bool:
+    """Whether this PyTorch has a fused Adam for the device: on the CPU only from 2.4 on."""
+    return device.type == "cuda" or version_info(torch.__version__) >= version_info("2.4")

@@ -1,0 +1,102 @@
+"""A run folder: the names in it, and that one process at a time writes there."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from core.errors import UserError
+from core.run_folder import ALL_PROTOCOLS, PROTOCOLS, RATING_PROTOCOL, TRAINED, Run
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+TRY_LOCK = """
+import sys
+from pathlib import Path
+from core.errors import UserError
+from core.run_folder import Run
+try:
+    with Run(Path(sys.argv[1])).lock():
+        print("held", flush=True)
+        sys.stdin.readline()
+except UserError as error:
+    print("refused:", error)
+"""
+
+
+def start(root: Path) -> subprocess.Popen:
+    """Another process that takes the lock, says so and holds it until it is told a line."""
+    command = [sys.executable, "-c", TRY_LOCK, str(root)]
+    return subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def try_in_another_process(root: Path) -> str:
+    with start(root) as process:
+        return process.communicate("\n", timeout=60)[0].strip()
+
+
+def test_a_second_process_is_refused_until_the_lock_is_released(tmp_path):
+    root = tmp_path / "runs" / "ml-1m"
+    with Run(root).lock():
+        answer = try_in_another_process(root)
+        assert answer.startswith("refused:")
+        assert str(root) in answer
+        assert "\n" not in answer
+    assert try_in_another_process(root) == "held"
+
+
+def test_this_process_is_refused_while_another_holds_the_lock_and_not_after_it_was_killed(tmp_path):
+    with start(tmp_path) as process:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match="another marquee process"), Run(tmp_path).lock():
+            pass
+        process.kill()
+        process.wait(timeout=60)
+        with Run(tmp_path).lock():
+            pass
+
+
+def test_an_error_releases_the_lock(tmp_path):
+    with pytest.raises(RuntimeError, match="inside"), Run(tmp_path).lock():
+        raise RuntimeError("inside")
+    with Run(tmp_path).lock():
+        pass
+
+
+def test_other_runs_are_not_held(tmp_path):
+    with Run(tmp_path / "a").lock(), Run(tmp_path / "b").lock():
+        assert (tmp_path / "a").is_dir()
+
+
+def test_a_run_below_a_file_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError) as caught, Run(tmp_path / "file" / "run").lock():
+        pass
+    assert str(tmp_path / "file" / "run") in str(caught.value)
+    assert "--runs" in str(caught.value)
+
+
+def test_the_truth_is_known_where_the_tables_have_it(tmp_path):
+    run = Run(tmp_path)
+    assert not run.has_truth
+    run.tables.mkdir()
+    assert not run.has_truth
+    (run.tables / "synth.json").write_text("{}")
+    assert run.has_truth
+
+
+def test_every_stage_has_a_place_of_its_own():
+    run = Run(Path("runs/ml-1m"))
+    places = [run.tables, run.stages, run.features, run.evaluation, run.repository]
+    trained = [(protocol, name) for protocol in ALL_PROTOCOLS for name in TRAINED]
+    places += [place(*one) for one in trained for place in (run.model, run.tuning)]
+    places += [run.of_seed(*one, seed) for one in trained for seed in (1, 2)]
+    assert len(set(places)) == len(places)
+    assert all(run.root in place.parents for place in places)
+
+
+def test_each_protocol_has_its_features_and_star_prediction_those_of_random_split():
+    run = Run(Path("runs/ml-1m"))
+    assert [run.features_of(protocol) for protocol in PROTOCOLS] == [run.features / protocol for protocol in PROTOCOLS]
+    assert run.features_of(RATING_PROTOCOL) == run.features_of("random-split")
+    assert set(ALL_PROTOCOLS) == {*PROTOCOLS, RATING_PROTOCOL}

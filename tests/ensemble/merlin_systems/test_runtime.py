@@ -1,0 +1,89 @@
+"""Merlin Systems' own runtime on a real Triton: what it refuses and leaves. Its scores are in test_parity.py."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from core.artifacts import verify
+from core.errors import UserError
+from core.run_folder import Run
+from ensemble.server.process import free_port
+
+pytestmark = pytest.mark.slow
+
+PROTOCOL = "leave-one-out"
+
+
+@pytest.mark.parametrize(
+    ("model", "users", "movies", "words"),
+    [
+        ("dlrm", [], [], "0 user_id and 0 movie_id"),
+        ("ncf", [1, 3], [10], "2 user_id and 1 movie_id"),
+        ("svd", [1], [10], "merlin_svd"),
+    ],
+)
+def test_a_bad_request_is_told_in_one_line(reference, reference_server, model, users, movies, words):
+    with pytest.raises(UserError, match=words) as refused:
+        reference.score_reference(reference_server.url, model, users, movies)
+    assert "\n" not in str(refused.value)
+    assert reference.score_reference(reference_server.url, "dlrm", [1], [10]).shape == (1,)
+
+
+def test_it_listens_on_loopback_only(reference_server):
+    process = psutil.Process(reference_server.process.pid)
+    listening = [
+        connection.laddr
+        for one in (process, *process.children(recursive=True))
+        for connection in one.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert {address.ip for address in listening} <= {"127.0.0.1", "::ffff:127.0.0.1"}
+    assert {address.port for address in listening} == {int(reference_server.url.rpartition(":")[2])}
+
+
+# -- the repository ----------------------------------------------------------------------------------------------------
+
+
+def test_serving_does_not_change_the_repository(referenced, reference_server):
+    verify(referenced.reference_repository)
+
+
+def test_what_is_up_to_date_is_not_written_again(reference, referenced):
+    before = (referenced.reference_repository / "manifest.json").stat()
+    assert reference.export_reference(referenced, PROTOCOL)["protocol"] == PROTOCOL
+    assert (referenced.reference_repository / "manifest.json").stat() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("merlin_dlrm/1/ensemble/ensemble.pkl", "has changed"),
+        ("0_transformworkflowtriton/1/workflow/workflow.pkl", "has changed"),
+        ("merlin_ncf_network/1/model.pt", "has changed"),
+        ("evil/1/model.py", "not listed"),
+    ],
+)
+def test_a_changed_or_extra_file_is_refused(reference, referenced, tmp_path, name, words):
+    repository = Path(shutil.copytree(referenced.reference_repository, tmp_path / "repository"))
+    (repository / name).parent.mkdir(parents=True, exist_ok=True)
+    with open(repository / name, "ab") as file:
+        file.write(b"\n")
+    log = tmp_path / "triton.log"
+    with pytest.raises(UserError, match=words) as refused, reference.running_reference(repository, log, free_port()):
+        pytest.fail("a server was started")
+    assert name in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert not log.exists()
+
+
+def test_an_ensemble_that_scores_otherwise_is_not_written(reference, referenced, tmp_path, monkeypatch):
+    run = Run(tmp_path / "run")
+    shutil.copytree(referenced.features / PROTOCOL, run.features / PROTOCOL)
+    shutil.copytree(referenced.root / "models" / PROTOCOL, run.root / "models" / PROTOCOL)
+    monkeypatch.setattr(reference, "scorer", lambda *_: lambda user, movie: np.full(len(user), np.nan, np.float32))
+    with pytest.raises(UserError, match="not exported"):
+        reference.export_reference(run, PROTOCOL)
+    assert not run.reference_repository.exists()

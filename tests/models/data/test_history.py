@@ -1,0 +1,131 @@
+"""What DLRM knows of a moment: the past of its user and nothing else."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.run_folder import PROTOCOLS
+from models.data.features import Interactions, load_features
+from models.data.history import NOTHING, PRIOR_RATINGS, WINDOWS, Timeline, joined, later_among, timeline
+
+
+def rows(user, movie, later, stars) -> Interactions:
+    n = len(user)
+    columns = (user, movie, np.ones(n), np.zeros(n), later, stars)
+    types = (torch.int32, torch.int32, torch.float32, torch.int8, torch.int32, torch.float32)
+    return Interactions(*(torch.tensor(list(column)).to(kind) for column, kind in zip(columns, types)))
+
+
+# User 3 rated movies 7, 5, 6 in this order, user 4 movie 5 alone; in no order of rows.
+TRAIN = rows([3, 4, 3, 3], [6, 5, 7, 5], [0, 0, 2, 1], [1, 4, 5, 2])
+
+
+def test_a_user_s_ratings_lie_in_the_order_of_time():
+    line = Timeline.of([TRAIN], users=6, movies=8, history=2)
+    assert line.movies.tolist() == [7, 5, 6, 5]
+    assert line.starts.tolist() == [0, 0, 0, 0, 3, 4, 4]
+    assert line.lengths().tolist() == [0, 0, 0, 3, 1, 0]
+    assert line.places(TRAIN).tolist() == [2, 0, 0, 1]
+
+
+def test_the_last_movies_come_first_and_the_row_itself_is_not_among_them():
+    line = Timeline.of([TRAIN], users=6, movies=8, history=2)
+    moment = line.at(TRAIN.user.long(), line.places(TRAIN).long())
+    assert moment.movies.tolist() == [[5, 7], [NOTHING, NOTHING], [NOTHING, NOTHING], [7, NOTHING]]
+
+
+def test_now_is_after_everything():
+    now = Timeline.of([TRAIN], users=6, movies=8, history=2).now()
+    assert now.movies.tolist()[3:] == [[6, 5], [5, NOTHING], [NOTHING, NOTHING]]
+    assert now.movies.shape == now.stars.shape == (6, 2)
+
+
+def test_stars_and_moods_are_above_the_movie_s_mean_shrunk_to_the_global_one():
+    line = Timeline.of([TRAIN], users=6, movies=8, history=3)
+    mean = 3.0
+    means = {
+        movie: (sum(stars) + PRIOR_RATINGS * mean) / (len(stars) + PRIOR_RATINGS)
+        for movie, stars in {5: [2, 4], 6: [1], 7: [5]}.items()
+    }
+    above = [5 - means[7], 2 - means[5], 1 - means[6]]
+    now = line.now()
+    assert now.stars[3].tolist() == pytest.approx(above[::-1], abs=1e-6)
+    assert now.mood[3].tolist() == pytest.approx(
+        [sum(above[-window:]) / (min(window, 3) + 1) for window in WINDOWS], abs=1e-6
+    )
+    first = line.at(torch.tensor([3]), torch.tensor([0]))
+    assert not first.stars.any()
+    assert not first.mood.any()
+
+
+# The same ratings, and two of validation and one of test between them: `later` counts all seven.
+ALL_TRAIN = rows([3, 4, 3, 3], [6, 5, 7, 5], [1, 0, 5, 3], [1, 4, 5, 2])
+VALID = rows([3, 3], [1, 2], [2, 0], [3, 3])
+TEST = rows([3, 5], [4, 4], [4, 0], [3, 3])
+
+
+def test_rows_of_other_splits_stand_where_their_time_puts_them():
+    line = Timeline.of([ALL_TRAIN], users=6, movies=8, history=1)
+    assert line.movies.tolist() == [7, 5, 6, 5]
+    assert line.places(VALID).tolist() == [2, 3]
+    assert line.places(TEST).tolist() == [1, 0]
+    both = Timeline.of([ALL_TRAIN, VALID], users=6, movies=8, history=1)
+    assert both.movies.tolist() == [7, 5, 1, 6, 2, 5]
+    assert both.places(ALL_TRAIN).tolist() == [3, 0, 0, 1]
+    assert both.places(VALID).tolist() == [2, 4]
+    assert both.places(TEST).tolist() == [1, 0]  # what came after the test row is not in its past
+
+
+def test_later_is_counted_among_the_rows_that_are_there():
+    assert later_among(ALL_TRAIN).tolist() == [0, 0, 2, 1]
+    both = joined([ALL_TRAIN, VALID])
+    assert both.movie.tolist() == [6, 5, 7, 5, 1, 2]
+    assert later_among(both).tolist() == [1, 0, 4, 3, 2, 0]
+    assert joined([ALL_TRAIN]) is ALL_TRAIN
+
+
+def test_of_no_ratings_nothing_is_known():
+    empty = Timeline.of([rows([], [], [], [])], users=4, movies=5, history=2)
+    assert empty.now().movies.tolist() == [[NOTHING, NOTHING]] * 4
+    assert torch.isfinite(empty.now().mood).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), history=st.integers(1, 6))
+def test_a_moment_is_what_a_loop_over_the_past_finds(seed, history):
+    rng = np.random.default_rng(seed)
+    user = rng.integers(3, 7, 30)
+    time = rng.permutation(30)
+    movie, stars = rng.integers(3, 9, 30), rng.integers(1, 6, 30)
+    later = [int(((user == user[i]) & (time > time[i])).sum()) for i in range(30)]
+    table = rows(user, movie, later, stars)
+    line = Timeline.of([table], users=8, movies=10, history=history)
+    moment = line.at(table.user.long(), line.places(table).long())
+    for i in range(30):
+        past = sorted((j for j in range(30) if user[j] == user[i] and time[j] < time[i]), key=lambda j: -time[j])
+        expected = [int(movie[j]) for j in past[:history]]
+        assert moment.movies[i].tolist() == expected + [NOTHING] * (history - len(expected))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_what_comes_later_changes_no_earlier_moment(prepared, protocol):
+    """The stars of a row, and everything after it, may be anything: its own moment stays the same."""
+    features = load_features(prepared, protocol)
+    train = features.interactions("train")
+    line = timeline(features, ("train",), 4)
+    moment = line.at(train.user.long(), line.places(train).long())
+    cut = train.later >= 5
+    earlier = Interactions(*(column[cut] for column in vars(train).values()))
+    kept = Timeline.of([earlier], features.users, features.movies, 4)
+    again = kept.at(earlier.user.long(), kept.places(earlier).long())
+    assert torch.equal(moment.movies[cut], again.movies)
+
+
+def test_leave_one_out_s_test_comes_after_the_validation_movie(prepared):
+    features = load_features(prepared, "leave-one-out")
+    valid = features.interactions("valid")
+    now = timeline(features, ("train", "valid"), 1).now()
+    assert torch.equal(now.movies[valid.user.long(), 0], valid.movie.long())
+    assert not torch.equal(timeline(features, ("train",), 1).now().movies, now.movies)

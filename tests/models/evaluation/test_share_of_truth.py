@@ -1,0 +1,71 @@
+"""On made-up data the best reachable metrics are known: what ships must come within a stated share of them."""
+
+import pytest
+import torch
+
+from core.run_folder import Run
+from models.baselines.simple import Popularity, Truth
+from models.data.features import load_features
+from models.evaluation.judgement import Contender, leave_one_out_metrics, random_split_metrics
+from models.networks.base import build
+from models.networks.scoring import contender
+from models.training.settings import LARGE, settings_for
+from models.training.train import fit
+from workflows.features.prepare import PrepareSettings, prepare
+from workflows.sources.datasets import fetch_tables, get_dataset
+from workflows.synthetic.synth import synthesise
+
+CPU = torch.device("cpu")
+PROTOCOLS = {"leave-one-out": ("hr@10", 0.1), "random-split": ("auc", 0.5)}  # what a guess reaches
+
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory) -> Run:
+    """250,000 ratings; not to be changed."""
+    folder = tmp_path_factory.mktemp("made-up")
+    synthesise(folder / "raw", "ml-25m", 0.01, 7, lambda *_: None)
+    run = Run(folder / "runs" / "synth-ml-25m")
+    fetch_tables(get_dataset("synth-ml-25m"), folder / "raw", run.tables, lambda _: None)
+    for protocol in PROTOCOLS:
+        prepare(run, protocol, PrepareSettings(), lambda *_: None)
+    return run
+
+
+def judged(run: Run, protocol: str, name: str) -> float:
+    """How far a model gets from a guess to the truth, by its protocol's metric on the test questions."""
+    features = load_features(run, protocol)
+    if name == "popularity":
+        model = Contender.of_rule(Popularity(features.interactions("train"), features.users, features.movies))
+    else:
+        # the defaults for large data, on batches small enough for this one
+        changes = {"batch_size": 1024, "epochs": 4, "precision": "float32", "seed": 1}
+        settings = settings_for(protocol, name, rows=LARGE, **changes)
+        network = build(name, features, settings.network, settings.seed)
+        fit(network, features, settings, CPU, lambda *_: None)
+        model = contender(network, features, ("train",), CPU)
+    metric, guess = PROTOCOLS[protocol]
+
+    def value(judged: Contender) -> float:
+        if protocol == "leave-one-out":
+            return leave_one_out_metrics(judged.pairs, features.candidates("test")).means()[metric]
+        rows = features.interactions("test")
+        return random_split_metrics(judged.rows(rows), rows, judged.is_probability).means()[metric]
+
+    return (value(model) - guess) / (value(Contender.of_rule(Truth(run.tables, features))) - guess)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("protocol", "name", "least"),
+    [
+        ("leave-one-out", "dlrm", 0.6),
+        ("leave-one-out", "ncf", 0.6),
+        ("random-split", "dlrm", 0.75),
+        ("random-split", "ncf", 0.75),
+    ],
+)
+def test_a_model_reaches_its_share_of_the_truth(made_up, protocol, name, least):
+    share = judged(made_up, protocol, name)
+    assert least < share < 1.02
+    if protocol == "leave-one-out":
+        assert share > judged(made_up, protocol, "popularity")

@@ -1,0 +1,1 @@
+"""Synthetic stand-ins for MovieLens releases, with a known truth."""
