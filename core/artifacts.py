@@ -1,11 +1,14 @@
 """Folders that are whole or not there: written beside, sealed with a manifest of SHA-256 sums, then renamed."""
 
+import ast
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,20 @@ from core import signing
 from core.errors import UserError
 from core.json_files import read_json, write_json
 
-NAME = "manifest.json"
+MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
 FORMAT = 1
+ANY_COMMAND = "the command that writes it"
+CHECKOUT = Path(__file__).resolve().parent.parent
+SHOWN = {
+    "title",
+    "heading",
+    "question",
+    "position",
+    "help",
+}  # arguments that decide how a result is shown, not what it is
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+DECIDING = ("torch", "merlin-models", "nvtabular", "numpy")  # the packages that results name
 
 
 def sha256(path: Path) -> str:
@@ -32,78 +46,128 @@ def fingerprint(**inputs: Any) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def source_digest(package: str) -> str:
-    """SHA-256 over the source files of one of Marquee's packages, so that changed code is never taken for unchanged."""
-    root = Path(__file__).resolve().parent.parent / package
-    return fingerprint(**{str(path.relative_to(root)): sha256(path) for path in sorted(root.rglob("*.py"))})
+def code_digest(rooms: Sequence[str], libraries: Sequence[str], *files: Path) -> str:
+    """SHA-256 over what computes a stage's result: a result is made anew when it changes, and only then.
+
+    Comments, docstrings, layout and the words that a result is shown with play no part.
+
+    Args:
+        rooms: folders and files of the checkout, such as `models/networks` or `workflows/negatives.py`.
+        libraries: installed packages whose versions count.
+        files: more sources, from anywhere.
+    """
+    sources = [path for room in rooms for path in _sources(CHECKOUT / room)]
+    parts = {path.relative_to(CHECKOUT).as_posix(): _source_digest(path) for path in sources}
+    parts |= {path.name: _source_digest(path) for path in files}
+    return fingerprint(code=parts, libraries=library_versions(libraries))
 
 
-def seal(folder: Path, stage_fingerprint: str, key: Path | None = None, **facts: Any) -> None:
+def library_versions(names: Sequence[str]) -> dict[str, str]:
+    """The installed version of each package; empty where it is not installed."""
+    return {name: _library_version(name) for name in names}
+
+
+def package_versions() -> dict[str, str]:
+    """The packages that decide a result, with their versions."""
+    return library_versions(DECIDING)
+
+
+@cache
+def _library_version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def _sources(place: Path) -> list[Path]:
+    if place.is_file():
+        return [place]
+    found = sorted(place.rglob("*.py"))
+    if not found:
+        raise ValueError(f"{place} has no sources")
+    return found
+
+
+@cache
+def _source_digest(path: Path) -> str:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg not in SHOWN]
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(
+            node
+        ):
+            node.body = node.body[1:]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def seal(folder: Path, stage_fingerprint: str, key: Path | None = None, **details: Any) -> None:
     """Writes `manifest.json`: the fingerprint of what the folder was made from, and the SHA-256 of every file in it.
 
     Args:
         key: a private key to sign it with.
 
     Raises:
-        UserError: `key` is none.
+        UserError: `key` is not a private key.
     """
     files = {path.relative_to(folder).as_posix(): sha256(path) for path in _files(folder)}
-    write_json(folder / NAME, {"format": FORMAT, "fingerprint": stage_fingerprint, **facts, "files": files})
+    write_json(folder / MANIFEST, {"format": FORMAT, "fingerprint": stage_fingerprint, **details, "files": files})
     if key:
-        signing.sign(folder / NAME, folder / SIGNATURE, key)
+        signing.sign(folder / MANIFEST, folder / SIGNATURE, key)
 
 
 def _files(folder: Path) -> list[Path]:
     """All but the manifest and its signature; symbolic links too, as they can lead to files that are not listed."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() or path.is_symlink()]
-    return [path for path in files if path not in (folder / NAME, folder / SIGNATURE)]
+    return [path for path in files if path not in (folder / MANIFEST, folder / SIGNATURE)]
 
 
-def verify(folder: Path, made_by: str = "run", public_key: Path | None = None) -> dict[str, Any]:
+def verify(folder: Path, command: str = ANY_COMMAND, public_key: Path | None = None) -> dict[str, Any]:
     """Checks every file of a folder against its manifest, and returns the manifest.
 
     Args:
-        made_by: the command that writes the folder, for the message.
-        public_key: of the key that must have signed the manifest; None for no such demand.
+        command: the command line that writes the folder, for the message.
+        public_key: of the key that must have signed the manifest; None to accept any.
 
     Raises:
         UserError: no manifest, one that is not signed as demanded, or a file that is missing, changed, or not listed;
             the message names it.
     """
-    remedy = _remedy(folder, made_by)
-    manifest = read_manifest(folder, made_by)
+    remedy = _remedy(folder, command)
+    manifest = read_manifest(folder, command)
     if public_key:
-        signing.check(folder / NAME, folder / SIGNATURE, public_key)
+        signing.check(folder / MANIFEST, folder / SIGNATURE, public_key)
     listed = manifest["files"]
     for name, expected in listed.items():
         path = folder / name
         if not path.is_file():
-            raise UserError(f"{path} is listed in {NAME} and missing; {remedy}")
+            raise UserError(f"{path} is listed in {MANIFEST} and missing; {remedy}")
         if sha256(path) != expected:
-            raise UserError(f"{path} has changed since {NAME} was written; {remedy}")
+            raise UserError(f"{path} has changed since {MANIFEST} was written; {remedy}")
     for path in _files(folder):
         if path.relative_to(folder).as_posix() not in listed:
-            raise UserError(f"{path} is not listed in {NAME}; remove it, or {remedy}")
+            raise UserError(f"{path} is not listed in {MANIFEST}; remove it, or {remedy}")
     return manifest
 
 
-def read_manifest(folder: Path, made_by: str = "run") -> dict[str, Any]:
+def read_manifest(folder: Path, command: str = ANY_COMMAND) -> dict[str, Any]:
     """The manifest of a folder, its files unchecked: for what only asks what the folder was made from.
 
     Raises:
         UserError: there is none, or it is not a manifest.
     """
-    if not (folder / NAME).is_file():
-        raise UserError(f"{folder} is missing or incomplete; run: python -m marquee {made_by}")
-    manifest = read_json(folder / NAME)
+    if not (folder / MANIFEST).is_file():
+        raise UserError(f"{folder} is missing or incomplete; run: {command}")
+    manifest = read_json(folder / MANIFEST, command)
     listed = manifest.get("files") if isinstance(manifest, dict) else None
     if not isinstance(listed, dict) or manifest.get("format") != FORMAT:
-        raise UserError(f"{folder / NAME} is not a manifest; {_remedy(folder, made_by)}")
+        raise UserError(f"{folder / MANIFEST} is not a manifest; {_remedy(folder, command)}")
     return dict(manifest)
 
 
-def _remedy(folder: Path, made_by: str) -> str:
-    return f"delete {folder} and run again: python -m marquee {made_by}"
+def _remedy(folder: Path, command: str) -> str:
+    return f"delete {folder} and run again: {command}"
 
 
 def is_current(folder: Path, stage_fingerprint: str) -> bool:
@@ -115,7 +179,7 @@ def is_current(folder: Path, stage_fingerprint: str) -> bool:
 
 
 @contextmanager
-def new_folder(folder: Path, stage_fingerprint: str, key: Path | None = None, **facts: Any) -> Iterator[Path]:
+def new_folder(folder: Path, stage_fingerprint: str, key: Path | None = None, **details: Any) -> Iterator[Path]:
     """Gives a temporary folder to fill; on success seals it and puts it in the place of `folder`, else removes it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left_over in folder.parent.glob(f".{folder.name}.partial-*"):  # of a run that was killed
@@ -124,7 +188,7 @@ def new_folder(folder: Path, stage_fingerprint: str, key: Path | None = None, **
     temporary.mkdir()
     try:
         yield temporary
-        seal(temporary, stage_fingerprint, key, **facts)
+        seal(temporary, stage_fingerprint, key, **details)
         old = folder.parent / f".{folder.name}.partial-old-{os.getpid()}"
         if folder.exists():  # moved aside first, as removing it takes longer than two renames
             folder.rename(old)

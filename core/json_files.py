@@ -1,11 +1,18 @@
-"""JSON files, written whole or not at all."""
+"""JSON files: written whole or not at all, and checked when they are read."""
 
 import json
 import os
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from core.errors import UserError
+
+T = TypeVar("T")
+STRICT = ConfigDict(extra="forbid")  # of every pydantic dataclass that is read from JSON: unknown keys are refused
+OPEN = ConfigDict(extra="ignore")  # of formats that others may add fields to
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -18,8 +25,11 @@ def write_json(path: Path, value: Any) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, command: str = "the command that writes it") -> Any:
     """Reads JSON.
+
+    Args:
+        command: the command line that writes the file, for the message.
 
     Raises:
         UserError: the file is missing or is not JSON.
@@ -27,6 +37,45 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; run: python -m marquee run") from None
+        raise UserError(f"{path} is missing; run: {command}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON ({error}); delete it and run: python -m marquee run") from None
+        raise UserError(f"{path} is not valid JSON ({error}); delete it and run: {command}") from None
+
+
+def validated(kind: type[T], value: Any, where: str) -> T:
+    """Decoded JSON as a pydantic dataclass, or as any other type that pydantic knows.
+
+    Args:
+        kind: what it must be.
+        where: the file, and the place in it, for the message.
+
+    Raises:
+        UserError: an unknown or missing key, or a value of another type; the message names the key and what is allowed.
+
+    >>> validated(list[int], [1, 2], "a.json")
+    [1, 2]
+    """
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+    place = [str(part) for part in first["loc"]]
+    key = ".".join(place) or "the value"
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        known = ", ".join(_names(kind, place[:-1]))
+        raise UserError(f"{where}: {key} is unknown; allowed is: {known or 'nothing'}") from None
+    if first["type"] in ("missing", "missing_argument"):
+        raise UserError(f"{where}: {key} is missing") from None
+    wrong = first["msg"][:1].lower() + first["msg"][1:]
+    raise UserError(f"{where}: {key} is {json.dumps(first['input'], default=str)[:60]}; {wrong}") from None
+
+
+def _names(kind: Any, place: list[str]) -> list[str]:
+    """The fields of the dataclass at a place within another type."""
+    for part in place:
+        if is_dataclass(kind) and part in (hints := get_type_hints(kind)):
+            kind = hints[part]
+        else:  # a list's or a dictionary's element
+            kind = next(iter(get_args(kind)[::-1]), None)
+    kind = next((one for one in (kind, *get_args(kind)) if is_dataclass(one)), None)
+    return [field.name for field in fields(kind)] if kind else []

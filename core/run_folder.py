@@ -2,10 +2,10 @@
 
 import fcntl
 import os
+import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from core.errors import UserError
@@ -16,11 +16,9 @@ ALL_PROTOCOLS = (*PROTOCOLS, RATING_PROTOCOL)
 MODELS = ("dlrm", "ncf")  # what the comparison is about, and what is served
 TRAINED = (*MODELS, "mf")  # all that is trained, the baseline too
 DEFAULT_SEED = 42
-
-
-def package_versions() -> dict[str, str]:
-    """The packages that decide a result, with their versions."""
-    return {package: version(package) for package in ("torch", "merlin-models", "nvtabular", "numpy")}
+DEFAULT_DATASET = "ml-100k"
+DEFAULT_RUNS = Path("runs")
+LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -28,6 +26,19 @@ class Run:
     """The folder `runs/<dataset>/` and the names in it."""
 
     root: Path
+
+    def command(self, name: str) -> str:
+        """The command line that does something with this run, for messages: `python -m marquee train --dataset ml-1m`.
+
+        Args:
+            name: the command, with any options of its own.
+        """
+        words = ["python -m marquee", name]
+        if self.root.name != DEFAULT_DATASET:
+            words.append(f"--dataset {shlex.quote(self.root.name)}")
+        if self.root.parent != DEFAULT_RUNS:
+            words.append(f"--runs {shlex.quote(str(self.root.parent))}")
+        return " ".join(words)
 
     @property
     def tables(self) -> Path:
@@ -82,15 +93,17 @@ class Run:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Holds the run folder for this process.
+        """Holds the run folder for this process; a folder in which nothing was written is removed again.
 
         Raises:
             UserError: another process holds it, or the folder cannot be written.
         """
+        missing = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.root / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+            handle = os.open(self.root / LOCK, os.O_CREAT | os.O_RDWR, 0o644)
         except OSError as error:
+            _remove_empty(missing)
             raise UserError(
                 f"cannot write to {self.root}: {error.strerror}; choose another folder with --runs"
             ) from None
@@ -101,6 +114,18 @@ class Run:
                 raise UserError(
                     f"another marquee process writes to {self.root}; wait for it, or choose another folder with --runs"
                 ) from None
-            yield
+            try:
+                yield
+            finally:
+                if missing and [path.name for path in self.root.iterdir()] == [LOCK]:
+                    (self.root / LOCK).unlink()
+                    _remove_empty(missing)
         finally:
             os.close(handle)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Removes folders, the innermost first, as far as they are empty."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()

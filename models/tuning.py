@@ -21,10 +21,10 @@ from optuna.distributions import IntDistribution as Int
 from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import TrialState
 
-from core.artifacts import fingerprint
+from core.artifacts import fingerprint, package_versions
 from core.errors import UserError
 from core.json_files import read_json, write_json
-from core.run_folder import RATING_PROTOCOL, TRAINED, Run, package_versions
+from core.run_folder import RATING_PROTOCOL, TRAINED, Run
 from models.data.batches import epoch_seed
 from models.data.features import Features, load_features
 from models.evaluation.judgement import leave_one_out_metrics, rating_metrics

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from core import signing
-from core.artifacts import NAME, SIGNATURE, fingerprint, is_current, read_manifest, source_digest, verify
+from core.artifacts import MANIFEST, SIGNATURE, code_digest, fingerprint, is_current, read_manifest, verify
 from core.columns import MOVIE_ID, USER_ID
 from core.errors import UserError
 from core.json_files import read_json, write_json
@@ -163,17 +163,20 @@ def export(run: Run, protocol: str, default_model: str | None, key: Path | None 
     Raises:
         UserError: a model is missing or changed, or what is exported does not score as the trained one does.
     """
-    sealed = {name: verify(run.model(protocol, name), "train") for name in MODELS}
+    sealed = {name: verify(run.model(protocol, name), run.command("train")) for name in MODELS}
     default = default_model or _better(run, protocol)
     made_from = fingerprint(
         models={name: manifest["files"] for name, manifest in sealed.items()},
-        features=verify(run.features / protocol, "prepare")["fingerprint"],
+        features=verify(run.features / protocol, run.command("prepare"))["fingerprint"],
         default=default,
-        code=[source_digest("ensemble"), source_digest("models")],
+        code=code_digest(
+            ("ensemble/export", "ensemble/triton_models", "models/networks", "models/data"),
+            ("torch", "onnx", "onnxruntime", "numpy"),
+        ),
     )
-    signed = run.repository / NAME, run.repository / SIGNATURE
+    signed = run.repository / MANIFEST, run.repository / SIGNATURE
     if is_current(run.repository, made_from) and (not key or signing.is_signed(*signed, key)):
-        return read_manifest(run.repository, "export")
+        return read_manifest(run.repository, run.command("export"))
     features = load_features(run, protocol)
     trained = {}
     for name in MODELS:
@@ -220,7 +223,7 @@ def export(run: Run, protocol: str, default_model: str | None, key: Path | None 
         for name in MODELS:
             check.scores(name)
         write_json(folders["score"] / "sample.json", check.sample(default))
-    return read_manifest(run.repository, "export")
+    return read_manifest(run.repository, run.command("export"))
 
 
 def _better(run: Run, protocol: str) -> str:

@@ -44,7 +44,7 @@ from nvtabular import ops
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from core.artifacts import fingerprint, is_current, new_folder, sha256, source_digest, verify
+from core.artifacts import code_digest, fingerprint, is_current, new_folder, verify
 from core.columns import MOVIE_ID, USER_ID
 from core.errors import UserError
 from core.json_files import read_json
@@ -104,13 +104,15 @@ def export_reference(run: Run, protocol: str) -> dict[str, Any]:
         UserError: a model is missing or changed, or an ensemble does not score as the trained network does.
     """
     made_from = fingerprint(
-        models={name: verify(run.model(protocol, name), "train")["files"] for name in MODELS},
-        features=verify(run.features / protocol, "prepare")["fingerprint"],
+        models={name: verify(run.model(protocol, name), run.command("train"))["files"] for name in MODELS},
+        features=verify(run.features / protocol, run.command("prepare"))["fingerprint"],
         versions=[version("merlin-systems"), version("nvtabular"), version("torch")],
-        code=[sha256(Path(__file__)), source_digest("models")],
+        code=code_digest(
+            ("ensemble/merlin_systems", "models/networks", "models/data"), ("merlin-systems", "nvtabular", "torch")
+        ),
     )
     if is_current(run.reference_repository, made_from):
-        return verify(run.reference_repository, "export --runtime merlin")
+        return verify(run.reference_repository, run.command("python -m marquee export --runtime merlin"))
     features = load_features(run, protocol)
     with (
         new_folder(run.reference_repository, made_from, dataset=run.root.name, protocol=protocol) as out,
@@ -185,13 +187,13 @@ def running_reference(repository: Path, log: Path, port: int) -> Iterator[Server
     Raises:
         UserError: the repository was changed, the port is taken, there is no Triton, or it does not come up.
     """
-    verify(repository, "export --runtime merlin")
+    verify(repository, "python -m marquee export --runtime merlin")
     ports = Ports(port)
     ports.check()
     with tempfile.TemporaryDirectory(prefix="marquee-triton-") as temporary:
         # What is unpickled is a copy that was verified: it cannot be changed under a running server.
         served = Path(shutil.copytree(repository, Path(temporary) / "repository"))
-        verify(served, "export --runtime merlin")
+        verify(served, "python -m marquee export --runtime merlin")
         backends = Path(temporary) / "backends"
         command, environment = _command(served, ports, backends)
         if backends.is_dir():  # the wheel's server, which has the Python backend only

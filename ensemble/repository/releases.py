@@ -45,7 +45,7 @@ def take(repository: Path, folder: Path, public_key: Path | None = None) -> Rele
         UserError: the repository was changed, now or while it was copied, is not signed as demanded, or names no
             version.
     """
-    manifest = verify(repository, "export", public_key)
+    manifest = verify(repository, "python -m marquee export", public_key)
     version = manifest.get("version")
     models = tuple(models_of(repository))
     if not isinstance(version, int) or not models:

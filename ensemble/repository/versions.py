@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from core.artifacts import NAME, SIGNATURE, new_folder, read_manifest, verify
+from core.artifacts import MANIFEST, SIGNATURE, new_folder, read_manifest, verify
 from core.errors import UserError
 from core.signing import is_signed
 
@@ -62,8 +62,8 @@ def rollback(repository: Path, key: Path | None = None, public_key: Path | None 
     Raises:
         UserError: there is no version before, or the repository is not whole, or not signed with either key.
     """
-    served = verify(repository, "export", public_key)
-    if key and not public_key and not is_signed(repository / NAME, repository / SIGNATURE, key):
+    served = verify(repository, "python -m marquee export", public_key)
+    if key and not public_key and not is_signed(repository / MANIFEST, repository / SIGNATURE, key):
         raise UserError(
             f"{repository} is not signed with {key}; name the key that it is signed with, or export it anew"
         )
@@ -84,16 +84,16 @@ def rollback(repository: Path, key: Path | None = None, public_key: Path | None 
             shutil.copytree(repository / model, out / model, copy_function=_link)
             (out / model / CONFIG).unlink()
             _link(str(out / model / str(version) / CONFIG), str(out / model / CONFIG))
-    return read_manifest(repository, "export")
+    return read_manifest(repository, "python -m marquee export")
 
 
 def _whole(repository: Path, key: Path | None) -> dict[str, Any] | None:
     """The manifest of a repository whose serving version is worth keeping."""
     try:
-        served = verify(repository, "export")
+        served = verify(repository, "python -m marquee export")
     except UserError:
         return None
-    if key and not is_signed(repository / NAME, repository / SIGNATURE, key):
+    if key and not is_signed(repository / MANIFEST, repository / SIGNATURE, key):
         return None
     return served if "releases" in served else None
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from core.artifacts import NAME
+from core.artifacts import MANIFEST
 from core.errors import UserError
 from ensemble import client
 from ensemble.client import NoServerError, TimedOutError
@@ -413,7 +413,7 @@ class Supervisor:
 def _stamp(repository: Path) -> tuple[int, int, int] | None:
     """Changes whenever the manifest is written anew; None for the moment in which it is not there."""
     try:
-        found = (repository / NAME).stat()
+        found = (repository / MANIFEST).stat()
     except FileNotFoundError:
         return None
     return found.st_mtime_ns, found.st_ino, found.st_size

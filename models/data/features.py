@@ -154,7 +154,7 @@ def load_features(run: Run, protocol: str) -> Features:
         UserError: the folder is missing or has changed.
     """
     folder = run.features_of(protocol)
-    manifest = verify(folder, "prepare")
+    manifest = verify(folder, run.command("prepare"))
     facts = read_json(folder / "features.json")
     schema = load_schema(folder)
     details = tuple(name for name in USER_DETAILS if name in schema.column_names)

@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
+from core.artifacts import package_versions
 from core.json_files import read_json
-from core.run_folder import ALL_PROTOCOLS, MODELS, RATING_PROTOCOL, TRAINED, Run, package_versions
+from core.run_folder import ALL_PROTOCOLS, MODELS, RATING_PROTOCOL, TRAINED, Run
 from models.data.features import Features, load_features
 from models.evaluation.evaluate import fitted_rule
 from models.evaluation.judgement import PerRating, PerRow, PerUser, judge

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from core.artifacts import fingerprint, read_manifest, source_digest, verify
+from core.artifacts import code_digest, fingerprint, read_manifest, verify
 from core.errors import UserError
 from core.run_folder import MODELS, PROTOCOLS, RATING_PROTOCOL, TRAINED, Run
 from models.baselines.simple import Truth
@@ -27,7 +27,7 @@ def judged_protocols(run: Run) -> list[str]:
     if any(_is_of_these_features(run, RATING_PROTOCOL, name) for name in TRAINED):
         found.append(RATING_PROTOCOL)
     if not found:
-        raise UserError(f"no model is trained in {run.root}; run: python -m marquee train --dataset {run.root.name}")
+        raise UserError(f"no model is trained in {run.root}; run: {run.command('train')}")
     return found
 
 
@@ -42,8 +42,8 @@ def _is_of_these_features(run: Run, protocol: str, name: str) -> bool:
     folder = run.model(protocol, name)
     if not folder.is_dir():
         return False
-    features = read_manifest(run.features_of(protocol), "prepare")["fingerprint"]
-    return bool(read_manifest(folder, "train").get("features") == features)
+    features = read_manifest(run.features_of(protocol), run.command("prepare"))["fingerprint"]
+    return bool(read_manifest(folder, run.command("train")).get("features") == features)
 
 
 def results_expected(run: Run) -> int:
@@ -76,12 +76,19 @@ def evaluate(run: Run, device: torch.device, advance: Callable[[float, str], Non
     """
     protocols = judged_protocols(run)
     models = {
-        f"{protocol}/{name}": verify(run.model(protocol, name), "train")["files"]
+        f"{protocol}/{name}": verify(run.model(protocol, name), run.command("train"))["files"]
         for protocol in protocols
         for name in judged_models(run, protocol)
     }
-    features = {protocol: read_manifest(run.features_of(protocol), "prepare")["fingerprint"] for protocol in protocols}
-    origin = fingerprint(models=models, features=features, code=source_digest("models"))
+    features = {
+        protocol: read_manifest(run.features_of(protocol), run.command("prepare"))["fingerprint"]
+        for protocol in protocols
+    }
+    origin = fingerprint(
+        models=models,
+        features=features,
+        code=code_digest(("models",), ("torch", "numpy", "scipy", "implicit", "scikit-learn")),
+    )
     if made_from(run) == origin:
         read_results(run)
         return False

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from core.run_folder import RATING_PROTOCOL, package_versions
+from core.artifacts import package_versions
+from core.run_folder import RATING_PROTOCOL
 from models.data.features import Candidates, Features, Interactions
 from models.evaluation.metrics import (
     auc,

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file, save_file
 
-from core.artifacts import fingerprint, is_current, new_folder, read_manifest, source_digest, verify
+from core.artifacts import code_digest, fingerprint, is_current, new_folder, package_versions, read_manifest, verify
 from core.errors import UserError
 from core.json_files import read_json, write_json
-from core.run_folder import PROTOCOLS, Run, package_versions
+from core.run_folder import PROTOCOLS, Run
 from models.data.batches import Batches
 from models.data.features import Features, load_features
 from models.data.history import Timeline, joined, timeline
@@ -73,12 +73,12 @@ def train(
         UserError: no features, or a loss that is not a number.
     """
     settings = replace(settings, precision=pick_precision(settings.precision, device))
-    manifest = read_manifest(run.features_of(protocol), "prepare")
+    manifest = read_manifest(run.features_of(protocol), run.command("prepare"))
     made_from = fingerprint(
         features=manifest["fingerprint"],
         protocol=protocol,
         settings=asdict(settings),
-        code=source_digest("models"),
+        code=code_digest(("models",), ("torch", "numpy", "merlin-models")),
         device=device.type,
     )
     target = target or run.model(protocol, name)
@@ -148,7 +148,7 @@ def load(
         UserError: it is missing, has changed, or was trained on other features than these.
     """
     folder = folder or run.model(features.protocol, name)
-    manifest = verify(folder, "train")
+    manifest = verify(folder, run.command("train"))
     if manifest.get("features") != features.fingerprint:
         raise UserError(f"{folder} was trained on other features than those in {features.folder}; run train again")
     config = read_json(folder / "config.json")

@@ -116,9 +116,9 @@ def test_a_manifest_is_read_without_its_files(sealed):
 
 @pytest.mark.parametrize("check", [verify, read_manifest])
 def test_the_command_that_makes_a_missing_folder_is_named(sealed, tmp_path, check):
-    assert "python -m marquee prepare" in refusal(tmp_path / "nowhere", check, made_by="prepare")
+    assert "python -m marquee prepare" in refusal(tmp_path / "nowhere", check, command="python -m marquee prepare")
     (sealed / "manifest.json").unlink()
-    assert "python -m marquee export" in refusal(sealed, check, made_by="export")
+    assert "python -m marquee export" in refusal(sealed, check, command="python -m marquee export")
 
 
 def test_is_current_asks_for_the_same_inputs_and_a_whole_folder(sealed, tmp_path):

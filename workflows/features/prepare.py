@@ -30,7 +30,7 @@ from merlin.schema import ColumnSchema, Schema, Tags
 from merlin.schema.io.tensorflow_metadata import TensorflowMetadata
 from nvtabular import ops
 
-from core.artifacts import fingerprint, is_current, new_folder, source_digest, verify
+from core.artifacts import code_digest, fingerprint, is_current, new_folder, verify
 from core.columns import (
     CONTINUOUS,
     FOLD,
@@ -105,9 +105,14 @@ def prepare(
     """
     if protocol not in PROTOCOLS:
         raise UserError(f"unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
-    tables_manifest = verify(run.tables, "fetch")
+    tables_manifest = verify(run.tables, run.command("fetch"))
     made_from = fingerprint(
-        tables=tables_manifest["fingerprint"], settings=asdict(settings), code=source_digest("workflows")
+        tables=tables_manifest["fingerprint"],
+        settings=asdict(settings),
+        code=code_digest(
+            ("workflows/features", "workflows/splits", "workflows/negatives.py"),
+            ("nvtabular", "merlin-core", "numpy", "pandas", "pyarrow"),
+        ),
     )
     target = run.features / protocol
     if is_current(target, made_from):

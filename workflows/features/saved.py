@@ -22,5 +22,5 @@ def load_workflow(folder: Path) -> nvt.Workflow:
     Raises:
         UserError: a file is missing, changed, or not listed.
     """
-    verify(folder, "prepare")
+    verify(folder)
     return nvt.Workflow.load(str(folder))

@@ -18,7 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from core.artifacts import fingerprint, is_current, new_folder, sha256, source_digest
+from core.artifacts import code_digest, fingerprint, is_current, new_folder, sha256
 from core.errors import UserError
 from workflows.sources.readers import LAYOUTS, read_tables
 
@@ -95,7 +95,7 @@ def fetch_tables(dataset: Dataset, data: Path | None, tables: Path, say: Callabl
     with tempfile.TemporaryDirectory(prefix="marquee-") as temporary:
         folder, source = _find(dataset, data, Path(temporary), say)
         raw = {p.name: sha256(p) for p in sorted(folder.rglob("*")) if p.is_file() and _is_raw(p.name)}
-        made_from = fingerprint(raw=raw, code=source_digest("workflows"))
+        made_from = fingerprint(raw=raw, code=code_digest(("workflows/sources",), ("pandas", "pyarrow")))
         if is_current(tables, made_from):
             say(f"{dataset.name} from {source}: unchanged, tables reused")
             return False

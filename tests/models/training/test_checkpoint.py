@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from core.artifacts import NAME, verify
+from core.artifacts import MANIFEST, verify
 from core.json_files import read_json
 from core.run_folder import DEFAULT_SEED, MODELS, PROTOCOLS, Run
 from models.data.features import load_features
@@ -324,8 +324,8 @@ TAMPERINGS = {
     "cut": cut,
     "history": another_history,
     "no progress": lambda folder: (folder / "progress.json").unlink(),
-    "no manifest": lambda folder: (folder / NAME).unlink(),
-    "broken manifest": lambda folder: (folder / NAME).write_text("{"),
+    "no manifest": lambda folder: (folder / MANIFEST).unlink(),
+    "broken manifest": lambda folder: (folder / MANIFEST).write_text("{"),
     "empty": lambda folder: [path.unlink() for path in folder.iterdir()],
 }
 
@@ -346,7 +346,7 @@ def test_what_a_kill_left_of_writing_a_checkpoint_is_removed(never_stopped, new_
     folder = stopped(broken, "random-split", "ncf", SETTINGS, after=2)
     half = folder.with_name(f".{folder.name}.partial-12345")
     shutil.copytree(folder, half)
-    (half / NAME).unlink()
+    (half / MANIFEST).unlink()
     train(broken, "random-split", "ncf", SETTINGS, CPU, Told())
     assert_same_result(broken, never_stopped, "random-split", "ncf")
     assert leftovers(broken, "random-split", "ncf") == []
@@ -366,7 +366,7 @@ def test_a_checkpoint_beside_a_finished_model_is_removed(new_run):
 def test_a_checkpoint_is_no_model(new_run):
     run = new_run("run")
     folder = stopped(run, "random-split", "ncf", SETTINGS, after=2)
-    assert {path.name for path in folder.iterdir()} == {"tensors.safetensors", "progress.json", NAME}
+    assert {path.name for path in folder.iterdir()} == {"tensors.safetensors", "progress.json", MANIFEST}
     assert folder.name.startswith(".")
     assert folder.parent == run.model("random-split", "ncf").parent
 
@@ -402,14 +402,14 @@ def test_a_killed_process_ends_as_an_unbroken_one(new_run, monkeypatch):
         command, cwd=CHECKOUT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as process:
         end = time.monotonic() + 120
-        while not (folder / NAME).is_file() and process.poll() is None and time.monotonic() < end:
+        while not (folder / MANIFEST).is_file() and process.poll() is None and time.monotonic() < end:
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert process.returncode == -signal.SIGKILL, process.stderr.read().decode()
     assert not broken.model("leave-one-out", "dlrm").exists()
     # Unless the kill fell between the two renames of a checkpoint's exchange, there is one.
-    before = read_json(folder / "progress.json")["history"] if (folder / NAME).is_file() else []
+    before = read_json(folder / "progress.json")["history"] if (folder / MANIFEST).is_file() else []
     assert len(before) < epochs
 
     done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=200)
