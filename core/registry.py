@@ -75,9 +75,13 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     def _load(self) -> None:
         if self._loaded:
             return
-        self._loaded = True
-        package = importlib.import_module(self.package)
-        for folder in getattr(package, "__path__", []):
-            for path in sorted(Path(folder).glob("*.py")):
-                if not path.stem.startswith("_"):
-                    importlib.import_module(f"{self.package}.{path.stem}")
+        self._loaded = True  # before the imports, which may look at the registry themselves
+        try:
+            package = importlib.import_module(self.package)
+            for folder in getattr(package, "__path__", []):
+                for path in sorted(Path(folder).glob("*.py")):
+                    if not path.stem.startswith("_"):
+                        importlib.import_module(f"{self.package}.{path.stem}")
+        except BaseException:
+            self._loaded = False
+            raise

@@ -39,7 +39,7 @@ def test_the_files_are_listed_without_importing_them(fruits):
 
 def test_an_entry_can_be_added_replaced_and_removed(fruits):
     assert fruits.add("quince", 4, position=1) == 4
-    assert list(fruits)[0] == "quince"
+    assert next(iter(fruits)) == "quince"
     fruits.add("quince", 5)
     assert fruits["quince"] == 5
     fruits.remove("quince")
@@ -54,5 +54,6 @@ def test_an_unknown_name_is_refused_with_those_there_are(fruits):
 
 def test_a_file_that_cannot_be_imported_is_not_passed_over(fruits, tmp_path):
     Path(tmp_path / "orchard" / "broken.py").write_text("import nothing_of_that_name\n")
-    with pytest.raises(ModuleNotFoundError, match="nothing_of_that_name"):
-        list(fruits)
+    for _ in range(2):
+        with pytest.raises(ModuleNotFoundError, match="nothing_of_that_name"):
+            list(fruits)
