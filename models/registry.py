@@ -1,101 +1,119 @@
-"""Everything that stands in the comparison, by name: models that are trained, and rules that are fitted at once."""
+"""Everything that stands in a comparison, by name: networks that are trained, and baselines that are fitted at once."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from core.artifacts import read_manifest
 from core.errors import UserError
-from core.json_files import read_json
-from core.run_folder import MODELS, RATING_PROTOCOL, TRAINED, Run
-from models.baselines.neighbours import Als, AlsSettings, Ease, EaseSettings, ItemKnn, KnnSettings
-from models.baselines.simple import Biases, Popularity
-from models.baselines.stars import BiasSettings, KnnMeans, KnnMeansSettings, StarBiases, Svd, SvdSettings
-from models.data.features import Features, Interactions
-from models.data.history import joined
-from models.evaluation.judgement import Scorer
-from models.training.settings import LARGE, TrainSettings, defaults_of
+from core.json_files import read_json, validated
+from core.run_folder import Run
+from models.baselines.base import BASELINES, Baseline, NoSettings, TrainingData, baselines_of
+from models.data.features import Features
+from models.data.interactions import joined
+from models.evaluation.judgement import PairScorer
+from models.networks.base import NETWORKS
+from models.protocols.base import PROTOCOLS
+from models.training.settings import LARGE, Found, defaults_file, from_json, read_defaults
 
 
 @dataclass(frozen=True)
-class NoSettings:
-    """Of a rule that has none."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A baseline that is fitted at once.
+class Chosen:
+    """Settings of a model, and the file that they come from.
 
     Attributes:
-        fit: training rows, users, movies, settings and seed to a scorer.
-        settings: the class of its settings.
-        uses_chance: whether another seed gives another scorer.
-        is_cheap: whether it is fitted to datasets of any size.
+        settings: `TrainSettings` of a network, or an instance of the baseline's own class.
     """
 
-    fit: Callable[[Interactions, int, int, Any, int], Scorer]
-    settings: type = NoSettings
-    uses_chance: bool = False
-    is_cheap: bool = False
+    settings: Any
+    source: Path
 
 
-_POPULARITY = Rule(lambda rows, users, movies, *_: Popularity(rows, users, movies), is_cheap=True)
-RULES: dict[str, dict[str, Rule]] = {
-    "leave-one-out": {
-        "ease": Rule(Ease, EaseSettings),
-        "als": Rule(Als, AlsSettings, uses_chance=True),
-        "itemknn": Rule(ItemKnn, KnnSettings),
-        "popularity": _POPULARITY,
-    },
-    "random-split": {
-        "biases": Rule(lambda rows, users, movies, *_: Biases(rows, users, movies), is_cheap=True),
-        "popularity": _POPULARITY,
-    },
-    RATING_PROTOCOL: {
-        "knn": Rule(KnnMeans, KnnMeansSettings),
-        "svd": Rule(Svd, SvdSettings, uses_chance=True),
-        "biases": Rule(StarBiases, BiasSettings, is_cheap=True),
-    },
-}
+def networks_for(rows: int) -> tuple[str, ...]:
+    """Which networks `run` trains for so many training ratings: large data is spared those that are baselines."""
+    return tuple(name for name, network in NETWORKS.items() if rows < LARGE or not network.is_baseline)
 
 
-def models_for(rows: int) -> tuple[str, ...]:
-    """Which models `run` trains for so many training ratings: large data is spared the baseline."""
-    return TRAINED if rows < LARGE else MODELS
+def baselines_for(protocol: str, rows: int, tables: Path | None = None) -> dict[str, Baseline]:
+    """The baselines that are fitted to so many training ratings.
+
+    Args:
+        tables: the run's tables, which some baselines need.
+    """
+    found = baselines_of(protocol).items()
+    return {name: one for name, one in found if one.applies(tables) and (one.is_cheap or rows < LARGE)}
 
 
-def rules_for(protocol: str, rows: int) -> dict[str, Rule]:
-    """The rules that are fitted to so many training ratings."""
-    return {name: rule for name, rule in RULES[protocol].items() if rule.is_cheap or rows < LARGE}
+def compared() -> tuple[str, ...]:
+    """The networks that a comparison is about."""
+    return tuple(name for name, network in NETWORKS.items() if not network.is_baseline)
 
 
-def settings_of(protocol: str, name: str, dataset: str, rows: int) -> Any:
-    """The default settings of a model or rule: `TrainSettings`, or those of the rule.
+def trained(run: Run, protocol: str) -> tuple[str, ...]:
+    """The networks that are trained for a protocol.
+
+    A network that `run` can do without (a baseline, or any for a protocol that it does not ask) counts only where it
+    was trained on the features that are there: one that is left over stops nobody.
+    """
+    needed = compared() if PROTOCOLS[protocol].is_default else ()
+    folders = {name: run.model(protocol, name) for name in NETWORKS if run.model(protocol, name).is_dir()}
+    return tuple(
+        name for name, folder in folders.items() if name in needed or _is_of_these_features(run, protocol, folder)
+    )
+
+
+def _is_of_these_features(run: Run, protocol: str, folder: Path) -> bool:
+    features = run.features_of(PROTOCOLS[protocol].split)
+    fingerprint = read_manifest(features, run.command("prepare"))["fingerprint"]
+    return bool(read_manifest(folder, run.command("train")).get("features") == fingerprint)
+
+
+def tunable(protocol: str) -> tuple[str, ...]:
+    """The networks and baselines of a protocol that have settings."""
+    return (*NETWORKS, *(name for name, one in baselines_of(protocol).items() if one.settings is not NoSettings))
+
+
+def default_settings(protocol: str, name: str, dataset: str, rows: int) -> Chosen:
+    """The default settings of a network or baseline.
 
     Raises:
         UserError: the protocol has no such model.
     """
-    if name not in TRAINED and name not in RULES[protocol]:
-        known = ", ".join((*TRAINED, *RULES[protocol]))
+    if name not in NETWORKS and f"{protocol}/{name}" not in BASELINES:
+        known = ", ".join((*NETWORKS, *baselines_of(protocol)))
         raise UserError(f"{protocol} has no model {name!r}; choose one of {known}")
-    return _from_json(protocol, name, defaults_of(dataset, rows)[protocol].get(name, {"settings": {}}))
+    path = defaults_file(dataset, rows)
+    found = read_defaults(path).get(protocol, {}).get(name, Found({}))
+    return Chosen(_settings(protocol, name, found.settings, f"{path}, {protocol}, {name}"), path)
 
 
-def chosen_settings(run: Run, protocol: str, name: str, rows: int) -> Any:
-    """What `tune` found in the run's folder; else the default settings of the dataset."""
-    found = run.tuning(protocol, name) / "best.json"
-    return (
-        _from_json(protocol, name, read_json(found))
-        if found.is_file()
-        else settings_of(protocol, name, run.root.name, rows)
-    )
+def chosen_settings(run: Run, protocol: str, name: str, rows: int) -> Chosen:
+    """What `tune` found in the run's folder; else the default settings of the dataset.
+
+    Raises:
+        UserError: the protocol has no such model, or a file holds what is not a setting.
+    """
+    path = run.tuning(protocol, name) / "best.json"
+    if not path.is_file():
+        return default_settings(protocol, name, run.root.name, rows)
+    found = validated(Found, read_json(path, run.command("tune")), str(path))
+    return Chosen(_settings(protocol, name, found.settings, str(path)), path)
 
 
-def _from_json(protocol: str, name: str, found: dict[str, Any]) -> Any:
-    make = TrainSettings.of if name in TRAINED else lambda values: RULES[protocol][name].settings(**values)
-    return make(found["settings"])
+def _settings(protocol: str, name: str, values: dict[str, Any], where: str) -> Any:
+    if name in NETWORKS:
+        return from_json(name, values, where)
+    return validated(BASELINES[f"{protocol}/{name}"].settings, values, where)
 
 
-def fit_rule(name: str, features: Features, parts: tuple[str, ...], settings: Any, seed: int) -> Scorer:
-    """A rule of the features' protocol, fitted to some of its splits."""
+def fit_baseline(
+    name: str, features: Features, parts: tuple[str, ...], settings: Any, seed: int, tables: Path | None = None
+) -> PairScorer:
+    """A baseline of the features' protocol, fitted to some of its splits.
+
+    Args:
+        tables: the run's tables, which some baselines need.
+    """
     rows = joined([features.interactions(part) for part in parts])
-    return RULES[features.protocol][name].fit(rows, features.users, features.movies, settings, seed)
+    data = TrainingData(rows, features.users, features.movies, features=features, tables=tables)
+    return BASELINES[f"{features.protocol}/{name}"].fit(data, settings, seed)

@@ -1,12 +1,12 @@
 """Tuning on validation, with Optuna: what `marquee tune` does for one model of one protocol.
 
-A study lies in the run's folder, in SQLite, and goes on where it was stopped. Trials that are behind the others' median
-are pruned (neural models tell their validation metric after every epoch). The first trial is the default settings, so
+A study lies in the run's folder, in SQLite, and resumes where it was stopped. Trials that are behind the others' median
+are pruned (networks report their validation metric after every epoch). The first trial is the default settings, so
 that a study never ends below them. The test set plays no part.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +14,27 @@ import matplotlib
 import matplotlib.pyplot as plt
 import optuna
 import torch
-from optuna.distributions import BaseDistribution
-from optuna.distributions import CategoricalDistribution as Choice
-from optuna.distributions import FloatDistribution as Float
-from optuna.distributions import IntDistribution as Int
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import TrialState
 
 from core.artifacts import fingerprint, package_versions
 from core.errors import UserError
 from core.json_files import read_json, write_json
-from core.run_folder import RATING_PROTOCOL, TRAINED, Run
+from core.run_folder import DEFAULT_SEED, Run
+from models import registry
+from models.baselines.base import BASELINES
 from models.data.batches import epoch_seed
-from models.data.features import Features, load_features
-from models.evaluation.judgement import leave_one_out_metrics, rating_metrics
-from models.networks.base import NetworkSettings, build
-from models.networks.scoring import MONITOR, SIGN
-from models.registry import RULES, NoSettings, fit_rule, settings_of
-from models.training.settings import DEFAULTS, SCHEDULES, TrainSettings, changed_fields
-from models.training.train import fit, training_rows
+from models.data.features import Features
+from models.data.load import load_features, training_rows
+from models.evaluation.judgement import scorer_of
+from models.networks.base import NETWORKS, build
+from models.protocols.base import PROTOCOLS, Protocol
+from models.search_space import Integer, Log, OneOf, Range, SearchSpace
+from models.training.loop import FIT, Callbacks, fit
+from models.training.settings import DEFAULTS, TrainSettings, to_json, with_changes
 
 WARM_UP = 3  # epochs, and trials before any is pruned
-TOPS = {"small": (32, 16), "medium": (64, 32), "deep": (64, 32, 16), "wide": (128, 64, 32)}
 START = "start"  # whose defaults a study starts from: what an earlier one has found plays no part
 STARTUP = 8  # trials drawn at random before TPE learns from them
 
@@ -44,93 +43,67 @@ Advance = Callable[[float, str], None]
 matplotlib.use("agg")
 
 
-def space(protocol: str, name: str) -> dict[str, BaseDistribution]:
-    """The search space of a model: a distribution for each parameter."""
-    if name in TRAINED:
-        return _neural_space(protocol, name)
-    spaces: dict[tuple[str, str], dict[str, BaseDistribution]] = {
-        ("leave-one-out", "ease"): {"l2": _log(10, 10_000)},
-        ("leave-one-out", "als"): {
-            "factors": _one_of(16, 32, 64, 128),
-            "regularization": _log(0.01, 200),
-            "alpha": _log(0.3, 30),
-            "iterations": Int(5, 30),
-        },
-        ("leave-one-out", "itemknn"): {
-            "neighbours": Int(10, 1000, log=True),
-            "weighting": _one_of("cosine", "tfidf", "bm25"),
-            "k1": _log(0.01, 100),
-            "b": Float(0.0, 1.0),
-        },
-        (RATING_PROTOCOL, "knn"): {
-            "neighbours": Int(5, 200, log=True),
-            "shrinkage": _log(1, 1000),
-            "by": _one_of("movie", "user"),
-        },
-        (RATING_PROTOCOL, "svd"): {
-            "factors": Int(2, 100, log=True),
-            "shrinkage": _log(0.5, 50),
-            "scale": Float(0.1, 3.0),
-        },
-        (RATING_PROTOCOL, "biases"): {"shrinkage": _log(0.5, 50)},
-    }
-    return spaces[protocol, name]
+# What a study of any network searches; the network's and the protocol's own come after it.
+NETWORK_SPACE: SearchSpace = {
+    "dim": OneOf(16, 32, 64),
+    "init_std": Log(0.005, 0.2),
+    "learning_rate": Log(3e-4, 1e-2),
+    "batch_size": OneOf(512, 1024, 2048, 4096),
+    "schedule": OneOf("constant", "cosine"),
+    "l2": Log(1e-5, 0.1),
+    "averaging": OneOf(0.99, 0.995, 0.999),
+}
 
 
-def _neural_space(protocol: str, name: str) -> dict[str, BaseDistribution]:
-    found: dict[str, BaseDistribution] = {
-        "dim": _one_of(16, 32, 64, 128) if name == "mf" else _one_of(16, 32, 64),
-        "init_std": _log(0.005, 0.2),
-        "learning_rate": _log(3e-4, 1e-2),
-        "batch_size": _one_of(512, 1024, 2048, 4096),
-        "schedule": _one_of(*SCHEDULES),
-        "l2": _log(1e-5, 0.1),
-        "averaging": _one_of(0.99, 0.995, 0.999),
-    }
-    if name != "mf":
-        found |= {"top": _one_of(*TOPS), "dropout": Float(0.0, 0.6), "weight_decay": _log(1e-7, 1e-3)}
-    if name == "dlrm":
-        found |= {"history": _one_of(0, 3, 5, 10, 20), "user_statistics": _one_of(True, False)}
-    if name == "ncf":
-        found["pretraining"] = _one_of(0, 3)
-    if protocol == "leave-one-out":
-        found |= {"negatives": _one_of(2, 4, 8), "recency": _one_of(0.0, 3.0, 5.0, 10.0, 30.0, 100.0)}
-    return found
+def space(protocol: str, name: str) -> SearchSpace:
+    """The search space of a network or baseline."""
+    if name in NETWORKS:
+        return {**NETWORK_SPACE, **NETWORKS[name].space, **PROTOCOLS[protocol].space}
+    return BASELINES[f"{protocol}/{name}"].space
 
 
-def _log(low: float, high: float) -> BaseDistribution:
-    return Float(low, high, log=True)
+def distributions_of(space: SearchSpace) -> dict[str, BaseDistribution]:
+    """A search space as Optuna has it."""
+    return {name: _distribution(parameter) for name, parameter in space.items()}
 
 
-def _one_of(*choices: Any) -> BaseDistribution:
-    return Choice(choices)
+def _distribution(parameter: Range) -> BaseDistribution:
+    if isinstance(parameter, OneOf):
+        return CategoricalDistribution(tuple(parameter.choices))
+    if isinstance(parameter, Integer):
+        return IntDistribution(parameter.low, parameter.high, log=parameter.log)
+    return FloatDistribution(parameter.low, parameter.high, log=isinstance(parameter, Log))
 
 
-def with_parameters(base: Any, parameters: dict[str, Any]) -> Any:
+def with_parameters(base: Any, space: SearchSpace, parameters: dict[str, Any]) -> Any:
     """Settings with the parameters of a trial; what is not among them is as in `base`."""
+    chosen: dict[str, Any] = {}
+    for name, value in parameters.items():
+        parameter = space[name]
+        chosen[name] = parameter.choices[value] if isinstance(parameter, OneOf) else value
     if not isinstance(base, TrainSettings):
-        return replace(base, **parameters)
-    chosen: dict[str, Any] = {key: TOPS[value] if key == "top" else value for key, value in parameters.items()}
-    network: dict[str, Any] = {
-        key: value for key, value in chosen.items() if key in {field.name for field in fields(NetworkSettings)}
-    }
-    rest: dict[str, Any] = {key: value for key, value in chosen.items() if key not in network}
+        return replace(base, **chosen)
+    own = {field.name for field in fields(base.network)}
+    network = {name: value for name, value in chosen.items() if name in own}
+    rest = {name: value for name, value in chosen.items() if name not in own}
     return replace(base, network=replace(base.network, **network), **rest)
 
 
-def parameters_of(settings: Any, distributions: dict[str, BaseDistribution]) -> dict[str, Any]:
+def parameters_of(settings: Any, space: SearchSpace) -> dict[str, Any]:
     """Where settings lie in a search space, as far as they lie in it."""
-    flat = asdict(settings)
+    flat = {field.name: getattr(settings, field.name) for field in fields(settings)}
     if isinstance(settings, TrainSettings):
-        flat |= asdict(settings.network)
-        flat["top"] = next((key for key, top in TOPS.items() if top == settings.network.top), None)
-    return {name: flat[name] for name, distribution in distributions.items() if _contains(distribution, flat[name])}
-
-
-def _contains(distribution: BaseDistribution, value: Any) -> bool:
-    if isinstance(distribution, Choice):
-        return value in distribution.choices
-    return bool(distribution.low <= value <= distribution.high)  # type: ignore[attr-defined]
+        flat |= {field.name: getattr(settings.network, field.name) for field in fields(settings.network)}
+    found = {}
+    for name, parameter in space.items():
+        value = flat[name]
+        if isinstance(parameter, OneOf):
+            labels = [label for label, choice in parameter.choices.items() if choice == value]
+            if labels:
+                found[name] = labels[0]
+        elif parameter.low <= value <= parameter.high:
+            found[name] = value
+    return found
 
 
 def names_of(protocol: str, wanted: str) -> list[str]:
@@ -139,32 +112,38 @@ def names_of(protocol: str, wanted: str) -> list[str]:
     Raises:
         UserError: the protocol has no such model, or there is nothing to tune about it.
     """
-    tunable = [*TRAINED, *(name for name, rule in RULES[protocol].items() if rule.settings is not NoSettings)]
+    known = registry.tunable(protocol)
     if wanted == "all":
-        return tunable
-    if wanted not in tunable:
-        raise UserError(f"{wanted!r} cannot be tuned for {protocol}; choose one of {', '.join(tunable)}, or all")
+        return list(known)
+    if wanted not in known:
+        raise UserError(f"{wanted!r} cannot be tuned for {protocol}; choose one of {', '.join(known)}, or all")
     return [wanted]
 
 
+@dataclass(frozen=True, kw_only=True)
+class StudySettings:
+    """How a study searches.
+
+    Attributes:
+        trials: in all, those of earlier calls included.
+        seed: of the draws, and of training.
+        epochs: of every trial, at most; None for the default settings'.
+        tolerance: of the trials that validated at most so much worse than the best, the one that took least time wins.
+    """
+
+    trials: int
+    seed: int
+    epochs: int | None = None
+    tolerance: float = 0.0
+
+
 def tune(
-    run: Run,
-    protocol: str,
-    name: str,
-    trials: int,
-    seed: int,
-    device: torch.device,
-    advance: Advance,
-    epochs: int | None = None,
-    tolerance: float = 0.0,
+    run: Run, protocol: str, name: str, search: StudySettings, device: torch.device, advance: Advance
 ) -> dict[str, Any]:
     """Runs a study up to so many trials and writes `tuning/<protocol>/<model>/`: `best.json` and `importance.png`.
 
     Args:
-        trials: in all, those of earlier calls included.
-        epochs: of every trial, at most; None for the default settings'.
-        tolerance: of the trials that validated at most so much worse than the best, the one that took least time wins.
-        advance: told 1 for each trial, with a note.
+        advance: reported 1 for each trial, with a note.
 
     Returns:
         What `best.json` holds: the settings, as they differ from the class's defaults, and the study.
@@ -174,72 +153,85 @@ def tune(
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     features = load_features(run, protocol)
-    base = settings_of(protocol, name, START, training_rows(run, protocol))
-    if epochs is not None and name in TRAINED:
-        base = replace(base, epochs=epochs)
+    base = registry.default_settings(protocol, name, START, training_rows(run, protocol)).settings
+    if name in NETWORKS:
+        base = with_changes(name, base, {"epochs": search.epochs}, "--epochs")
     folder = run.tuning(protocol, name)
     folder.mkdir(parents=True, exist_ok=True)
-    monitor = MONITOR[protocol]
-    made_from = fingerprint(features=features.fingerprint, base=asdict(base), seed=seed)
+    study = _open_study(
+        folder, PROTOCOLS[protocol], fingerprint(features=features.fingerprint, base=asdict(base), seed=search.seed)
+    )
+    done = len(_finished(study))
+    advance(done, f"resumes after trial {done}" if done else "")
+    choices = space(protocol, name)
+    distributions = distributions_of(choices)
+
+    def found() -> dict[str, Any]:
+        return _found(study, features, name, base, search)
+
+    while (done := len(_finished(study))) < search.trials:
+        if not done:
+            study.enqueue_trial(parameters_of(base, choices))
+        # A sampler for each trial, so that a study that was stopped resumes as if it had not been.
+        study.sampler = optuna.samplers.TPESampler(
+            seed=epoch_seed(search.seed, done), multivariate=True, n_startup_trials=STARTUP
+        )
+        trial = study.ask(distributions)
+        try:
+            value = _validate(features, name, with_parameters(base, choices, trial.params), device, trial)
+        except (optuna.TrialPruned, UserError):  # a loss that broke down is no more than a bad trial
+            study.tell(trial, state=TrialState.PRUNED)
+        else:
+            study.tell(trial, value)
+        advance(1, _note(study, PROTOCOLS[protocol].monitor))
+        if _complete(study):
+            write_json(folder / "best.json", found())
+    if not _complete(study):
+        raise UserError(f"no trial of this study came to its end; ask for more than --trials {search.trials}")
+    best = found()
+    write_json(folder / "best.json", best)
+    title = f"{name}, {protocol}, {features.dataset}: what {PROTOCOLS[protocol].monitor} depends on"
+    draw_importance(study, title, folder / "importance.png")
+    return best
+
+
+def _open_study(folder: Path, protocol: Protocol, made_from: str) -> optuna.Study:
     study = optuna.create_study(
         storage=f"sqlite:///{folder / 'study.db'}",
         study_name=made_from[:16],
-        direction="maximize" if SIGN[monitor] > 0 else "minimize",
+        direction="maximize" if protocol.metrics[protocol.monitor].higher_is_better else "minimize",
         pruner=optuna.pruners.MedianPruner(n_startup_trials=WARM_UP, n_warmup_steps=WARM_UP),
         load_if_exists=True,
     )
     for stale in study.get_trials(states=(TrialState.RUNNING,)):  # of a study that was killed
         study.tell(stale.number, state=TrialState.FAIL)
-    done = len(_finished(study))
-    advance(done, f"goes on after trial {done}" if done else "")
-    distributions = space(protocol, name)
-    command = f"python -m marquee tune --dataset {features.dataset} --protocol {protocol} --model {name}"
-    command += f" --trials {trials} --seed {seed}" + (f" --epochs {epochs}" if epochs else "")
-    command += f" --tolerance {tolerance:g}" if tolerance else ""
-    while (done := len(_finished(study))) < trials:
-        if not done:
-            study.enqueue_trial(parameters_of(base, distributions))
-        # A sampler for each trial, so that a study that was stopped goes on as if it had not been.
-        study.sampler = optuna.samplers.TPESampler(
-            seed=epoch_seed(seed, done), multivariate=True, n_startup_trials=STARTUP
-        )
-        trial = study.ask(distributions)
-        try:
-            value = _validate(features, name, with_parameters(base, trial.params), seed, device, trial)
-        except (optuna.TrialPruned, UserError):  # a loss that broke down is no more than a bad trial
-            study.tell(trial, state=TrialState.PRUNED)
-        else:
-            study.tell(trial, value)
-        advance(1, _note(study, monitor))
-        if _complete(study):
-            write_json(folder / "best.json", _found(study, features, name, base, tolerance, command))
-    if not _complete(study):
-        raise UserError(f"no trial of this study came to its end; ask for more than --trials {trials}")
-    found = _found(study, features, name, base, tolerance, command)
-    write_json(folder / "best.json", found)
-    title = f"{name}, {protocol}, {features.dataset}: what {monitor} depends on"
-    draw_importance(study, title, folder / "importance.png")
-    return found
+    return study
 
 
-def _found(
-    study: optuna.Study, features: Features, name: str, base: Any, tolerance: float, command: str
-) -> dict[str, Any]:
+def _command(features: Features, name: str, search: StudySettings) -> str:
+    """The command line that repeats a study."""
+    command = f"python -m marquee tune --dataset {features.dataset} --protocol {features.protocol} --model {name}"
+    command += f" --trials {search.trials} --seed {search.seed}"
+    command += f" --epochs {search.epochs}" if search.epochs and name in NETWORKS else ""
+    return command + (f" --tolerance {search.tolerance:g}" if search.tolerance else "")
+
+
+def _found(study: optuna.Study, features: Features, name: str, base: Any, search: StudySettings) -> dict[str, Any]:
     """`best.json` of a study as far as it is."""
     ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    good = [trial for trial in ended if abs(trial.values[0] - study.best_value) <= tolerance]
-    chosen = min(good, key=_seconds) if tolerance else study.best_trial
-    settings = with_parameters(base, chosen.params)
+    good = [trial for trial in ended if abs(trial.values[0] - study.best_value) <= search.tolerance]
+    chosen = min(good, key=_seconds) if search.tolerance else study.best_trial
+    settings = with_parameters(base, space(features.protocol, name), chosen.params)
     return {
-        "settings": changed_fields(settings) if isinstance(settings, TrainSettings) else asdict(settings),
+        "settings": to_json(settings) if isinstance(settings, TrainSettings) else asdict(settings),
         "study": {
-            "metric": MONITOR[features.protocol],
+            "metric": PROTOCOLS[features.protocol].monitor,
             "value": chosen.value,
             "best_value": study.best_value,
             "trials": len(_finished(study)),
             "pruned": len(study.get_trials(states=(TrialState.PRUNED,))),
             "trial": chosen.number,
-            "command": command,
+            "command": _command(features, name, search),
             "versions": {**package_versions(), "optuna": optuna.__version__},
         },
     }
@@ -264,17 +256,15 @@ def _complete(study: optuna.Study) -> bool:
     return bool(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
 
 
-def _validate(
-    features: Features, name: str, settings: Any, seed: int, device: torch.device, trial: optuna.Trial
-) -> float:
+def _validate(features: Features, name: str, settings: Any, device: torch.device, trial: optuna.Trial) -> float:
     """A model's validation metric with a trial's settings.
 
     Raises:
         TrialPruned: it is behind the other trials.
         UserError: training broke down.
     """
-    monitor = MONITOR[features.protocol]
-    if name in TRAINED:
+    protocol = PROTOCOLS[features.protocol]
+    if name in NETWORKS:
 
         def watch(epoch: int, value: float) -> None:
             trial.report(value, epoch)
@@ -282,14 +272,10 @@ def _validate(
                 raise optuna.TrialPruned
 
         model = build(name, features, settings.network, settings.seed).to(device)
-        history, best = fit(model, features, settings, device, lambda *_: None, watch=watch)
-        return float(history[best - 1][monitor])
-    score = fit_rule(name, features, ("train",), settings, seed)
-    if features.protocol == "leave-one-out":
-        return leave_one_out_metrics(score, features.candidates("valid")).means()[monitor]
-    rows = features.interactions("valid")
-    predicted = score(rows.user.long().numpy(), rows.movie.long().numpy())
-    return rating_metrics(predicted, rows).means()[monitor]
+        history, best = fit(model, features, settings, device, Callbacks(watch=watch))
+        return float(history[best - 1][protocol.monitor])
+    score = registry.fit_baseline(name, features, FIT, settings, DEFAULT_SEED)
+    return protocol.judge(scorer_of(score), protocol.questions(features, "valid")).means()[protocol.monitor]
 
 
 def draw_importance(study: optuna.Study, title: str, path: Path) -> None:

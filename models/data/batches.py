@@ -1,7 +1,7 @@
 """What an epoch is made of: batches as slices of a shuffled epoch, with negatives drawn for many rows at once.
 
 Rows stay in memory as narrow index tensors on the training device (21 bytes a rating), so an epoch copies nothing.
-Everything random of an epoch comes from the seed and the epoch's number alone: training that was killed goes on with
+Everything random of an epoch comes from the seed and the epoch's number alone: training that was killed resumes with
 the same draws.
 """
 
@@ -11,11 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
-from core.run_folder import RATING_PROTOCOL
-from models.data.features import Features, Interactions
-from models.data.history import Moment, Timeline, later_among
+from models.data.history import History, Timeline, later_among
+from models.data.interactions import Interactions
 from workflows.features.vocabulary import FIRST_INDEX, FOLDS
 from workflows.negatives import NegativeSampler
 
@@ -23,7 +21,7 @@ LEAST_WEIGHT = 0.05
 DRAW_ROWS = 1 << 20  # positives whose negatives are drawn together
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """Samples of one step.
 
@@ -31,7 +29,7 @@ class Batch:
         user, movie, fold: int64 [n], as `Recommender` takes them.
         label: float32 [n].
         weight: float32 [n], or None where all count the same.
-        moment: of each sample; None where the model knows of none.
+        history: of each sample; None where the network knows of none.
     """
 
     user: Tensor
@@ -39,53 +37,61 @@ class Batch:
     fold: Tensor
     label: Tensor
     weight: Tensor | None
-    moment: Moment | None
+    history: History | None
 
     def __len__(self) -> int:
         return len(self.user)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How training samples are made.
+
+    Attributes:
+        batch_size: samples per step.
+        negatives: movies drawn for each row; 0 for none.
+        recency: half-life of a row's weight, in ratings; 0 for equal weights.
+        seed: of the order and of what is drawn.
+    """
+
+    batch_size: int
+    negatives: int = 0
+    recency: float = 0.0
+    seed: int = 0
+
+
 class Batches:
     """The training samples of a protocol.
 
-    In leave-one-out each positive brings `negatives` new movies that its user has not rated in train, in its own batch.
-    A negative's statistics leave out a random fold, as a positive's do, so that the fold tells nothing about the label;
-    its weight is its positive's.
+    Where negatives are drawn, each row brings so many new movies that its user has not rated in train, in its own
+    batch. A negative's statistics leave out a random fold, as a positive's do, so that the fold says nothing about the
+    label; its weight is its positive's.
     """
 
     def __init__(
         self,
         rows: Interactions,
-        features: Features,
+        rated_movies: int,
+        sampling: Sampling,
         device: torch.device,
-        batch_size: int,
-        negatives: int,
-        recency: float,
-        seed: int,
-        timeline: Timeline | None = None,
-        places: Tensor | None = None,
+        *,
+        past: Timeline | None = None,
     ):
         """
         Args:
-            timeline, places: of the rows' moments, where the model knows of moments: `Timeline.places` of the rows.
+            rated_movies: how many movies the catalogue has that negatives are drawn from.
+            past: what came before each row, where the network knows of histories.
         """
-        self.timeline = timeline and timeline.to(device)
-        self.places = None if places is None else places.to(device)
+        self.places = past.places(rows).to(device) if past else None
+        self.timeline = past.to(device) if past else None
         self.rows = rows.to(device)
-        self.device, self.seed = device, seed
-        self.predicts_stars = features.protocol == RATING_PROTOCOL
-        self.negatives = negatives if features.protocol == "leave-one-out" else 0
-        self.rows_per_step = max(1, batch_size // (1 + self.negatives))
+        self.device, self.seed, self.negatives = device, sampling.seed, sampling.negatives
+        self.rows_per_step = max(1, sampling.batch_size // (1 + self.negatives))
+        recency = sampling.recency
         self.weight = recency_weights(later_among(rows), recency).to(device) if recency else None
         if self.negatives:
-            sampler = NegativeSampler(rows.user.numpy(), rows.movie.numpy(), FIRST_INDEX, features.rated_movies)
+            sampler = NegativeSampler(rows.user.numpy(), rows.movie.numpy(), FIRST_INDEX, rated_movies)
             self.unseen = UnseenMovies(sampler, device)
-
-    def loss(self, scores: Tensor, batch: Batch) -> Tensor:
-        """The mean loss of a batch: of logits the cross-entropy, of stars the squared error."""
-        if self.predicts_stars:
-            return mse_loss(scores, batch.label)
-        return binary_cross_entropy_with_logits(scores, batch.label, batch.weight)
 
     @property
     def samples(self) -> int:
@@ -118,11 +124,11 @@ class Batches:
 
     def _batch(self, rows: Tensor, movies: Tensor | None = None, folds: Tensor | None = None) -> Batch:
         table = self.rows
-        user, movie, fold, label = (getattr(table, name)[rows] for name in ("user", "movie", "fold", "label"))
+        user, movie, fold, label = table.user[rows], table.movie[rows], table.fold[rows], table.label[rows]
         weight = None if self.weight is None else self.weight[rows]
-        moment = None
+        history = None
         if self.timeline is not None and self.places is not None:
-            moment = self.timeline.at(user.long(), self.places[rows].long())
+            history = self.timeline.at(user.long(), self.places[rows].long())
         if movies is not None and folds is not None:
             count = self.negatives
             user = torch.cat([user, user.repeat_interleave(count)])
@@ -130,10 +136,12 @@ class Batches:
             fold = torch.cat([fold, folds.reshape(-1)])
             label = torch.cat([label, label.new_zeros(len(rows) * count)])
             weight = None if weight is None else torch.cat([weight, weight.repeat_interleave(count)])
-            if moment is not None:  # a positive's, which its negatives share
+            if history is not None:  # a positive's, which its negatives share
                 positive = torch.arange(len(rows), device=self.device)
-                moment = replace(moment, owner=torch.cat([positive, positive.repeat_interleave(count)]))
-        return Batch(user.long(), movie.long(), fold.long(), label, weight, moment)
+                history = replace(history, owner=torch.cat([positive, positive.repeat_interleave(count)]))
+        return Batch(
+            user=user.long(), movie=movie.long(), fold=fold.long(), label=label, weight=weight, history=history
+        )
 
 
 class UnseenMovies:

@@ -1,8 +1,8 @@
-"""What DLRM knows of the moment of a rating: what its user had rated before, and nothing that came after.
+"""What a user had rated before: what a network may know of a rating's past, and nothing that came after.
 
-Every user's ratings lie in a row, in the order of time. A moment is a place in that row. In leave-one-out a positive
-and its negatives share the positive's moment, and a test movie and its sampled negatives share the user's last one.
-The one moment that serving knows is "now", after everything.
+Every user's ratings lie in a row, in the order of time. A history is what comes before a place in that row. In
+leave-one-out a positive and its negatives share the positive's history, and a test movie and its sampled negatives
+share the user's last one. Serving knows one history of each user: "now", after everything.
 """
 
 from dataclasses import dataclass, fields
@@ -11,45 +11,47 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.data.features import Features, Interactions
+from models.data.features import Features
+from models.data.interactions import Interactions
 
 NOTHING = 0  # stands where there was no movie yet; Categorify's padding code
-WINDOWS = (1, 3, 10, 30)  # ratings that a mood looks back over
+WINDOWS = (1, 3, 10, 30)  # ratings that a recent mean looks back over
 PRIOR_RATINGS = 10.0  # at the global mean, that a movie's mean stars start from
 USER_SHIFT = 32  # a place in time takes the lower bits of a key
 
 
 @dataclass(frozen=True)
-class Moment:
+class History:
     """What users had rated before.
 
     Attributes:
-        movies: int64 [n, history], the indices of the last movies, the latest first; `NOTHING` where there were fewer.
-        stars: float32 [n, history], their stars above the movie's mean.
-        mood: float32 [n, len(WINDOWS)], mean of the stars above the movie's mean over the last ratings, shrunk to 0.
-        owner: int64 [samples], which of the n moments a sample has; None where every sample has its own.
+        movies: int64 [n, length], the indices of the last movies, the latest first; `NOTHING` where there were fewer.
+        stars: float32 [n, length], their stars above the movie's mean.
+        recent_means: float32 [n, len(WINDOWS)], mean of the stars above the movie's mean over the last ratings, shrunk
+            to 0.
+        owner: int64 [samples], which of the n histories a sample has; None where every sample has its own.
     """
 
     movies: Tensor
     stars: Tensor
-    mood: Tensor
+    recent_means: Tensor
     owner: Tensor | None = None
 
-    def to(self, device: torch.device) -> "Moment":
+    def to(self, device: torch.device) -> "History":
         owner = None if self.owner is None else self.owner.to(device)
-        return Moment(self.movies.to(device), self.stars.to(device), self.mood.to(device), owner)
+        return History(self.movies.to(device), self.stars.to(device), self.recent_means.to(device), owner)
 
     def of_samples(self, values: Tensor) -> Tensor:
-        """What was worked out for each moment, [n, ...], for each sample."""
+        """What was worked out for each history, [n, ...], for each sample."""
         return values if self.owner is None else values.index_select(0, self.owner)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Timeline:
     """Every user's ratings in the order of time.
 
     Attributes:
-        history: how many of the last movies a moment names.
+        length: how many of the last movies a history names.
         keys: int64 [ratings], ascending: where a rating stands, by user and time.
         starts: int64 [users + 1], where each user's ratings start.
         movies: int32 [ratings].
@@ -57,7 +59,7 @@ class Timeline:
         sums: float64 [ratings + 1], running sums of `stars`.
     """
 
-    history: int
+    length: int
     keys: Tensor
     starts: Tensor
     movies: Tensor
@@ -65,7 +67,7 @@ class Timeline:
     sums: Tensor
 
     @classmethod
-    def of(cls, parts: list[Interactions], users: int, movies: int, history: int) -> "Timeline":
+    def of(cls, parts: list[Interactions], users: int, movies: int, length: int) -> "Timeline":
         """
         Args:
             parts: training rows, then, where the model may know them, validation rows.
@@ -81,11 +83,11 @@ class Timeline:
         above = stars - means[movie.long()]
         starts = torch.searchsorted(keys, torch.arange(users + 1) << USER_SHIFT)
         sums = torch.cat([above.new_zeros(1), above.cumsum(0)])
-        return cls(history, keys, starts, movie, above.float(), sums)
+        return cls(length=length, keys=keys, starts=starts, movies=movie, stars=above.float(), sums=sums)
 
     def to(self, device: torch.device) -> "Timeline":
-        parts = [getattr(self, field.name) for field in fields(self)[1:]]
-        return Timeline(self.history, *(part.to(device) for part in parts))
+        tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "length"}
+        return Timeline(length=self.length, **{name: tensor.to(device) for name, tensor in tensors.items()})
 
     def places(self, rows: Interactions) -> Tensor:
         """How many of its user's ratings in the timeline came before each row, of whatever split: int32 [n]."""
@@ -95,11 +97,11 @@ class Timeline:
         """How many ratings each user has: int64 [users]."""
         return self.starts[1:] - self.starts[:-1]
 
-    def at(self, user: Tensor, place: Tensor) -> Moment:
-        """The moments at int64 [n] places of int64 [n] users."""
+    def at(self, user: Tensor, place: Tensor) -> History:
+        """The histories at int64 [n] places of int64 [n] users."""
         start = self.starts[user]
         end = start + place
-        back = torch.arange(self.history, device=user.device)
+        back = torch.arange(self.length, device=user.device)
         there = back < place[:, None]
         position = torch.where(there, end[:, None] - 1 - back, 0)
         if len(self.movies):
@@ -107,14 +109,14 @@ class Timeline:
             stars = torch.where(there, self.stars[position], 0.0)
         else:
             movies, stars = torch.full_like(position, NOTHING), position.float()
-        moods = []
+        recent = []
         for window in WINDOWS:
             first = torch.maximum(end - window, start)
-            moods.append((self.sums[end] - self.sums[first]) / (end - first + 1))
-        return Moment(movies, stars, torch.stack(moods, dim=1).float())
+            recent.append((self.sums[end] - self.sums[first]) / (end - first + 1))
+        return History(movies, stars, torch.stack(recent, dim=1).float())
 
-    def now(self) -> Moment:
-        """Every user's moment after all of their ratings: rows by user index."""
+    def now(self) -> History:
+        """Every user's history after all of their ratings: rows by user index."""
         lengths = self.lengths()
         return self.at(torch.arange(len(lengths), device=lengths.device), lengths)
 
@@ -124,17 +126,10 @@ def _keys(rows: Interactions) -> Tensor:
     return rows.user.long() << USER_SHIFT | (np.iinfo(np.int32).max - rows.later.long())
 
 
-def timeline(features: Features, parts: tuple[str, ...], history: int) -> Timeline:
+def timeline(features: Features, parts: tuple[str, ...], length: int) -> Timeline:
     """The timeline of some splits of a protocol: `train`, or `train` and `valid`."""
     rows = [features.interactions(part) for part in parts]
-    return Timeline.of(rows, features.users, features.movies, history)
-
-
-def joined(parts: list[Interactions]) -> Interactions:
-    """The rows of several splits, one after the other."""
-    if len(parts) == 1:
-        return parts[0]
-    return Interactions(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Interactions)))
+    return Timeline.of(rows, features.users, features.movies, length)
 
 
 def later_among(rows: Interactions) -> Tensor:

@@ -1,20 +1,38 @@
-"""Every trained model and baseline, judged once on the test sets, into `evaluation.json`."""
+"""The command `evaluate`: every trained network and every baseline, scored once on the test sets."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
-from core.artifacts import code_digest, fingerprint, read_manifest, verify
+from core.artifacts import code_digest, fingerprint, package_versions, read_manifest, verify
 from core.errors import UserError
-from core.run_folder import MODELS, PROTOCOLS, RATING_PROTOCOL, TRAINED, Run
-from models.baselines.simple import Truth
-from models.data.features import Features, load_features
-from models.evaluation.judgement import Contender, test_result
-from models.evaluation.results import made_from, read_results, write_results
-from models.networks.scoring import contender
-from models.registry import chosen_settings, fit_rule, rules_for
-from models.training.train import load, training_rows
+from core.run_folder import Run
+from models import registry
+from models.data.features import Features
+from models.data.load import load_features, training_rows
+from models.evaluation.judgement import Judgement, Scorer, scorer_of
+from models.evaluation.results import Result, made_from, read_results, write_results
+from models.evaluation.scorers import network_scorer, past_of
+from models.networks.base import Recommender
+from models.protocols.base import PROTOCOLS
+from models.training.train import TrainedConfig, load
+
+ROOMS = (
+    "models/baselines",
+    "models/data",
+    "models/evaluation/bootstrap.py",
+    "models/evaluation/evaluate.py",
+    "models/evaluation/judgement.py",
+    "models/evaluation/metrics",
+    "models/evaluation/ranking.py",
+    "models/evaluation/scorers.py",
+    "models/networks",
+    "models/protocols",
+    "models/registry.py",
+)
+LIBRARIES = ("torch", "merlin-models", "numpy", "scipy", "scikit-learn", "implicit")
+Advance = Callable[[float, str], None]
 
 
 def judged_protocols(run: Run) -> list[str]:
@@ -23,50 +41,28 @@ def judged_protocols(run: Run) -> list[str]:
     Raises:
         UserError: there is none.
     """
-    found = [p for p in PROTOCOLS if any(run.model(p, name).is_dir() for name in TRAINED)]
-    if any(_is_of_these_features(run, RATING_PROTOCOL, name) for name in TRAINED):
-        found.append(RATING_PROTOCOL)
+    found = [protocol for protocol in PROTOCOLS if registry.trained(run, protocol)]
     if not found:
         raise UserError(f"no model is trained in {run.root}; run: {run.command('train')}")
     return found
 
 
-def judged_models(run: Run, protocol: str) -> list[str]:
-    """The models of a protocol: DLRM and NCF, and what `run` can do without where it is there."""
-    needed = MODELS if protocol in PROTOCOLS else ()
-    return [name for name in TRAINED if name in needed or _is_of_these_features(run, protocol, name)]
-
-
-def _is_of_these_features(run: Run, protocol: str, name: str) -> bool:
-    """Whether a model that `run` can do without is there, and not left over from features that are no more."""
-    folder = run.model(protocol, name)
-    if not folder.is_dir():
-        return False
-    features = read_manifest(run.features_of(protocol), run.command("prepare"))["fingerprint"]
-    return bool(read_manifest(folder, run.command("train")).get("features") == features)
-
-
 def results_expected(run: Run) -> int:
     """How many results `evaluate` will give."""
     return sum(
-        len(judged_models(run, protocol))
-        + len(rules_for(protocol, training_rows(run, protocol)))
-        + _has_truth(run, protocol)
+        len(registry.trained(run, protocol))
+        + len(registry.baselines_for(protocol, training_rows(run, protocol), run.tables))
         for protocol in judged_protocols(run)
     )
 
 
-def _has_truth(run: Run, protocol: str) -> bool:
-    return run.has_truth and protocol != RATING_PROTOCOL  # the truth is of what is watched and liked
-
-
-def evaluate(run: Run, device: torch.device, advance: Callable[[float, str], None]) -> bool:
+def evaluate(run: Run, device: torch.device, advance: Advance) -> bool:
     """Writes `evaluation.json`; scores nothing again where nothing has changed.
 
-    A made-up dataset brings its truth: it is judged with the others, as the best that any model can reach.
+    A synthetic dataset brings its truth: it is judged with the others, as the best that any model can reach.
 
     Args:
-        advance: told 1 and the name of each result as it is done.
+        advance: reported 1 and the name of each result as it is done.
 
     Returns:
         Whether there was anything to do.
@@ -75,20 +71,7 @@ def evaluate(run: Run, device: torch.device, advance: Callable[[float, str], Non
         UserError: a model or its features are missing or changed.
     """
     protocols = judged_protocols(run)
-    models = {
-        f"{protocol}/{name}": verify(run.model(protocol, name), run.command("train"))["files"]
-        for protocol in protocols
-        for name in judged_models(run, protocol)
-    }
-    features = {
-        protocol: read_manifest(run.features_of(protocol), run.command("prepare"))["fingerprint"]
-        for protocol in protocols
-    }
-    origin = fingerprint(
-        models=models,
-        features=features,
-        code=code_digest(("models",), ("torch", "numpy", "scipy", "implicit", "scikit-learn")),
-    )
+    origin = _fingerprint(run, protocols)
     if made_from(run) == origin:
         read_results(run)
         return False
@@ -97,30 +80,74 @@ def evaluate(run: Run, device: torch.device, advance: Callable[[float, str], Non
     return True
 
 
-def _results(
-    run: Run, protocol: str, device: torch.device, advance: Callable[[float, str], None]
-) -> Iterator[dict[str, Any]]:
+def _fingerprint(run: Run, protocols: list[str]) -> str:
+    models = {
+        f"{protocol}/{name}": verify(run.model(protocol, name), run.command("train"))["files"]
+        for protocol in protocols
+        for name in registry.trained(run, protocol)
+    }
+    features = {
+        protocol: read_manifest(run.features_of(PROTOCOLS[protocol].split), run.command("prepare"))["fingerprint"]
+        for protocol in protocols
+    }
+    baselines = {
+        f"{protocol}/{name}": registry.chosen_settings(run, protocol, name, training_rows(run, protocol)).settings
+        for protocol in protocols
+        for name in registry.baselines_for(protocol, training_rows(run, protocol), run.tables)
+    }
+    metrics = {protocol: list(PROTOCOLS[protocol].metrics) for protocol in protocols}
+    code = code_digest(ROOMS, LIBRARIES)
+    return fingerprint(models=models, features=features, baselines=baselines, metrics=metrics, code=code)
+
+
+def _results(run: Run, protocol: str, device: torch.device, advance: Advance) -> Iterator[Result]:
     features = load_features(run, protocol)
     seed, known = 0, ("train",)
-    for name in judged_models(run, protocol):
+    for name in registry.trained(run, protocol):
         model, config = load(run, features, name, device)
-        seed, known = config["seed"], tuple(config["trained_on"])
-        yield test_result(name, contender(model, features, known, device), features, seed, config)
+        seed, known = config.seed, tuple(config.trained_on)
+        yield judged(name, trained_scorer(model, features, known, device), features, seed, config)
         advance(1, f"{name}, {protocol}")
-    for name, rule in _rules(run, features, known, seed):
-        yield test_result(name, rule, features, seed, {})
+    rows = training_rows(run, protocol)
+    for name in registry.baselines_for(protocol, rows, run.tables):
+        scorer = fitted_baseline(run, name, features, known, seed)
+        yield judged(name, scorer, features, seed, None)
         advance(1, f"{name}, {protocol}")
 
 
-def _rules(run: Run, features: Features, known: tuple[str, ...], seed: int) -> Iterator[tuple[str, Contender]]:
-    rows = training_rows(run, features.protocol)
-    for name in rules_for(features.protocol, rows):
-        yield name, fitted_rule(run, name, features, known, rows, seed)
-    if _has_truth(run, features.protocol):
-        yield "truth", Contender.of_rule(Truth(run.tables, features))
+def trained_scorer(model: Recommender, features: Features, known: tuple[str, ...], device: torch.device) -> Scorer:
+    """A trained network, as the test set asks it.
+
+    Args:
+        known: the splits that it was trained on, whose ratings it may know of.
+    """
+    return network_scorer(model, device, features.protocol, past_of(model, features, known))
 
 
-def fitted_rule(run: Run, name: str, features: Features, known: tuple[str, ...], rows: int, seed: int) -> Contender:
-    """A rule of the features' protocol with its settings, fitted to the splits that the models were trained on."""
-    settings = chosen_settings(run, features.protocol, name, rows)
-    return Contender.of_rule(fit_rule(name, features, known, settings, seed))
+def fitted_baseline(run: Run, name: str, features: Features, known: tuple[str, ...], seed: int) -> Scorer:
+    """A baseline of the features' protocol with its settings, fitted to the splits that the networks learned from."""
+    chosen = registry.chosen_settings(run, features.protocol, name, training_rows(run, features.protocol))
+    return scorer_of(registry.fit_baseline(name, features, known, chosen.settings, seed, run.tables))
+
+
+def judged(name: str, scorer: Scorer, features: Features, seed: int, training: TrainedConfig | None) -> Result:
+    """Scores the test set of a protocol: one entry of `evaluation.json`.
+
+    Args:
+        seed: of what is drawn where there is too much to ask, and of the bootstrap.
+        training: how the model was trained, if it was.
+    """
+    parts: list[Judgement] = PROTOCOLS[features.protocol].test(scorer, features, seed, None)
+    counts: dict[str, Any] = {part.counted_as: part.count for part in parts}
+    return Result(
+        model=name,
+        protocol=features.protocol,
+        metrics={key: value for part in parts for key, value in part.means().items()},
+        ci95={key: (low, high) for part in parts for key, (low, high) in part.intervals(seed).items()},
+        seed=seed,
+        epochs=training.epochs if training else 0,
+        train_seconds=training.train_seconds if training else 0.0,
+        samples_per_second=training.samples_per_second if training else 0,
+        versions=package_versions(),
+        **counts,
+    )

@@ -6,7 +6,6 @@ one); then it is trained anew on all of train, once for each seed, and scored on
 not have (genres, ages, ...) no model sees; DLRM sees statistics of the training rows and what the user had watched.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,21 +15,27 @@ import torch
 
 from core.artifacts import fingerprint
 from core.columns import MOVIE_ID, USER_ID
-from core.run_folder import TRAINED
-from models.data.features import Candidates, Features, Interactions, SideTables
-from models.evaluation.judgement import leave_one_out_metrics
-from models.networks.base import build
-from models.networks.scoring import scorer
-from models.registry import RULES, fit_rule, settings_of
+from models import registry
+from models.baselines.base import baselines_of
+from models.data.features import Features, SideTables
+from models.data.interactions import Candidates, Interactions
+from models.evaluation.judgement import ScorePairs
+from models.evaluation.ranking import sampled_metrics
+from models.evaluation.scorers import pair_scorer
+from models.networks.base import NETWORKS, build
+from models.protocols.base import PROTOCOLS
+from models.training.epoch import Advance
+from models.training.loop import REFIT, Callbacks, fit, refit
 from models.training.settings import with_changes
-from models.training.train import fit, refit
+from workflows.features.prepare import CANDIDATE_NEGATIVES, model_schema
 from workflows.features.side_tables import fold_statistics
 from workflows.features.vocabulary import FIRST_INDEX, FOLDS
 from workflows.negatives import NegativeSampler
 from workflows.sources.ncf_files import NcfFiles, hold_out_last
 from workflows.splits.base import TimeOrder
 
-MODELS = ("popularity", "itemknn", "als", "ease", "mf", "ncf", "dlrm")
+PROTOCOL = "leave-one-out"
+METRICS = ("hr@10", "ndcg@10")
 # HR@10 and NDCG@10 as published, on the authors' own test files
 PUBLISHED = {
     "NeuMF, 64 factors, pretrained (He et al., 2017, as run by Rendle et al., 2020)": (0.730, 0.447),
@@ -39,7 +44,7 @@ PUBLISHED = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PaperFeatures(Features):
     """The features of leave-one-out, held in memory.
 
@@ -58,47 +63,29 @@ class PaperFeatures(Features):
         return self.questions[part]
 
 
+def models() -> tuple[str, ...]:
+    """Every baseline and network that the benchmark knows, the simplest first."""
+    return tuple(reversed((*NETWORKS, *(name for name, one in baselines_of(PROTOCOL).items() if one.applies(None)))))
+
+
 def paper_features(files: NcfFiles, folder: Path, seed: int) -> PaperFeatures:
     """What leave-one-out needs of the authors' files; ids become indices from `FIRST_INDEX` on."""
-    from workflows.features.prepare import CANDIDATE_NEGATIVES, model_schema
-
     rng = np.random.default_rng(seed)
     held_out = hold_out_last(files)
-    later = TimeOrder.of(files.user, files.timestamp).later()
     user, movie = files.user + FIRST_INDEX, files.movie + FIRST_INDEX
     fold = np.where(held_out, FOLDS, rng.integers(0, FOLDS, len(user)))
-
-    def rows(chosen: np.ndarray) -> Interactions:
-        columns = (user, movie, np.ones(len(user)), fold, later, files.rating)
-        types = (torch.int32, torch.int32, torch.float32, torch.int8, torch.int32, torch.float32)
-        return Interactions(*(torch.from_numpy(c[chosen]).to(t) for c, t in zip(columns, types)))
-
-    sampler = NegativeSampler(user, movie, FIRST_INDEX, files.movies)
-    order = np.flatnonzero(held_out)[np.argsort(user[held_out], kind="stable")]
-    drawn = sampler.draw_distinct(user[order], CANDIDATE_NEGATIVES, rng).astype(np.int32)
-    test_negatives = np.where(files.negatives >= 0, files.negatives + FIRST_INDEX, -1)
-    questions = {
-        "valid": Candidates(user[order], movie[order], drawn),
-        "test": Candidates(files.test_user + FIRST_INDEX, files.test_movie + FIRST_INDEX, test_negatives),
-    }
-    users, movies = files.users + FIRST_INDEX, files.movies + FIRST_INDEX
     train = ~held_out
-
-    def statistics(index: np.ndarray, entities: int) -> torch.Tensor:
-        place = fold[train].astype(np.int64) * entities + index[train]
-        columns = (None, files.rating[train], files.timestamp[train])
-        sums = np.stack([np.bincount(place, weights, FOLDS * entities) for weights in columns])
-        return torch.from_numpy(fold_statistics(sums.reshape(3, FOLDS, entities)))
-
+    users, movies = files.users + FIRST_INDEX, files.movies + FIRST_INDEX
     side = SideTables(
-        torch.zeros((users, 0), dtype=torch.int64),
-        statistics(user, users),
-        torch.zeros((movies, 0)),
-        statistics(movie, movies),
-        (),
+        user_details=torch.zeros((users, 0), dtype=torch.int64),
+        user_statistics=_statistics(files, user, fold, train, users),
+        movie_features=torch.zeros((movies, 0)),
+        movie_statistics=_statistics(files, movie, fold, train, movies),
+        detail_names=(),
+        movie_columns={},
     )
     return PaperFeatures(
-        protocol="leave-one-out",
+        protocol=PROTOCOL,
         dataset=files.name,
         folder=folder,
         schema=model_schema({USER_ID: users, MOVIE_ID: movies}, {}, 6),
@@ -109,61 +96,113 @@ def paper_features(files: NcfFiles, folder: Path, seed: int) -> PaperFeatures:
         movies=movies,
         rated_movies=files.movies,
         fingerprint=fingerprint(files=files.sha256, seed=seed),
-        parts={"train": rows(train), "valid": rows(held_out)},
-        questions=questions,
+        label=PROTOCOLS[PROTOCOL].label,
+        parts={"train": _rows(files, fold, train), "valid": _rows(files, fold, held_out)},
+        questions=_questions(files, held_out, rng),
     )
+
+
+def _rows(files: NcfFiles, fold: np.ndarray, chosen: np.ndarray) -> Interactions:
+    """Some of the training file's rows."""
+    later = TimeOrder.of(files.user, files.timestamp).later()
+
+    def column(values: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+        return torch.from_numpy(values[chosen]).to(dtype)
+
+    return Interactions(
+        user=column(files.user + FIRST_INDEX, torch.int32),
+        movie=column(files.movie + FIRST_INDEX, torch.int32),
+        label=column(np.ones(len(files.user)), torch.float32),
+        fold=column(fold, torch.int8),
+        later=column(later, torch.int32),
+        stars=column(files.rating, torch.float32),
+    )
+
+
+def _questions(files: NcfFiles, held_out: np.ndarray, rng: np.random.Generator) -> dict[str, Candidates]:
+    """The held-out rows among drawn movies, and the published lists."""
+    user, movie = files.user + FIRST_INDEX, files.movie + FIRST_INDEX
+    sampler = NegativeSampler(user, movie, FIRST_INDEX, files.movies)
+    order = np.flatnonzero(held_out)[np.argsort(user[held_out], kind="stable")]
+    drawn = sampler.draw_distinct(user[order], CANDIDATE_NEGATIVES, rng).astype(np.int32)
+    listed = np.where(files.negatives >= 0, files.negatives + FIRST_INDEX, -1)
+    return {
+        "valid": Candidates(user[order], movie[order], drawn),
+        "test": Candidates(files.test_user + FIRST_INDEX, files.test_movie + FIRST_INDEX, listed),
+    }
+
+
+def _statistics(files: NcfFiles, index: np.ndarray, fold: np.ndarray, train: np.ndarray, entities: int) -> torch.Tensor:
+    """Users' or movies' statistics of the training rows: see `fold_statistics`."""
+    place = fold[train].astype(np.int64) * entities + index[train]
+    columns = (None, files.rating[train], files.timestamp[train])
+    sums = np.stack([np.bincount(place, weights, FOLDS * entities) for weights in columns])
+    return torch.from_numpy(fold_statistics(sums.reshape(3, FOLDS, entities)))
 
 
 def settings_with(name: str, features: PaperFeatures, epochs: int | None) -> Any:
     """A model's default settings, with at most so many epochs where it is trained in epochs."""
-    settings = settings_of("leave-one-out", name, features.dataset, len(features.interactions("train")))
-    return with_changes(settings, epochs=epochs) if name in TRAINED else settings
+    rows = len(features.interactions("train"))
+    settings = registry.default_settings(PROTOCOL, name, features.dataset, rows).settings
+    return with_changes(name, settings, {"epochs": epochs}, "--epochs") if name in NETWORKS else settings
+
+
+def uses_chance(name: str) -> bool:
+    """Whether another seed gives another scorer."""
+    return name in NETWORKS or baselines_of(PROTOCOL)[name].uses_chance
 
 
 def steps(models: list[str], seeds: int) -> int:
-    """How often `judge` will tell that something is done: each seed, and each search for the best epoch."""
-    chance = [name in TRAINED or RULES["leave-one-out"][name].uses_chance for name in models]
-    return sum(seeds if uses else 1 for uses in chance) + sum(name in TRAINED for name in models)
+    """How often `judge` will report that something is done: each seed, and each search for the best epoch."""
+    fitted = sum(seeds if uses_chance(name) else 1 for name in models)
+    return fitted + sum(name in NETWORKS for name in models)
 
 
 def judge(
-    features: PaperFeatures,
-    name: str,
-    settings: Any,
-    seeds: list[int],
-    device: torch.device,
-    advance: Callable[[float, str], None],
+    features: PaperFeatures, name: str, settings: Any, seeds: list[int], device: torch.device, advance: Advance
 ) -> list[dict[str, Any]]:
-    """Trains one model for each seed and scores it on the test lists.
+    """Fits one model for each seed and scores it on the test lists.
 
     Args:
-        settings: of the model, as `models.registry.settings_of` gives them; the seed in them plays no part.
+        settings: of the model, as `models.registry.default_settings` gives them; the seed in them plays no part.
 
     Returns:
         For each seed `{"model", "seed", "hr@10", "ndcg@10"}`; one alone where chance plays no part.
     """
+    epochs = _best_epochs(features, name, settings, seeds[0], device, advance) if name in NETWORKS else 0
     results = []
-    epochs = 0
-    for seed in seeds:
-        if name in TRAINED:
-            chosen = replace(settings, seed=seed)
-            if not epochs:
-                model = build(name, features, chosen.network, seed).to(device)
-                _, epochs = fit(model, features, chosen, device, _notes(advance, name))
-                advance(1, f"{name}: {epochs} epochs are best on validation")
-            model = build(name, features, chosen.network, seed, ("train", "valid")).to(device)
-            refit(model, features, chosen, epochs, device, _notes(advance, f"{name}, seed {seed}"))
-            score = scorer(model, device)
+    for seed in seeds if uses_chance(name) else seeds[:1]:
+        if name in NETWORKS:
+            score = _trained(features, name, replace(settings, seed=seed), epochs, device, advance)
         else:
-            score = fit_rule(name, features, ("train", "valid"), settings, seed)
-        metrics = leave_one_out_metrics(score, features.candidates("test")).means()
+            score = registry.fit_baseline(name, features, REFIT, settings, seed)
+        metrics = sampled_metrics(score, features.candidates("test")).means()
         advance(1, f"{name}, seed {seed}: HR@10 {metrics['hr@10']:.4f}, NDCG@10 {metrics['ndcg@10']:.4f}")
-        results.append({"model": name, "seed": seed, "hr@10": metrics["hr@10"], "ndcg@10": metrics["ndcg@10"]})
-        if name not in TRAINED and not RULES["leave-one-out"][name].uses_chance:
-            break
+        results.append({"model": name, "seed": seed, **{metric: metrics[metric] for metric in METRICS}})
     return results
 
 
-def _notes(advance: Callable[[float, str], None], what: str) -> Callable[[float, str], None]:
+def _best_epochs(
+    features: PaperFeatures, name: str, settings: Any, seed: int, device: torch.device, advance: Advance
+) -> int:
+    """How many epochs are best on validation."""
+    chosen = replace(settings, seed=seed)
+    model = build(name, features, chosen.network, seed).to(device)
+    _, epochs = fit(model, features, chosen, device, Callbacks(advance=_notes(advance, name)))
+    advance(1, f"{name}: {epochs} epochs are best on validation")
+    return epochs
+
+
+def _trained(
+    features: PaperFeatures, name: str, settings: Any, epochs: int, device: torch.device, advance: Advance
+) -> ScorePairs:
+    """A network that was trained on train and validation rows."""
+    model = build(name, features, settings.network, settings.seed, REFIT).to(device)
+    callbacks = Callbacks(advance=_notes(advance, f"{name}, seed {settings.seed}"))
+    refit(model, features, settings, epochs, device, callbacks)
+    return pair_scorer(model, device, PROTOCOL)
+
+
+def _notes(advance: Advance, what: str) -> Advance:
     """Passes on what a training says of itself, but not its samples."""
     return lambda _, note: advance(0, f"{what}: {note}" if note else "")

@@ -5,12 +5,14 @@ no part of it, except where the metrics given are already means over several.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from models.evaluation.metrics import auc, bootstrap, placements
+from models.evaluation.bootstrap import bootstrap
+from models.evaluation.judgement import sums_of_users
+from models.evaluation.metrics.base import RowStatistic
 
 SURE = ((0.001, "practically certain"), (0.01, "very likely"), (0.05, "likely"))  # p below which, in words
 SIGNS_AT_ONCE = 1 << 22  # 38 MB: a byte and a float64 each
@@ -51,68 +53,47 @@ def paired_difference(one: np.ndarray, other: np.ndarray, seed: int, rounds: int
     return Difference(float(difference.mean()), float(low), float(high), _sign_flips(difference, seed, rounds))
 
 
-def paired_auc_difference(
-    label: np.ndarray, one: np.ndarray, other: np.ndarray, owner: np.ndarray, seed: int, rounds: int = 2_000
+def paired_row_difference(
+    one: Sequence[RowStatistic], other: Sequence[RowStatistic], owner: np.ndarray, seed: int, rounds: int = 2_000
 ) -> Difference:
-    """Difference of the AUCs of two scorers of the same rows.
+    """Difference of a metric of rows, such as AUC or RMSE, of two models that scored the same rows.
 
-    Bootstrap over users, all rows of a user together; the AUCs to first order in the users' weights, so that each
-    scorer is sorted once (Obuchowski, 1997; as in `models.evaluation.judgement`). The p-value is two-sided, from the
-    normal distribution with the bootstrap's standard deviation.
+    Bootstrap over users, all rows of a user together. The p-value is two-sided, from the normal distribution with the
+    bootstrap's standard deviation.
 
     Args:
-        label: [rows], 0 or 1.
-        one, other: float [rows], scores; or [seeds, rows], whose AUCs' mean over the seeds is what counts.
+        one, other: the metric of each training seed, taken apart; what is summed up is averaged over the seeds. So an
+            AUC is the mean of the seeds' AUCs, and an RMSE comes from the mean of their squared errors.
         owner: int [rows], whose row each is, 0 to users - 1.
 
     Raises:
-        ValueError: other shapes, fewer than two users, only one label, or a score that is not a number.
+        ValueError: other shapes, fewer than two users, or a metric that is not a finite number, as the AUC of rows that
+            all have the same label.
     """
-    positive = label > 0
-    if positive.all() or not positive.any():
-        raise ValueError("the rows must have both labels")
-    ones, others = np.atleast_2d(one), np.atleast_2d(other)
-    if not label.shape == ones.shape[1:] == others.shape[1:]:
-        raise ValueError(f"the shapes {label.shape}, {one.shape} and {other.shape} differ")
-    share = sum(placements(label, of) for of in ones) / len(ones) - sum(placements(label, of) for of in others) / len(
-        others
-    )
-    of_users = _sums_of_users(owner, positive, ~positive, share * positive, share * ~positive)
-    value = float(np.mean([auc(label, of) for of in ones]) - np.mean([auc(label, of) for of in others]))
-
-    def resampled(weight: np.ndarray) -> float:
-        positives, negatives, of_positives, of_negatives = weight @ of_users
-        with np.errstate(invalid="ignore"):  # no positives drawn: not a number, which does not count
-            return float(of_positives / positives + of_negatives / negatives - value)
-
-    return _by_bootstrap(value, resampled, len(of_users), seed, rounds)
-
-
-def paired_rmse_difference(
-    stars: np.ndarray, one: np.ndarray, other: np.ndarray, owner: np.ndarray, seed: int, rounds: int = 2_000
-) -> Difference:
-    """Difference of the root mean squared errors of two models that predict the same rows' stars.
-
-    Bootstrap over users and p-value as in `paired_auc_difference`, here without approximating the metric.
-
-    Args:
-        stars: float [rows], the truth.
-        one, other: float [rows], two predictions; or [seeds, rows], whose squared errors' mean over the seeds counts.
-        owner: int [rows], whose row each is, 0 to users - 1.
-
-    Raises:
-        ValueError: other shapes, fewer than two users, or a value that is not a finite number.
-    """
-    squares = [
-        np.mean([_subtract(of, stars) ** 2 for of in np.atleast_2d(predicted)], axis=0) for predicted in (one, other)
-    ]
-    of_users = _sums_of_users(owner, np.ones(len(stars)), *squares)
+    first, second = _mean_statistic(one), _mean_statistic(other)
+    if not len(owner) == len(first.sums) == len(second.sums):
+        raise ValueError(f"the shapes {owner.shape}, {first.sums.shape} and {second.sums.shape} differ")
+    of_one, of_other = sums_of_users(owner, first.sums), sums_of_users(owner, second.sums)
+    if len(of_one) < 2:
+        raise ValueError("at least two users are needed")
 
     def statistic(weight: np.ndarray) -> float:
-        rows, of_one, of_other = weight @ of_users
-        return math.sqrt(of_one / rows) - math.sqrt(of_other / rows) if rows else math.nan
+        if not weight.any():
+            return math.nan
+        difference = first.of_sums(weight @ of_one) - second.of_sums(weight @ of_other)
+        return float(difference + first.offset - second.offset)
 
-    return _by_bootstrap(statistic(np.ones(len(of_users))), statistic, len(of_users), seed, rounds)
+    value = statistic(np.ones(len(of_one)))
+    if not math.isfinite(value):
+        raise ValueError("the metric is not a finite number; an AUC needs rows with both labels")
+    return _by_bootstrap(value, statistic, len(of_one), seed, rounds)
+
+
+def _mean_statistic(seeds: Sequence[RowStatistic]) -> RowStatistic:
+    """What is summed up, averaged over training seeds."""
+    return RowStatistic(
+        np.mean([one.sums for one in seeds], axis=0), seeds[0].of_sums, float(np.mean([one.offset for one in seeds]))
+    )
 
 
 def verdict(
@@ -168,16 +149,6 @@ def _subtract(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     if not np.isfinite(difference).all():
         raise ValueError("a value is not a finite number")
     return difference
-
-
-def _sums_of_users(owner: np.ndarray, *values: np.ndarray) -> np.ndarray:
-    """Each user's sums over the own rows, float64 [users, values]."""
-    if owner.shape != values[0].shape:
-        raise ValueError(f"the shapes {owner.shape} and {values[0].shape} differ")
-    of_users = np.stack([np.bincount(owner, value) for value in values], axis=1)
-    if len(of_users) < 2:
-        raise ValueError("at least two users are needed")
-    return of_users
 
 
 def _by_bootstrap(

@@ -1,15 +1,17 @@
-"""`evaluation.json`, read and shown. Imports neither Merlin nor PyTorch, so that it answers at once."""
+"""`evaluation.json`. Imports neither Merlin nor PyTorch, so that it answers at once."""
 
+from dataclasses import asdict, field, replace
 from pathlib import Path
 from statistics import stdev
 from typing import Any
 
+from pydantic.dataclasses import dataclass
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from core.artifacts import sha256
 from core.errors import UserError
-from core.json_files import read_json, write_json
+from core.json_files import STRICT, read_json, validated, write_json
 from core.run_folder import RATING_PROTOCOL, Run
 
 QUESTIONS = {
@@ -28,24 +30,55 @@ COLUMNS = {
     "random-split": (("AUC", "auc"), ("log loss", "log_loss")),
     RATING_PROTOCOL: (("RMSE", "rmse"), ("MAE", "mae")),
 }
-FIELDS = {"model", "protocol", "metrics", "ci95", "seed", "epochs", "train_seconds", "samples_per_second"}
 
 
-def read_results(run: Run) -> list[dict[str, Any]]:
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Result:
+    """One entry of `evaluation.json`: a model, judged by a protocol.
+
+    Attributes:
+        metrics: each metric by its name.
+        ci95: the 95 % interval of each, low and high.
+        epochs, train_seconds, samples_per_second: of the training; 0 for a baseline.
+        test_users, full_catalogue_users, test_rows: how many were asked about.
+        stages: what each stage of the run took, in `seconds` and `peak_mb`.
+    """
+
+    model: str
+    protocol: str
+    metrics: dict[str, float]
+    ci95: dict[str, tuple[float, float]]
+    seed: int
+    epochs: int
+    train_seconds: float
+    samples_per_second: int
+    test_users: int | None = None
+    full_catalogue_users: int | None = None
+    test_rows: int | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    stages: dict[str, dict[str, float]] | None = None
+
+
+def read_results(run: Run) -> list[Result]:
     """The results in `evaluation.json`.
 
     Raises:
-        UserError: it is missing, or is not a list of results.
+        UserError: it is missing, or is not a list of results; the message names the key that is wrong.
     """
-    results = read_json(run.evaluation)
-    if not isinstance(results, list) or not all(map(_is_result, results)):
-        raise UserError(f"{run.evaluation} is not a list of results; delete it and run evaluate again")
+    command = run.command("evaluate")
+    results = validated(list[Result], read_json(run.evaluation, command), str(run.evaluation))
+    for result in results:
+        if result.metrics.keys() != result.ci95.keys():
+            raise UserError(
+                f"{run.evaluation}: {result.model} has metrics without intervals; delete it and run: {command}"
+            )
     return results
 
 
-def write_results(run: Run, results: list[dict[str, Any]], made_from: str) -> None:
+def write_results(run: Run, results: list[Result], made_from: str) -> None:
     """Writes `evaluation.json`, and beside it what it was made from."""
-    write_json(run.evaluation, results)
+    entries = [{key: value for key, value in asdict(result).items() if value is not None} for result in results]
+    write_json(run.evaluation, entries)
     write_json(_stamp(run), {"fingerprint": made_from, "sha256": sha256(run.evaluation)})
 
 
@@ -62,31 +95,13 @@ def add_stages(run: Run, stages: dict[str, dict[str, float]]) -> None:
     origin = made_from(run)
     if origin is not None:
         before = read_results(run)
-        results = [{**result, "stages": stages} for result in before]
+        results = [replace(result, stages=stages) for result in before]
         if results != before:
             write_results(run, results, origin)
 
 
 def _stamp(run: Run) -> Path:
     return run.root / ".evaluation-stamp.json"
-
-
-def _is_result(value: Any) -> bool:
-    if not isinstance(value, dict) or not value.keys() >= FIELDS:
-        return False
-    metrics, intervals = value["metrics"], value["ci95"]
-    return (
-        isinstance(metrics, dict)
-        and isinstance(intervals, dict)
-        and metrics.keys() == intervals.keys()
-        and all(map(_is_number, metrics.values()))
-        and all(isinstance(pair, list) and len(pair) == 2 and all(map(_is_number, pair)) for pair in intervals.values())
-        and all(_is_number(value[name]) for name in ("seed", "epochs", "train_seconds", "samples_per_second"))
-    )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def comparison_tables(run: Run) -> list[Table]:

@@ -1,4 +1,4 @@
-"""Where training stands after an epoch, so that one that was killed goes on from there with the same result.
+"""Where training stands after an epoch, so that one that was killed resumes there with the same result.
 
 Tensors are kept as safetensors, the rest as JSON: nothing is unpickled. An epoch's randomness comes from the seed and
 the epoch's number, so no generator's state is needed.
@@ -57,52 +57,62 @@ class Trainee:
         }
 
 
-def folder_of(model_folder: Path) -> Path:
-    """Where the checkpoint of the model lies that will be in `model_folder`."""
-    return model_folder.with_name(f".{model_folder.name}.checkpoint")
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the state of a training is kept.
 
-
-def save(folder: Path, made_from: str, trainee: Trainee, progress: Progress) -> None:
-    """Writes a checkpoint, whole or not at all, in the place of the one before."""
-    parts = {**trainee.tensors(), "best": progress.best_weights}
-    flat = {
-        f"{part}{SEPARATOR}{name}": tensor.detach().cpu().contiguous()
-        for part, tensors in parts.items()
-        for name, tensor in tensors.items()
-    }
-    with new_folder(folder, made_from) as out:
-        save_file(flat, out / "tensors.safetensors")
-        write_json(out / "progress.json", {"history": progress.history, "best": progress.best})
-
-
-def restore(folder: Path, made_from: str, trainee: Trainee) -> Progress | None:
-    """Brings a fresh trainee to where the checkpoint is, in place.
-
-    Returns:
-        How far it is, or None where there is no whole checkpoint of the same training.
+    Attributes:
+        folder: of the checkpoint.
+        made_from: fingerprint of the training that it belongs to; a checkpoint of another training is not looked at.
     """
-    if not is_current(folder, made_from):
-        return None
-    saved: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in load_file(folder / "tensors.safetensors").items():
-        part, name = key.split(SEPARATOR, 1)
-        saved.setdefault(part, {})[name] = tensor
-    # Adam has no state before its first step: a step that changes nothing makes it.
-    for parameter in (p for group in trainee.optimizer.param_groups for p in group["params"]):
-        parameter.grad = torch.zeros_like(parameter)
-    trainee.optimizer.step()
-    trainee.optimizer.zero_grad(set_to_none=True)
-    with torch.no_grad():
-        for part, tensors in trainee.tensors().items():
-            for name, tensor in tensors.items():
-                tensor.copy_(saved[part][name])
-    facts = read_json(folder / "progress.json")
-    device = next(trainee.model.parameters()).device
-    best_weights = {name: tensor.to(device) for name, tensor in saved.get("best", {}).items()}
-    return Progress(facts["history"], facts["best"], best_weights)
 
+    folder: Path
+    made_from: str
 
-def remove(folder: Path) -> None:
-    """Forgets a training that is done."""
-    for left_over in (folder, *folder.parent.glob(f".{folder.name}.partial-*")):
-        shutil.rmtree(left_over, ignore_errors=True)
+    @classmethod
+    def beside(cls, model_folder: Path, made_from: str) -> "Checkpoint":
+        """The checkpoint of the model that will be in `model_folder`."""
+        return cls(model_folder.with_name(f".{model_folder.name}.checkpoint"), made_from)
+
+    def save(self, trainee: Trainee, progress: Progress) -> None:
+        """Writes a checkpoint, whole or not at all, in the place of the one before."""
+        parts = {**trainee.tensors(), "best": progress.best_weights}
+        flat = {
+            f"{part}{SEPARATOR}{name}": tensor.detach().cpu().contiguous()
+            for part, tensors in parts.items()
+            for name, tensor in tensors.items()
+        }
+        with new_folder(self.folder, self.made_from) as out:
+            save_file(flat, out / "tensors.safetensors")
+            write_json(out / "progress.json", {"history": progress.history, "best": progress.best})
+
+    def restore(self, trainee: Trainee) -> Progress | None:
+        """Brings a fresh trainee to where the checkpoint is, in place.
+
+        Returns:
+            How far it is, or None where there is no whole checkpoint of the same training.
+        """
+        if not is_current(self.folder, self.made_from):
+            return None
+        saved: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in load_file(self.folder / "tensors.safetensors").items():
+            part, name = key.split(SEPARATOR, 1)
+            saved.setdefault(part, {})[name] = tensor
+        # Adam has no state before its first step: a step that changes nothing makes it.
+        for parameter in (p for group in trainee.optimizer.param_groups for p in group["params"]):
+            parameter.grad = torch.zeros_like(parameter)
+        trainee.optimizer.step()
+        trainee.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for part, tensors in trainee.tensors().items():
+                for name, tensor in tensors.items():
+                    tensor.copy_(saved[part][name])
+        kept = read_json(self.folder / "progress.json")
+        device = next(trainee.model.parameters()).device
+        best_weights = {name: tensor.to(device) for name, tensor in saved.get("best", {}).items()}
+        return Progress(kept["history"], kept["best"], best_weights)
+
+    def remove(self) -> None:
+        """Forgets a training that is done."""
+        for left_over in (self.folder, *self.folder.parent.glob(f".{self.folder.name}.partial-*")):
+            shutil.rmtree(left_over, ignore_errors=True)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ REPORT_STEPS = 32
 AVERAGE_STEPS = 16  # between two updates of the running mean of the weights
 
 Advance = Callable[[float, str], None]
+Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 def make_trainee(model: Recommender, settings: TrainSettings, device: torch.device) -> Trainee:
@@ -36,21 +38,38 @@ def make_trainee(model: Recommender, settings: TrainSettings, device: torch.devi
     return Trainee(model, mean, optimizer, rowwise)
 
 
-def train_epoch(
-    trainee: Trainee, batches: Batches, number: int, settings: TrainSettings, device: torch.device, advance: Advance
-) -> float:
-    """One pass over the samples; returns their mean loss."""
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a training does in each epoch: its samples, its loss, and how.
+
+    Attributes:
+        loss: (outputs, labels, weights or None), float32 [n] each, to the mean loss.
+    """
+
+    batches: Batches
+    loss: Loss
+    settings: TrainSettings
+    device: torch.device
+
+
+def train_epoch(trainee: Trainee, task: Task, number: int, advance: Advance) -> float:
+    """One pass over the samples; returns their mean loss.
+
+    Args:
+        advance: reported the samples done, and an empty note.
+    """
+    batches, settings, device = task.batches, task.settings, task.device
     torch.manual_seed(epoch_seed(settings.seed, number))  # of dropout
     trainee.model.train()
     total = torch.zeros((), device=device)
-    told, done = 0, 0
+    reported, done = 0, 0
     with squares_of_rows(trainee.model, settings.l2) as squares:
         for step, batch in enumerate(batches.epoch(number), 1):
             set_rates(trainee, settings, number - 1 + (done / batches.samples))
             trainee.optimizer.zero_grad(set_to_none=True)
             with autocast(settings.precision, device):
-                logits = trainee.model(batch.user, batch.movie, batch.fold, batch.moment)
-            loss = batches.loss(logits.float(), batch)
+                outputs = trainee.model(batch.user, batch.movie, batch.fold, batch.history)
+            loss = task.loss(outputs.float(), batch.label, batch.weight)
             total += loss.detach() * len(batch)
             if settings.l2:
                 loss = loss + settings.l2 / len(batch) * sum(squares)
@@ -62,10 +81,10 @@ def train_epoch(
             if step % AVERAGE_STEPS == 0:
                 trainee.mean.update_parameters(trainee.model)
             if step % REPORT_STEPS == 0:
-                advance(done - told, "")
-                told = done
+                advance(done - reported, "")
+                reported = done
     trainee.mean.update_parameters(trainee.model)
-    advance(done - told, "")
+    advance(done - reported, "")
     return float(total) / done
 
 

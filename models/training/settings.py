@@ -1,26 +1,28 @@
-"""How a model is trained, and the defaults: data, found by `marquee tune` on validation, in `models/defaults/`."""
+"""How a model is trained, and the defaults: data, found by `tune` on validation."""
 
-import os
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from core.errors import UserError
-from core.json_files import read_json
+from core.json_files import STRICT, read_json, validated
 from core.run_folder import DEFAULT_SEED
-from models.networks.base import NetworkSettings
+from models.networks.base import NETWORKS, NetworkSettings, PositiveInt, Share
 
 LARGE = 3_000_000  # training ratings, from where on `large.json` holds
 MEDIUM = 400_000  # from where on ML-1M's settings fit better than ML-100K's
-LARGE_BATCH = 8_192  # samples, from where on a second thread gains
-PRECISIONS = ("auto", "float32", "bfloat16")
-SCHEDULES = ("constant", "cosine")
 DEFAULTS = Path(__file__).parent / "defaults"
 
+Rate = Annotated[float, Field(gt=0, lt=1)]
+Penalty = Annotated[float, Field(ge=0)]
+NotNegative = Annotated[int, Field(ge=0)]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
 class TrainSettings:
     """How a model is trained.
 
@@ -47,106 +49,101 @@ class TrainSettings:
     """
 
     network: NetworkSettings = field(default_factory=NetworkSettings)
-    learning_rate: float = 1e-3
-    schedule: str = "constant"
-    embedding_rate: float = 0.0
-    weight_decay: float = 0.0
-    l2: float = 0.0
-    averaging: float = 0.999
-    batch_size: int = 1024
-    epochs: int = 30
-    patience: int = 5
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    schedule: Literal["constant", "cosine"] = "constant"
+    embedding_rate: Penalty = 0.0
+    weight_decay: Penalty = 0.0
+    l2: Penalty = 0.0
+    averaging: Share = 0.999
+    batch_size: PositiveInt = 1024
+    epochs: PositiveInt = 30
+    patience: PositiveInt = 5
     refit: bool = False
-    pretraining: int = 0
-    recency: float = 0.0
-    negatives: int = 4
-    precision: str = "float32"
-    seed: int = DEFAULT_SEED
-
-    @classmethod
-    def of(cls, values: dict[str, Any]) -> "TrainSettings":
-        """Settings from what JSON keeps of them; what is left out has its default."""
-        network: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in values.get("network", {}).items()
-        }
-        rest = {key: value for key, value in values.items() if key != "network"}
-        return cls(network=NetworkSettings(**network), **rest)
+    pretraining: NotNegative = 0
+    recency: Penalty = 0.0
+    negatives: NotNegative = 4
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    seed: NotNegative = DEFAULT_SEED
 
 
-def settings_for(protocol: str, name: str, dataset: str = "", rows: int = 0, **changes: Any) -> TrainSettings:
-    """The defaults of a protocol and model, with the changes that are not None.
+@dataclass(frozen=True, config=STRICT)
+class Found:
+    """What a study found, in `best.json` and in the defaults: settings as JSON keeps them, and the study behind them."""
+
+    settings: dict[str, Any]
+    study: dict[str, Any] = field(default_factory=dict)
+
+
+def from_json(name: str, values: Mapping[str, Any], where: str) -> TrainSettings:
+    """A network's settings from what JSON keeps of them; what is left out has its default.
 
     Args:
-        dataset: whose own defaults are taken, where it has any; else those of its size.
-        rows: training ratings.
+        name: of the network.
+        where: the file, for the message.
+
+    Raises:
+        UserError: an unknown key or a wrong value; the message names it and what is allowed.
     """
-    return with_changes(TrainSettings.of(defaults_of(dataset, rows)[protocol][name]["settings"]), **changes)
+    network = NETWORKS[name]
+    rest = {key: value for key, value in values.items() if key != "network"}
+    settings = validated(TrainSettings, rest, where)
+    if settings.pretraining and network.branches is None:
+        raise UserError(f"{where}: pretraining is {settings.pretraining}; {name} has no branches to train apart")
+    return replace(settings, network=validated(network.settings, values.get("network", {}), f"{where}, network"))
 
 
-def with_changes(settings: TrainSettings, **changes: Any) -> TrainSettings:
-    """The settings with the changes that are not None."""
-    return replace(settings, **{key: value for key, value in changes.items() if value is not None})
-
-
-def defaults_of(dataset: str, rows: int) -> dict[str, dict[str, dict[str, Any]]]:
-    """The shipped defaults of a dataset, or of its size: protocol to model to `settings` and the study behind them."""
-    path = DEFAULTS / f"{dataset}.json"
-    if not path.is_file():
-        path = DEFAULTS / ("large.json" if rows >= LARGE else "ml-1m.json" if rows >= MEDIUM else "ml-100k.json")
-    return dict(read_json(path))
-
-
-def changed_fields(settings: TrainSettings) -> dict[str, Any]:
-    """What differs from `TrainSettings()`, as JSON keeps it; the seed is left out."""
+def to_json(settings: TrainSettings) -> dict[str, Any]:
+    """What differs from the defaults of the classes, as JSON keeps it; the seed is left out."""
 
     def changed(value: Any, plain: Any) -> dict[str, Any]:
         pairs = ((f.name, getattr(value, f.name), getattr(plain, f.name)) for f in fields(value))
         return {name: one for name, one, other in pairs if one != other and name not in ("network", "seed")}
 
-    network = changed(settings.network, NetworkSettings())
+    network = changed(settings.network, type(settings.network)())
     return {**({"network": network} if network else {}), **changed(settings, TrainSettings())}
 
 
-def pick_device(wanted: str) -> torch.device:
-    """`auto` (a GPU where there is one), `cpu` or `cuda`.
+def with_changes(name: str, settings: TrainSettings, changes: Mapping[str, Any], where: str) -> TrainSettings:
+    """Settings with some changed.
+
+    Args:
+        name: of the network.
+        changes: a value by key, those of the network under `network`; None keeps what is there.
+        where: what to call the changes in a message.
 
     Raises:
-        UserError: another name, or cuda where there is no GPU.
+        UserError: an unknown key or a wrong value; the message names it and what is allowed.
     """
-    if wanted not in ("auto", "cpu", "cuda"):
-        raise UserError(f"unknown device {wanted!r}; choose auto, cpu or cuda")
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise UserError("no CUDA GPU can be used by this PyTorch; choose --device cpu, or install its CUDA build")
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(wanted)
+    given = {key: value for key, value in changes.items() if value is not None}
+    before = asdict(settings)
+    network = {**before["network"], **validated(dict[str, Any], given.get("network", {}), f"{where}, network")}
+    return from_json(name, {**before, **given, "network": network}, where)
 
 
-def pick_precision(wanted: str, device: torch.device) -> str:
-    """`float32` or `bfloat16`, which `auto` takes where the device multiplies it natively.
+def defaults_file(dataset: str, rows: int) -> Path:
+    """The shipped defaults of a dataset, or of its size."""
+    path = DEFAULTS / f"{dataset}.json"
+    if path.is_file():
+        return path
+    return DEFAULTS / ("large.json" if rows >= LARGE else "ml-1m.json" if rows >= MEDIUM else "ml-100k.json")
+
+
+def read_defaults(path: Path) -> dict[str, dict[str, Found]]:
+    """Shipped defaults: protocol to model to what a study found.
 
     Raises:
-        UserError: another name.
+        UserError: the file is not of that form.
     """
-    if wanted not in PRECISIONS:
-        raise UserError(f"unknown precision {wanted!r}; choose one of {', '.join(PRECISIONS)}")
-    if wanted != "auto":
-        return wanted
-    if device.type == "cuda":
-        native = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        native = any(flag in _cpu_flags() for flag in ("avx512_bf16", "amx_bf16"))
-    return "bfloat16" if native else "float32"
+    return validated(dict[str, dict[str, Found]], read_json(path), str(path))
 
 
-def _cpu_flags() -> set[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return set()
-    return set(next((line for line in lines if line.startswith("flags")), "").split())
+def settings_for(protocol: str, name: str, dataset: str = "", rows: int = 0, **changes: Any) -> TrainSettings:
+    """The defaults of a protocol and network, with the changes that are not None.
 
-
-def threads_for(settings: TrainSettings) -> int:
-    """How many threads make a step fastest: at small batches they wait for each other longer than they work."""
-    return (os.cpu_count() or 1) if settings.batch_size >= LARGE_BATCH else 1
+    Args:
+        dataset: whose own defaults are taken, where it has any; else those of its size.
+        rows: training ratings.
+    """
+    path = defaults_file(dataset, rows)
+    found = read_defaults(path).get(protocol, {}).get(name, Found({}))
+    return with_changes(name, from_json(name, found.settings, f"{path}, {protocol}, {name}"), changes, "the changes")

@@ -140,7 +140,7 @@ def prepare(
         sizes = {
             name: {"embeddings": v.embeddings, "rows": v.rows, "rated": v.rated} for name, v in vocabularies.items()
         }
-        write_json(out / "features.json", {**sizes, "continuous": names, "folds": FOLDS, "seed": settings.seed})
+        write_json(out / "features.json", {**sizes, "movie_features": {"genres": [n for n in names if n.startswith("genre_")], "year": ["year"]}, "continuous": names, "folds": FOLDS, "seed": settings.seed})
         for scratch in ("split", "categories"):
             shutil.rmtree(out / scratch)
         advance(1, "candidates")

@@ -1,0 +1,70 @@
+"""Loads what `prepare` wrote."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from core.artifacts import verify
+from core.columns import FOLD, MOVIE_ID, MOVIE_INDEX, USER_ID, USER_INDEX
+from core.json_files import read_json
+from core.run_folder import Run
+from models.data.features import Features, SideTables
+from models.protocols.base import PROTOCOLS
+from workflows.features.prepare import load_schema
+from workflows.features.vocabulary import FOLDS
+from workflows.splits.base import split_files
+
+
+def load_features(run: Run, protocol: str) -> Features:
+    """Loads what `prepare` wrote, after checking it against its manifest.
+
+    Raises:
+        UserError: the folder is missing or has changed.
+    """
+    folder = run.features_of(PROTOCOLS[protocol].split)
+    manifest = verify(folder, run.command("prepare"))
+    config = read_json(folder / "features.json")
+    sizes = {name: config[name] for name in (USER_ID, MOVIE_ID)}
+    return Features(
+        protocol=protocol,
+        dataset=manifest["dataset"],
+        folder=folder,
+        schema=load_schema(folder),
+        side=_side_tables(folder, config["movie_features"]),
+        user_embeddings=sizes[USER_ID]["embeddings"],
+        movie_embeddings=sizes[MOVIE_ID]["embeddings"],
+        users=sizes[USER_ID]["rows"],
+        movies=sizes[MOVIE_ID]["rows"],
+        rated_movies=sizes[MOVIE_ID]["rated"],
+        fingerprint=manifest["fingerprint"],
+        label=PROTOCOLS[protocol].label,
+    )
+
+
+def training_rows(run: Run, protocol: str) -> int:
+    """How many training ratings `prepare` wrote for a protocol."""
+    files = split_files(run.features_of(PROTOCOLS[protocol].split), "train")
+    return sum(pq.ParquetFile(path).metadata.num_rows for path in files)
+
+
+def _side_tables(folder: Path, movie_columns: dict[str, list[str]]) -> SideTables:
+    tables = {path.stem: pd.read_parquet(path) for path in (folder / "side").glob("*.parquet")}
+    details = [name for name in tables["user_features"].columns if name != USER_INDEX]
+    columns = [name for names in movie_columns.values() for name in names]
+
+    def statistics(kind: str, index: str) -> Tensor:
+        table = tables[f"{kind}_statistics"].drop(columns=[FOLD, index])
+        return torch.from_numpy(table.to_numpy(np.float32).reshape(FOLDS + 1, -1, table.shape[1]))
+
+    return SideTables(
+        user_details=torch.from_numpy(tables["user_features"][details].to_numpy(np.int64)),
+        user_statistics=statistics("user", USER_INDEX),
+        movie_features=torch.from_numpy(tables["movie_features"][columns].to_numpy(np.float32)),
+        movie_statistics=statistics("movie", MOVIE_INDEX),
+        detail_names=tuple(details),
+        movie_columns=movie_columns,
+    )

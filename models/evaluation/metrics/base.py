@@ -1,0 +1,107 @@
+"""What a metric is: a function with a name, a direction, and a title.
+
+A metric belongs to a task: `ranking` (where does the held-out movie stand among others?), `classification` (does a
+score tell the rows with label 1 from those with 0?) or `rating` (how far are the predicted stars off?). A protocol is
+judged by every metric of its task.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from core.registry import LAST, Registry
+
+METRICS: Registry["Metric"] = Registry("metric", "models.evaluation.metrics")  # by task/name
+FULL = "full_"  # before the name of a ranking metric over the whole catalogue
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Held-out movies beside others, a row per user.
+
+    Attributes:
+        rank: int64 [users], how many of the others score at least as high as the held-out movie.
+        positive: float [users], the held-out movie's score.
+        others: float [users, n], the others' scores.
+        valid: bool [users, n], which of the others count.
+    """
+
+    rank: np.ndarray
+    positive: np.ndarray
+    others: np.ndarray
+    valid: np.ndarray
+
+
+@dataclass(frozen=True)
+class RowStatistic:
+    """A metric of rows, taken apart so that it can be resampled by users.
+
+    Attributes:
+        sums: float64 [rows, k], what is summed up over the rows.
+        of_sums: float64 [k], the sums over the rows of a sample, to the metric but for `offset`.
+        offset: added to that.
+    """
+
+    sums: np.ndarray
+    of_sums: Callable[[np.ndarray], float]
+    offset: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A metric of some task.
+
+    Attributes:
+        task: `ranking`, `classification` or `rating`.
+        title: how tables call it.
+        higher_is_better: its direction.
+        in_tables: whether the comparison tables have a column for it.
+        per_user: of a ranking metric: each user's value, float64 [users].
+        full_catalogue: of a ranking metric: whether it is also taken over all movies, as `full_<name>`.
+        per_row: of any other metric: of labels (or stars) [rows] and float scores [rows].
+        needs_probability: whether it means something for probabilities only.
+    """
+
+    task: str
+    title: str
+    higher_is_better: bool = True
+    in_tables: bool = True
+    per_user: Callable[[Ranking], np.ndarray] | None = None
+    full_catalogue: bool = False
+    per_row: Callable[[np.ndarray, np.ndarray], RowStatistic] | None = None
+    needs_probability: bool = False
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better, else -1."""
+        return 1 if self.higher_is_better else -1
+
+
+def add(name: str, metric: Metric, position: int = LAST) -> Metric:
+    """Registers a metric under its task and name.
+
+    Raises:
+        ValueError: it has not the one function that its task needs.
+    """
+    if (metric.per_user is None) == (metric.per_row is None) or (metric.task == "ranking") != bool(metric.per_user):
+        raise ValueError(f"{name}: a ranking metric needs per_user, any other per_row")
+    return METRICS.add(f"{metric.task}/{name}", metric, position)
+
+
+def metrics_of(task: str) -> dict[str, Metric]:
+    """The metrics of a task by name, in the order of the tables."""
+    return {key.partition("/")[2]: metric for key, metric in METRICS.items() if metric.task == task}
+
+
+def columns_of(task: str) -> list[tuple[str, str]]:
+    """The tables' columns for a task: heading and name of a metric, those over the whole catalogue last."""
+    chosen = {name: metric for name, metric in metrics_of(task).items() if metric.in_tables}
+    columns = [(metric.title, name) for name, metric in chosen.items()]
+    full = [(f"{metric.title}\nall movies", FULL + name) for name, metric in chosen.items() if metric.full_catalogue]
+    return columns + full
+
+
+def mean_of(values: np.ndarray) -> RowStatistic:
+    """A metric that is the mean of float64 [rows] values."""
+    return RowStatistic(np.stack([np.ones(len(values)), values], axis=1), lambda sums: sums[1] / sums[0])

@@ -1,0 +1,79 @@
+"""Trained networks as plain functions of NumPy arrays."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from models.data.features import Features
+from models.data.history import History, Timeline, timeline
+from models.data.interactions import Interactions
+from models.evaluation.judgement import ScorePairs, Scorer
+from models.networks.base import Recommender
+from models.protocols.base import PROTOCOLS
+
+SCORING_ROWS = 1 << 16
+
+
+def pair_scorer(model: Recommender, device: torch.device, protocol: str) -> ScorePairs:
+    """The model as a function of int64 [n] user and movie indices, now, to float32 [n] probabilities (or stars)."""
+    answer = PROTOCOLS[protocol].answer
+
+    @torch.inference_mode()
+    def score(user: np.ndarray, movie: np.ndarray) -> np.ndarray:
+        model.eval()
+        pieces = max(1, -(-len(user) // SCORING_ROWS))
+        parts = []
+        for users, movies in zip(np.array_split(user, pieces), np.array_split(movie, pieces)):
+            u, m = torch.from_numpy(users).to(device), torch.from_numpy(movies).to(device)
+            history = None
+            if model.uses_history:  # worked out once for each user, not for each pair
+                each, owner = torch.unique(u, return_inverse=True)
+                history = replace(model.now(each), owner=owner)
+            parts.append(answer(model(u, m, None, history)).cpu().numpy())
+        return np.concatenate(parts)
+
+    return score
+
+
+def row_scorer(
+    model: Recommender, device: torch.device, protocol: str, past: Timeline | None
+) -> Callable[[Interactions], np.ndarray]:
+    """The model as a function of a split's rows, each at its own time, to float32 [n] probabilities (or stars).
+
+    Args:
+        past: what the model may know, or None where it sees no history.
+    """
+    answer = PROTOCOLS[protocol].answer
+
+    @torch.inference_mode()
+    def score(rows: Interactions) -> np.ndarray:
+        model.eval()
+        places = past.places(rows) if past else None
+        parts = []
+        for start in range(0, len(rows), SCORING_ROWS):
+            here = slice(start, start + SCORING_ROWS)
+            user, movie = rows.user[here].long(), rows.movie[here].long()
+            history: History | None = None
+            if past is not None and places is not None:
+                history = past.at(user, places[here].long()).to(device)
+            parts.append(answer(model(user.to(device), movie.to(device), None, history)).cpu().numpy())
+        return np.concatenate(parts)
+
+    return score
+
+
+def network_scorer(model: Recommender, device: torch.device, protocol: str, past: Timeline | None) -> Scorer:
+    """A network as validation and test ask it.
+
+    Args:
+        past: what the model may know, or None where it sees no history.
+    """
+    rows = row_scorer(model, device, protocol, past)
+    return Scorer(pair_scorer(model, device, protocol), rows, is_probability=True)
+
+
+def past_of(model: Recommender, features: Features, known: tuple[str, ...]) -> Timeline | None:
+    """What a network may know, from the ratings of some splits; None where it sees no history."""
+    return timeline(features, known, model.now_movies.shape[1]) if model.uses_history else None

@@ -1,0 +1,95 @@
+"""A protocol: what models are asked, how they learn it, and how their answers are judged.
+
+Importing the protocols imports neither PyTorch nor Merlin, so that the command line can list them at once.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from core.registry import Registry
+from models.evaluation.judgement import Judgement, Scorer
+from models.evaluation.metrics.base import Metric, metrics_of
+from models.search_space import SearchSpace
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from models.data.features import Features
+    from models.data.interactions import Interactions
+
+PROTOCOLS: Registry["Protocol"] = Registry("protocol", "models.protocols")
+Questions = TypeVar("Questions")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol(ABC, Generic[Questions]):
+    """One way to ask and to judge.
+
+    Attributes:
+        name: as users and files call it.
+        split: whose features it is asked of: a name in `workflows.splits`.
+        task: whose metrics judge it: see `models/evaluation/metrics/`.
+        monitor: the metric that validation chooses by.
+        deciding: the metric that decides which of two models is better.
+        also_compared: further metrics whose differences `compare` reports.
+        question: the heading of its tables.
+        title: its name in the README's tables.
+        is_default: whether `run` asks it.
+        draws_negatives: whether a training row comes with movies that its user has not rated.
+        space: what a study of a trained model searches besides the model's own settings.
+    """
+
+    name: str
+    split: str
+    task: str
+    monitor: str
+    deciding: str
+    question: str
+    title: str
+    also_compared: tuple[str, ...] = ()
+    is_default: bool = True
+    draws_negatives: bool = False
+    space: SearchSpace = field(default_factory=dict)
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """The metrics of its task by name."""
+        return metrics_of(self.task)
+
+    @abstractmethod
+    def label(self, rows: "Interactions") -> "Tensor":
+        """What a model learns of each row, float32 [n]."""
+
+    @abstractmethod
+    def loss(self, outputs: "Tensor", label: "Tensor", weight: "Tensor | None") -> "Tensor":
+        """The mean loss of a network's outputs, float32 [n] all three; `weight` is None where all rows count alike."""
+
+    @abstractmethod
+    def answer(self, outputs: "Tensor") -> "Tensor":
+        """A network's outputs as the scores that are judged and served, float32 [n]."""
+
+    @abstractmethod
+    def offset(self, features: "Features") -> float:
+        """What is added to every output of a network, so that it starts near the mean."""
+
+    @abstractmethod
+    def questions(self, features: "Features", part: str) -> Questions:
+        """What `valid` or `test` asks."""
+
+    @abstractmethod
+    def judge(self, scorer: Scorer, questions: Questions) -> Judgement:
+        """The metrics that validation looks at, and the test too."""
+
+    def test(self, scorer: Scorer, features: "Features", seed: int) -> list[Judgement]:
+        """Scores the test set.
+
+        Args:
+            seed: of what is drawn where there is too much to ask.
+        """
+        return [self.judge(scorer, self.questions(features, "test"))]
+
+
+def default_protocols() -> tuple[str, ...]:
+    """The protocols that `run` is about."""
+    return tuple(name for name, protocol in PROTOCOLS.items() if protocol.is_default)

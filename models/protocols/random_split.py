@@ -1,0 +1,37 @@
+"""Will they like it? A random fifth of the ratings is the test; a movie is liked with more than 3 stars."""
+
+from typing import TYPE_CHECKING
+
+from models.evaluation.judgement import PerRow, Scorer, judge_rows, owners
+from models.protocols.base import PROTOCOLS
+from models.protocols.binary import BinaryProtocol
+
+if TYPE_CHECKING:
+    from models.data.features import Features
+    from models.data.interactions import Interactions
+
+
+class RandomSplit(BinaryProtocol["Interactions"]):
+    """See the module."""
+
+    def questions(self, features: "Features", part: str) -> "Interactions":
+        return features.interactions(part)
+
+    def judge(self, scorer: Scorer, questions: "Interactions") -> PerRow:
+        scores = scorer.rows(questions)
+        return judge_rows(self.task, questions.label.numpy(), scores, owners(questions), scorer.is_probability)
+
+
+PROTOCOLS.add(
+    "random-split",
+    RandomSplit(
+        name="random-split",
+        split="random-split",
+        task="classification",
+        monitor="auc",
+        deciding="auc",
+        question="Will they like it? (random-split)",
+        title="Will they like it? (random-split)",
+    ),
+    position=20,
+)

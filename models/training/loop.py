@@ -1,0 +1,193 @@
+"""The training loop: early stopping on validation, and training again on train and validation together."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from core.errors import UserError
+from models.data.batches import Batches, Sampling
+from models.data.features import Features
+from models.data.history import Timeline
+from models.data.interactions import joined
+from models.evaluation.scorers import network_scorer, past_of
+from models.networks.base import NETWORKS, Recommender
+from models.protocols.base import PROTOCOLS
+from models.training.checkpoint import Checkpoint, Progress, Trainee
+from models.training.epoch import Advance, Task, make_trainee, train_epoch
+from models.training.pretrain import pretrain
+from models.training.settings import TrainSettings
+
+FIT, REFIT = ("train",), ("train", "valid")  # the splits that the two trainings learn from
+
+
+def no_advance(by: float, note: str) -> None:
+    """Reports nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Callbacks:
+    """What a training calls while it runs.
+
+    Attributes:
+        advance: reported the samples done, and after each epoch a note.
+        watch: given each epoch and its validation metric; what it raises ends the training.
+        checkpoint: written after each epoch, and looked for at the start; None for none.
+    """
+
+    advance: Advance = no_advance
+    watch: Callable[[int, float], None] | None = None
+    checkpoint: Checkpoint | None = None
+
+
+def fit(
+    model: Recommender,
+    features: Features,
+    settings: TrainSettings,
+    device: torch.device,
+    callbacks: Callbacks = Callbacks(),
+) -> tuple[list[dict[str, Any]], int]:
+    """Trains in place and leaves the weights of the epoch that validated best.
+
+    Returns:
+        A row per epoch (loss and validation metrics, samples and seconds of training), and the best epoch, from 1.
+
+    Raises:
+        UserError: the loss or a weight is not a finite number any more.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        loop = TrainingLoop(model, features, settings, device, parts=FIT, callbacks=callbacks)
+        validate = validator(features, device, loop.past)
+        metric = PROTOCOLS[features.protocol].monitor
+        sign = PROTOCOLS[features.protocol].metrics[metric].sign
+        progress = loop.start()
+        history = progress.history
+        while len(history) < settings.epochs and len(history) - progress.best < settings.patience:
+            row = loop.epoch(len(history) + 1)
+            mean = loop.trainee.mean.module
+            metrics = validate(mean)
+            best = sign * history[progress.best - 1][metric] if progress.best else -np.inf
+            history.append({**row, **metrics})
+            if sign * metrics[metric] > best:
+                progress.best = row["epoch"]
+                progress.best_weights = {key: value.clone() for key, value in mean.state_dict().items()}
+            loss = f"epoch {row['epoch']}: loss {row['train_loss']:.4f}"
+            callbacks.advance(0, f"{loss}, validation {metric} {metrics[metric]:.4f}")
+            loop.save(progress)
+            if callbacks.watch:
+                callbacks.watch(row["epoch"], metrics[metric])
+        loop.trainee.rowwise.release()
+        if not progress.best:
+            raise UserError(
+                f"{metric} cannot be judged: the validation rows of {features.folder} all have the same label"
+            )
+        model.load_state_dict(progress.best_weights)
+    return history, progress.best
+
+
+def refit(
+    model: Recommender,
+    features: Features,
+    settings: TrainSettings,
+    epochs: int,
+    device: torch.device,
+    callbacks: Callbacks = Callbacks(),
+) -> list[dict[str, Any]]:
+    """Trains a fresh model in place for so many epochs, on train and validation rows together.
+
+    Returns:
+        A row per epoch: loss, samples and seconds.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        loop = TrainingLoop(model, features, settings, device, parts=REFIT, callbacks=callbacks)
+        progress = loop.start()
+        while len(progress.history) < epochs:
+            row = loop.epoch(len(progress.history) + 1)
+            progress.history.append(row)
+            callbacks.advance(
+                0, f"with validation rows, epoch {row['epoch']} of {epochs}: loss {row['train_loss']:.4f}"
+            )
+            loop.save(progress)
+        loop.trainee.rowwise.release()
+        model.load_state_dict(loop.trainee.mean.module.state_dict())
+    return progress.history
+
+
+class TrainingLoop:
+    """One training: its samples, what it changes, and its checkpoint."""
+
+    def __init__(
+        self,
+        model: Recommender,
+        features: Features,
+        settings: TrainSettings,
+        device: torch.device,
+        *,
+        parts: tuple[str, ...],
+        callbacks: Callbacks,
+    ):
+        """
+        Args:
+            parts: the splits that it learns from.
+        """
+        protocol = PROTOCOLS[features.protocol]
+        rows = joined([features.interactions(part) for part in parts])
+        users, movies = (torch.unique(index).long().to(device) for index in (rows.user, rows.movie))
+        self.trained_rows = model.reserved_rows(users, movies)
+        self.past: Timeline | None = past_of(model, features, parts)
+        sampling = Sampling(
+            batch_size=settings.batch_size,
+            negatives=settings.negatives if protocol.draws_negatives else 0,
+            recency=settings.recency,
+            seed=settings.seed,
+        )
+        batches = Batches(rows, features.rated_movies, sampling, device, past=self.past)
+        self.network, self.callbacks = NETWORKS[model.name], callbacks
+        self.task = Task(batches=batches, loss=protocol.loss, settings=settings, device=device)
+        self.trainee: Trainee = make_trainee(model, settings, device)
+
+    def start(self) -> Progress:
+        """Where a training that was killed stood; pretrains one that has not started."""
+        checkpoint = self.callbacks.checkpoint
+        progress = checkpoint.restore(self.trainee) if checkpoint else None
+        if progress and progress.history:
+            done = len(progress.history)
+            self.callbacks.advance(
+                done * self.task.batches.samples, f"resumes after epoch {done}, where it was stopped"
+            )
+            return progress
+        if self.task.settings.pretraining:
+            self.trainee = pretrain(self.network, self.trainee, self.task, self.callbacks.advance)
+        return Progress()
+
+    def epoch(self, number: int) -> dict[str, Any]:
+        """Trains for an epoch; returns its row of the history.
+
+        Raises:
+            UserError: the loss or a weight is not a finite number any more.
+        """
+        start = time.perf_counter()
+        loss = train_epoch(self.trainee, self.task, number, self.callbacks.advance)
+        seconds = time.perf_counter() - start
+        weights = self.trainee.model.parameters()
+        if not (np.isfinite(loss) and all(bool(weight.isfinite().all()) for weight in weights)):
+            raise UserError(f"training broke down in epoch {number}, with a loss of {loss}; lower --learning-rate")
+        self.trainee.mean.module.fill_reserved_rows(self.trained_rows)
+        return {"epoch": number, "train_loss": loss, "samples": self.task.batches.samples, "seconds": seconds}
+
+    def save(self, progress: Progress) -> None:
+        """Writes the checkpoint, where there is one."""
+        if self.callbacks.checkpoint:
+            self.callbacks.checkpoint.save(self.trainee, progress)
+
+
+def validator(
+    features: Features, device: torch.device, past: Timeline | None
+) -> Callable[[Recommender], dict[str, float]]:
+    """A function that judges a model by the validation split of the features' protocol."""
+    protocol = PROTOCOLS[features.protocol]
+    questions = protocol.questions(features, "valid")
+    return lambda model: protocol.judge(network_scorer(model, device, protocol.name, past), questions).means()
