@@ -24,13 +24,15 @@ from optuna.trial import TrialState
 from core.artifacts import fingerprint, package_versions
 from core.errors import UserError
 from core.json_files import read_json, write_json
-from core.run_folder import RATING_PROTOCOL, TRAINED, Run
+from core.run_folder import TRAINED, Run
+from models.baselines.base import baselines_of
 from models.data.batches import epoch_seed
 from models.data.features import Features, load_features
 from models.evaluation.judgement import leave_one_out_metrics, rating_metrics
 from models.networks.base import NetworkSettings, build
 from models.networks.scoring import MONITOR, SIGN
-from models.registry import RULES, NoSettings, fit_rule, settings_of
+from models.registry import fit_baseline, settings_of
+from models.search_space import Integer, Log, OneOf, Range
 from models.training.settings import DEFAULTS, SCHEDULES, TrainSettings, changed_fields
 from models.training.train import fit, training_rows
 
@@ -48,33 +50,16 @@ def space(protocol: str, name: str) -> dict[str, BaseDistribution]:
     """The search space of a model: a distribution for each parameter."""
     if name in TRAINED:
         return _neural_space(protocol, name)
-    spaces: dict[tuple[str, str], dict[str, BaseDistribution]] = {
-        ("leave-one-out", "ease"): {"l2": _log(10, 10_000)},
-        ("leave-one-out", "als"): {
-            "factors": _one_of(16, 32, 64, 128),
-            "regularization": _log(0.01, 200),
-            "alpha": _log(0.3, 30),
-            "iterations": Int(5, 30),
-        },
-        ("leave-one-out", "itemknn"): {
-            "neighbours": Int(10, 1000, log=True),
-            "weighting": _one_of("cosine", "tfidf", "bm25"),
-            "k1": _log(0.01, 100),
-            "b": Float(0.0, 1.0),
-        },
-        (RATING_PROTOCOL, "knn"): {
-            "neighbours": Int(5, 200, log=True),
-            "shrinkage": _log(1, 1000),
-            "by": _one_of("movie", "user"),
-        },
-        (RATING_PROTOCOL, "svd"): {
-            "factors": Int(2, 100, log=True),
-            "shrinkage": _log(0.5, 50),
-            "scale": Float(0.1, 3.0),
-        },
-        (RATING_PROTOCOL, "biases"): {"shrinkage": _log(0.5, 50)},
-    }
-    return spaces[protocol, name]
+    return {key: distribution(values) for key, values in baselines_of(protocol)[name].space.items()}
+
+
+def distribution(values: Range) -> BaseDistribution:
+    """A range of a search space as Optuna's distribution."""
+    if isinstance(values, OneOf):
+        return Choice(values.values)
+    if isinstance(values, Integer):
+        return Int(values.low, values.high, log=values.log)
+    return Float(values.low, values.high, log=isinstance(values, Log))
 
 
 def _neural_space(protocol: str, name: str) -> dict[str, BaseDistribution]:
@@ -134,12 +119,12 @@ def _contains(distribution: BaseDistribution, value: Any) -> bool:
 
 
 def names_of(protocol: str, wanted: str) -> list[str]:
-    """The models that `tune` is asked for: one, or with `all` every one of the protocol that has settings.
+    """The models that `tune` is asked for: one, or with `all` every one of the protocol that has a search space.
 
     Raises:
         UserError: the protocol has no such model, or there is nothing to tune about it.
     """
-    tunable = [*TRAINED, *(name for name, rule in RULES[protocol].items() if rule.settings is not NoSettings)]
+    tunable = [*TRAINED, *(name for name, baseline in baselines_of(protocol).items() if baseline.space)]
     if wanted == "all":
         return tunable
     if wanted not in tunable:
@@ -284,7 +269,7 @@ def _validate(
         model = build(name, features, settings.network, settings.seed).to(device)
         history, best = fit(model, features, settings, device, lambda *_: None, watch=watch)
         return float(history[best - 1][monitor])
-    score = fit_rule(name, features, ("train",), settings, seed)
+    score = fit_baseline(name, features, ("train",), settings, seed)
     if features.protocol == "leave-one-out":
         return leave_one_out_metrics(score, features.candidates("valid")).means()[monitor]
     rows = features.interactions("valid")

@@ -27,7 +27,7 @@ from models.evaluation.paired import (
     verdict,
 )
 from models.networks.scoring import contender
-from models.registry import RULES, chosen_settings, rules_for
+from models.registry import chosen_settings, rules_for
 from models.training.train import device_name, known_to, load, train, training_rows
 
 COUNTED = ("ratings", "users", "movies")
@@ -62,8 +62,8 @@ def compare(
             judged[name], seconds[name] = _neural(run, features, name, seeds, device, advance)
         rows = training_rows(run, protocol)
         known = known_to(chosen_settings(run, protocol, TRAINED[0], rows))
-        for name in rules_for(protocol, rows):
-            chosen = seeds if RULES[protocol][name].uses_chance else seeds[:1]
+        for name, baseline in rules_for(protocol, rows).items():
+            chosen = seeds if baseline.uses_chance else seeds[:1]
             judged[name] = [
                 judge(fitted_rule(run, name, features, known, rows, seed), features, seeds[0]) for seed in chosen
             ]

@@ -8,12 +8,11 @@ import torch
 from core.artifacts import code_digest, fingerprint, read_manifest, verify
 from core.errors import UserError
 from core.run_folder import MODELS, PROTOCOLS, RATING_PROTOCOL, TRAINED, Run
-from models.baselines.simple import Truth
 from models.data.features import Features, load_features
 from models.evaluation.judgement import Contender, test_result
 from models.evaluation.results import made_from, read_results, write_results
 from models.networks.scoring import contender
-from models.registry import chosen_settings, fit_rule, rules_for
+from models.registry import chosen_settings, fit_baseline, rules_for
 from models.training.train import load, training_rows
 
 
@@ -49,15 +48,9 @@ def _is_of_these_features(run: Run, protocol: str, name: str) -> bool:
 def results_expected(run: Run) -> int:
     """How many results `evaluate` will give."""
     return sum(
-        len(judged_models(run, protocol))
-        + len(rules_for(protocol, training_rows(run, protocol)))
-        + _has_truth(run, protocol)
+        len(judged_models(run, protocol)) + len(rules_for(protocol, training_rows(run, protocol), run.tables))
         for protocol in judged_protocols(run)
     )
-
-
-def _has_truth(run: Run, protocol: str) -> bool:
-    return run.has_truth and protocol != RATING_PROTOCOL  # the truth is of what is watched and liked
 
 
 def evaluate(run: Run, device: torch.device, advance: Callable[[float, str], None]) -> bool:
@@ -114,13 +107,11 @@ def _results(
 
 def _rules(run: Run, features: Features, known: tuple[str, ...], seed: int) -> Iterator[tuple[str, Contender]]:
     rows = training_rows(run, features.protocol)
-    for name in rules_for(features.protocol, rows):
+    for name in rules_for(features.protocol, rows, run.tables):
         yield name, fitted_rule(run, name, features, known, rows, seed)
-    if _has_truth(run, features.protocol):
-        yield "truth", Contender.of_rule(Truth(run.tables, features))
 
 
 def fitted_rule(run: Run, name: str, features: Features, known: tuple[str, ...], rows: int, seed: int) -> Contender:
     """A rule of the features' protocol with its settings, fitted to the splits that the models were trained on."""
     settings = chosen_settings(run, features.protocol, name, rows)
-    return Contender.of_rule(fit_rule(name, features, known, settings, seed))
+    return Contender.of_rule(fit_baseline(name, features, known, settings, seed, tables=run.tables))

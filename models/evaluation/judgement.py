@@ -8,6 +8,7 @@ import numpy as np
 
 from core.artifacts import package_versions
 from core.run_folder import RATING_PROTOCOL
+from models.baselines.base import PairScorer
 from models.data.features import Candidates, Features, Interactions
 from models.evaluation.metrics import (
     auc,
@@ -198,7 +199,7 @@ class Contender:
     is_probability: bool
 
     @classmethod
-    def of_rule(cls, rule: Any) -> "Contender":
+    def of_rule(cls, rule: PairScorer) -> "Contender":
         """Of a scorer that knows nothing of moments, with `is_probability`."""
 
         def rows(table: Interactions) -> np.ndarray:

@@ -17,11 +17,12 @@ import torch
 from core.artifacts import fingerprint
 from core.columns import MOVIE_ID, USER_ID
 from core.run_folder import TRAINED
+from models.baselines.base import baselines_of
 from models.data.features import Candidates, Features, Interactions, SideTables
 from models.evaluation.judgement import leave_one_out_metrics
 from models.networks.base import build
 from models.networks.scoring import scorer
-from models.registry import RULES, fit_rule, settings_of
+from models.registry import fit_baseline, settings_of
 from models.training.settings import with_changes
 from models.training.train import fit, refit
 from workflows.features.side_tables import fold_statistics
@@ -122,7 +123,7 @@ def settings_with(name: str, features: PaperFeatures, epochs: int | None) -> Any
 
 def steps(models: list[str], seeds: int) -> int:
     """How often `judge` will tell that something is done: each seed, and each search for the best epoch."""
-    chance = [name in TRAINED or RULES["leave-one-out"][name].uses_chance for name in models]
+    chance = [name in TRAINED or baselines_of("leave-one-out")[name].uses_chance for name in models]
     return sum(seeds if uses else 1 for uses in chance) + sum(name in TRAINED for name in models)
 
 
@@ -155,11 +156,11 @@ def judge(
             refit(model, features, chosen, epochs, device, _notes(advance, f"{name}, seed {seed}"))
             score = scorer(model, device)
         else:
-            score = fit_rule(name, features, ("train", "valid"), settings, seed)
+            score = fit_baseline(name, features, ("train", "valid"), settings, seed)
         metrics = leave_one_out_metrics(score, features.candidates("test")).means()
         advance(1, f"{name}, seed {seed}: HR@10 {metrics['hr@10']:.4f}, NDCG@10 {metrics['ndcg@10']:.4f}")
         results.append({"model": name, "seed": seed, "hr@10": metrics["hr@10"], "ndcg@10": metrics["ndcg@10"]})
-        if name not in TRAINED and not RULES["leave-one-out"][name].uses_chance:
+        if name not in TRAINED and not baselines_of("leave-one-out")[name].uses_chance:
             break
     return results
 
