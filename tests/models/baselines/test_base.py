@@ -27,7 +27,7 @@ class TestEveryBaseline(BaselineContract):
     def _choose(self, request):
         self.key = self.case = request.param
         if self.baseline.uses_chance:
-            self.permutation_tolerance = None
+            self.permutation_tolerance = 1e-3
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from tests.models.baselines.contracts import StarContract, all_scores, star_tabl
 class TestSvd(StarContract):
     key = "rating/svd"
     settings = SvdSettings(factors=3)
-    permutation_tolerance = None
+    permutation_tolerance = 1e-3
     blocks = ((matrix, "PAIRS_AT_ONCE"),)
 
 
