@@ -27,7 +27,7 @@ class TestEase(ImplicitContract):
 
 
 def test_ease_is_the_closed_form():
-    # Users 3 to 5 rated movies {3, 4}, {3}, {4, 6}; nobody movie 5.
+    # Users 3 to 5 rated movies {3, 4}, {3}, {4, 6}; none rated movie 5.
     data = training_data([3, 3, 4, 5, 5], [4, 3, 3, 6, 4], 7, 8)
     model = Ease(data, EaseSettings(l2=1.0), 0)
     # X'X + I over movies 3, 4 and 6, its determinant 3 * (3 * 2 - 1) - 1 * 2 = 13, and its inverse by cofactors:
