@@ -11,7 +11,7 @@ import torch
 
 from ensemble.export.cut import Sides
 from ensemble.triton_models.answers import history_features
-from models.baselines.simple import shrunk_mean
+from models.baselines.biases import shrunk_mean
 from models.data.features import Features
 from models.data.history import PRIOR_RATINGS, WINDOWS, joined
 from models.networks.base import Recommender

@@ -1,1 +1,1 @@
-"""What a network must beat: a file for each baseline that is fitted at once."""
+"""The baselines that a network must beat: one file for each, which adds itself to the registry in `base`."""

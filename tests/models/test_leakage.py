@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from core.run_folder import PROTOCOLS, RATING_PROTOCOL, TRAINED, Run
-from models.baselines.neighbours import Ease, EaseSettings, ItemKnn, KnnSettings
-from models.baselines.simple import Biases, Popularity
+from models.baselines.base import BASELINES, TrainingData
 from models.data.features import Interactions, load_features
 from models.evaluation.judgement import Contender, judge, leave_one_out_metrics
 from models.networks.base import NetworkSettings, build
 from models.networks.scoring import contender
-from models.registry import RULES, fit_rule, settings_of
+from models.registry import fit_baseline, settings_of
 from models.training.settings import TrainSettings
 from models.training.train import fit
 from workflows.features.prepare import PrepareSettings, prepare
@@ -113,11 +112,12 @@ def test_of_stars_that_are_noise_the_best_guess_is_their_mean(noise, what):
     assert metrics["rmse"] > stars.std() * 0.98
 
 
-@pytest.mark.parametrize(("protocol", "name"), [(p, name) for p in RULES for name in RULES[p]])
-def test_of_noise_no_rule_learns_either(noise, protocol, name):
+@pytest.mark.parametrize("key", [key for key, baseline in BASELINES.items() if baseline.name != "truth"])
+def test_of_noise_no_baseline_learns_either(noise, key):
+    protocol, name = key.split("/")
     features = load_features(noise, protocol)
-    rule = fit_rule(name, features, ("train", "valid"), settings_of(protocol, name, "ml-100k", 0), 0)
-    part = judge(Contender.of_rule(rule), features, 0)[0]
+    scorer = fit_baseline(name, features, ("train", "valid"), settings_of(protocol, name, "ml-100k", 0), 0)
+    part = judge(Contender.of_rule(scorer), features, 0)[0]
     if protocol == RATING_PROTOCOL:
         assert part.means()["rmse"] > features.interactions("test").stars.numpy().std() * 0.98
         return
@@ -160,17 +160,17 @@ def interactions(user: np.ndarray, movie: np.ndarray, label: np.ndarray) -> Inte
 
 
 PERMUTED = {
-    "popularity": lambda *data: Popularity(*data),
-    "biases": lambda *data: Biases(*data),
-    "ease": lambda *data: Ease(*data, EaseSettings(5.0)),
-    "itemknn": lambda *data: ItemKnn(*data, KnnSettings(neighbours=12, weighting="cosine")),
+    "leave-one-out/popularity": {},
+    "random-split/biases": {},
+    "leave-one-out/ease": {"l2": 5.0},
+    "leave-one-out/itemknn": {"neighbours": 12, "weighting": "cosine"},
 }
 
 
-@pytest.mark.parametrize("name", PERMUTED)
+@pytest.mark.parametrize("key", PERMUTED)
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_a_permutation_of_indices_permutes_a_rules_scores_and_nothing_else(name, seed):
+def test_a_permutation_of_indices_permutes_a_baselines_scores_and_nothing_else(key, seed):
     rng = np.random.default_rng(seed)
     users, movies = 15, 12
     pairs = np.argwhere(rng.random((users - 3, movies - 3)) < 0.4) + 3
@@ -179,9 +179,11 @@ def test_a_permutation_of_indices_permutes_a_rules_scores_and_nothing_else(name,
     label = rng.integers(0, 2, len(pairs))
     new_user, new_movie = (np.r_[:3, 3 + rng.permutation(n - 3)] for n in (users, movies))
     order = rng.permutation(len(pairs))
-    plain = PERMUTED[name](interactions(*pairs.T, label), users, movies)
+    baseline = BASELINES[key]
+    chosen = baseline.settings(**PERMUTED[key])
+    plain = baseline.fit(TrainingData(interactions(*pairs.T, label), users, movies), chosen, 0)
     shuffled = interactions(new_user[pairs[order, 0]], new_movie[pairs[order, 1]], label[order])
-    permuted = PERMUTED[name](shuffled, users, movies)
+    permuted = baseline.fit(TrainingData(shuffled, users, movies), chosen, 0)
     user, movie = (grid.ravel() for grid in np.meshgrid(np.arange(users), np.arange(movies)))
     np.testing.assert_allclose(plain(user, movie), permuted(new_user[user], new_movie[movie]), rtol=1e-4, atol=1e-5)
 

@@ -11,14 +11,15 @@ from core.errors import UserError
 from core.json_files import read_json
 from core.run_folder import ALL_PROTOCOLS, PROTOCOLS, RATING_PROTOCOL, TRAINED
 from models import tuning
-from models.registry import RULES, NoSettings, chosen_settings, settings_of
+from models.baselines.base import baselines_of
+from models.registry import chosen_settings, settings_of
 from models.training.settings import DEFAULTS, TrainSettings, changed_fields, defaults_of
 
 CPU = torch.device("cpu")
 EVERY = [
     (protocol, name)
     for protocol in ALL_PROTOCOLS
-    for name in (*TRAINED, *(n for n, rule in RULES[protocol].items() if rule.settings is not NoSettings))
+    for name in (*TRAINED, *(n for n, baseline in baselines_of(protocol).items() if baseline.space))
 ]
 
 
@@ -147,7 +148,7 @@ def test_the_shipped_defaults_are_whole_and_as_short_as_can_be(path):
     defaults = read_json(path)
     assert set(PROTOCOLS) <= defaults.keys() <= set(ALL_PROTOCOLS)
     for protocol, models in defaults.items():
-        assert set(TRAINED) <= models.keys() <= {*TRAINED, *RULES[protocol]}
+        assert set(TRAINED) <= models.keys() <= {*TRAINED, *baselines_of(protocol)}
         for name in TRAINED:
             settings = TrainSettings.of(models[name]["settings"])
             assert TrainSettings.of(changed_fields(settings)) == settings

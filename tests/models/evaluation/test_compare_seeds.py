@@ -11,7 +11,7 @@ from core.run_folder import ALL_PROTOCOLS, TRAINED, Run
 from marquee.app import main
 from models.evaluation import compare_seeds as seeds
 from models.evaluation.judgement import PerRating, PerRow, PerUser
-from models.registry import RULES
+from models.registry import rules_for
 
 CPU = torch.device("cpu")
 
@@ -48,7 +48,7 @@ def test_everything_is_there(compared):
     assert compared["seeds"] == [42, 43]
     assert list(compared["protocols"]) == list(ALL_PROTOCOLS)
     for protocol, found in compared["protocols"].items():
-        assert list(found["models"]) == [*TRAINED, *RULES[protocol]]
+        assert list(found["models"]) == [*TRAINED, *rules_for(protocol, 0)]
         assert found["trained_on"] == ["train", "valid"]
         for name, model in found["models"].items():
             count = 2 if name in (*TRAINED, "als", "svd") else 1

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from core.run_folder import Run
-from models.baselines.simple import Popularity, Truth
-from models.data.features import load_features
+from models.data.features import Features, load_features
 from models.evaluation.judgement import Contender, leave_one_out_metrics, random_split_metrics
 from models.networks.base import build
 from models.networks.scoring import contender
+from models.registry import fit_baseline, settings_of
 from models.training.settings import LARGE, settings_for
 from models.training.train import fit
 from workflows.features.prepare import PrepareSettings, prepare
@@ -31,11 +31,16 @@ def made_up(tmp_path_factory) -> Run:
     return run
 
 
+def baseline(run: Run, features: Features, name: str) -> Contender:
+    settings = settings_of(features.protocol, name, features.dataset, LARGE)
+    return Contender.of_rule(fit_baseline(name, features, ("train",), settings, 0, tables=run.tables))
+
+
 def judged(run: Run, protocol: str, name: str) -> float:
     """How far a model gets from a guess to the truth, by its protocol's metric on the test questions."""
     features = load_features(run, protocol)
     if name == "popularity":
-        model = Contender.of_rule(Popularity(features.interactions("train"), features.users, features.movies))
+        model = baseline(run, features, name)
     else:
         # the defaults for large data, on batches small enough for this one
         changes = {"batch_size": 1024, "epochs": 4, "precision": "float32", "seed": 1}
@@ -51,7 +56,7 @@ def judged(run: Run, protocol: str, name: str) -> float:
         rows = features.interactions("test")
         return random_split_metrics(judged.rows(rows), rows, judged.is_probability).means()[metric]
 
-    return (value(model) - guess) / (value(Contender.of_rule(Truth(run.tables, features))) - guess)
+    return (value(model) - guess) / (value(baseline(run, features, "truth")) - guess)
 
 
 @pytest.mark.slow
