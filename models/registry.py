@@ -8,7 +8,7 @@ from core.artifacts import read_manifest
 from core.errors import UserError
 from core.json_files import read_json, validated
 from core.run_folder import Run
-from models.baselines.base import BASELINES, Baseline, NoSettings, TrainingData, baselines_of
+from models.baselines.base import BASELINES, Baseline, TrainingData, baselines_of
 from models.data.features import Features
 from models.data.interactions import joined
 from models.evaluation.judgement import PairScorer
@@ -69,8 +69,8 @@ def _is_of_these_features(run: Run, protocol: str, folder: Path) -> bool:
 
 
 def tunable(protocol: str) -> tuple[str, ...]:
-    """The networks and baselines of a protocol that have settings."""
-    return (*NETWORKS, *(name for name, one in baselines_of(protocol).items() if one.settings is not NoSettings))
+    """The networks and baselines of a protocol that can be tuned."""
+    return (*NETWORKS, *(name for name, one in baselines_of(protocol).items() if one.space))
 
 
 def default_settings(protocol: str, name: str, dataset: str, rows: int) -> Chosen:

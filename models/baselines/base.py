@@ -3,34 +3,21 @@
 To add one, write a file here: its settings, a scorer, and `add(Baseline(...))` at the end.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from pydantic.dataclasses import dataclass as validated_dataclass
 
 from core.json_files import STRICT
 from core.registry import LAST, Registry
-from models.search_space import Range
+from models.evaluation.judgement import PairScorer
+from models.search_space import SearchSpace
 
 if TYPE_CHECKING:  # reading features imports Merlin, which takes seconds
-    from models.data.features import Features, Interactions
-
-
-class PairScorer(Protocol):
-    """Scores pairs of a user and a movie, the higher the better.
-
-    Attributes:
-        is_probability: whether the scores are probabilities, so that a log loss means something.
-    """
-
-    @property
-    def is_probability(self) -> bool: ...
-
-    def __call__(self, user: np.ndarray, movie: np.ndarray) -> np.ndarray:
-        """float32 [n] of int64 [n] user indices and int64 [n] movie indices."""
+    from models.data.features import Features
+    from models.data.interactions import Interactions
 
 
 @dataclass(frozen=True)
@@ -83,7 +70,7 @@ class Baseline:
     protocols: tuple[str, ...]
     fit: Callable[[TrainingData, Any, int], PairScorer]
     settings: type = NoSettings
-    space: Mapping[str, Range] = field(default_factory=dict)
+    space: SearchSpace = field(default_factory=dict)
     uses_chance: bool = False
     is_cheap: bool = False
     applies: Callable[[Path | None], bool] = always

@@ -137,7 +137,7 @@ def judged(name: str, scorer: Scorer, features: Features, seed: int, training: T
         seed: of what is drawn where there is too much to ask, and of the bootstrap.
         training: how the model was trained, if it was.
     """
-    parts: list[Judgement] = PROTOCOLS[features.protocol].test(scorer, features, seed, None)
+    parts: list[Judgement] = PROTOCOLS[features.protocol].test(scorer, features, seed)
     counts: dict[str, Any] = {part.counted_as: part.count for part in parts}
     return Result(
         model=name,

@@ -176,7 +176,7 @@ def _dot(one: Tensor, other: Tensor) -> Tensor:
 
 
 def cut(model: Recommender, users: Tensor, movies: Tensor) -> Cut:
-    """A user's row is [the user's vectors one after the other, what the user brings to the bottom MLP's first layer]."""
+    """A user's row is [the user's vectors in order, what the user brings to the bottom MLP's first layer]."""
     body, last = model.network.values
     block, _, top = body.values
     tables = {name: table.weight for name, table in model.embedding_tables()}

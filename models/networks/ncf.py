@@ -1,7 +1,7 @@
 """NCF, as NeuMF (He et al., "Neural Collaborative Filtering", 2017).
 
-The element-wise product of one pair of user and movie embeddings (GMF) beside an MLP over another pair, concatenated and
-scored. It sees ids only.
+The element-wise product of one pair of user and movie embeddings (GMF) beside an MLP over another pair, concatenated
+and scored. It sees ids only.
 """
 
 from typing import Annotated, Dict  # noqa: UP035

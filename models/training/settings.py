@@ -68,7 +68,7 @@ class TrainSettings:
 
 @dataclass(frozen=True, config=STRICT)
 class Found:
-    """What a study found, in `best.json` and in the defaults: settings as JSON keeps them, and the study behind them."""
+    """What a study found, in `best.json` and in the defaults: settings as JSON keeps them, and the study."""
 
     settings: dict[str, Any]
     study: dict[str, Any] = field(default_factory=dict)
