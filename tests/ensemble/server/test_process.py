@@ -19,8 +19,10 @@ from core.artifacts import verify
 from core.errors import UserError
 from core.run_folder import MODELS
 from ensemble import client
-from ensemble.server.process import Ports, Server, free_port, running
-from ensemble.triton_models.answers import LARGEST_BATCH, Similar
+from ensemble.server.ports import Ports, free_port
+from ensemble.server.process import Server, running
+from ensemble.triton_models.limits import LARGEST_BATCH
+from ensemble.triton_models.similar_movies import SimilarMovies
 
 pytestmark = pytest.mark.slow
 
@@ -94,7 +96,7 @@ def test_people_without_account_get_personal_or_popular_movies(server, recommend
 
 
 def test_similar_movies_over_grpc_are_those_of_the_files(exported, version, server):
-    similar = Similar(exported.repository / "similar" / version)
+    similar = SimilarMovies(exported.repository / "similar" / version)
     for movie in (10, 500, 1200):
         movies, found = client.similar(server.url, movie, 7)
         expected, expected_scores = similar.similar(movie, 7)
@@ -328,8 +330,8 @@ def test_a_port_in_use_is_refused(exported, tmp_path):
 @pytest.mark.parametrize(
     ("ports", "words"),
     [
-        (Ports(-1), "-1 is no port"),
-        (Ports(70_000), "70000 is no port"),
+        (Ports(-1), "-1 is not a port"),
+        (Ports(70_000), "70000 is not a port"),
         (Ports(18_001, 18_001), "must differ"),
         (Ports(18_001, 18_002, 18_001), "must differ"),
     ],
@@ -339,7 +341,13 @@ def test_ports_that_make_no_sense_are_refused(exported, tmp_path, ports, words):
 
 
 @pytest.mark.parametrize(
-    "name", ["scorer/1/model.py", "recommend/1/answers.py", "scorer/1/ncf.onnx", "recommend/config.pbtxt"]
+    "name",
+    [
+        "scorer/1/model.py",
+        "recommend/1/marquee_serving/recommendations.py",
+        "scorer/1/ncf.onnx",
+        "recommend/config.pbtxt",
+    ],
 )
 def test_a_changed_file_is_refused(exported, tmp_path, name):
     repository = Path(shutil.copytree(exported.repository, tmp_path / "repository"))

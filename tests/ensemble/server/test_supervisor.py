@@ -1,4 +1,4 @@
-"""A server that is killed, hung, led to other releases and guarded, on the real Triton."""
+"""A server that is killed, hung, switched to other releases and guarded, on the real Triton."""
 
 import datetime
 import ipaddress
@@ -31,10 +31,12 @@ from core.json_files import read_json, write_json
 from ensemble import client
 from ensemble.client import Access, NoServerError, TimedOutError
 from ensemble.repository.releases import Release
-from ensemble.server import supervisor
+from ensemble.server import health
 from ensemble.server.access import ServerAccess
-from ensemble.server.process import SHARED_MEMORY, Ports, free_port, running
-from ensemble.server.supervisor import RESTARTS_IN_A_ROW, Backoff, Supervisor, supervised
+from ensemble.server.backoff import Backoff
+from ensemble.server.ports import Ports, free_port
+from ensemble.server.process import SHARED_MEMORY, running
+from ensemble.server.supervisor import RESTARTS_IN_A_ROW, Supervisor, supervised
 
 PATIENCE = 90  # seconds that a test waits for what takes a few
 OPEN = Access()
@@ -77,7 +79,7 @@ def test_health_before_a_failure_does_not_count_after_it():
 
 
 class Asked:
-    """What a repository's sample asks, and whether a server answers it rightly."""
+    """A repository's sample, and whether a server's answers agree with it."""
 
     def __init__(self, repository: Path, version: int = 1):
         self.sample = read_json(repository / "score" / str(version) / "sample.json")
@@ -98,7 +100,7 @@ def near(answer: np.ndarray, right: np.ndarray) -> bool:
 
 
 def until(supervisor: Supervisor, words: str) -> str:
-    """Takes steps until the supervisor has told something with these words; what it told."""
+    """Takes steps until the supervisor has reported something with these words, and returns it."""
     before, deadline = len(supervisor.events), time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         supervisor.step()
@@ -106,7 +108,7 @@ def until(supervisor: Supervisor, words: str) -> str:
             if re.search(words, event.what):
                 return event.what
         time.sleep(0.2)
-    raise AssertionError(f"never told {words!r}, but {[event.what for event in supervisor.events[before:]]}")
+    raise AssertionError(f"never reported {words!r}, but {[event.what for event in supervisor.events[before:]]}")
 
 
 @pytest.fixture
@@ -123,14 +125,14 @@ def asked(exported) -> Asked:
 def kept(exported, tmp_path_factory):
     """One supervisor for the tests of faults; each leaves it with a server that answers."""
     log = tmp_path_factory.mktemp("triton") / "triton.log"
-    told: list[str] = []
+    reported: list[str] = []
     prefixes = set()
-    with supervised(exported.repository, log, Ports(free_port()), tell=told.append) as kept:
+    with supervised(exported.repository, log, Ports(free_port()), report=reported.append) as kept:
         prefixes.add(kept.server.shared)
         assert shared(kept) == len(running_models(kept))
         yield kept
         prefixes.add(kept.server.shared)
-        assert told == [event.what for event in kept.events]
+        assert reported == [event.what for event in kept.events]
     assert not [path for prefix in prefixes for path in SHARED_MEMORY.glob(f"{prefix}*")]
 
 
@@ -161,8 +163,8 @@ def test_a_killed_stub_is_replaced(kept, asked, model):
     (stub,) = stubs(kept, model)
     server = kept.server
     stub.kill()
-    told = until(kept, f"{model}: its Python process died; reloaded")
-    assert "\n" not in told
+    reported = until(kept, f"{model}: its Python process died; reloaded")
+    assert "\n" not in reported
     assert 0 < kept.events[-1].seconds < PATIENCE
     assert asked.is_right(kept.ports.url)
     assert kept.server is server
@@ -208,10 +210,10 @@ def test_a_killed_server_is_started_again(kept, asked):
 
 @pytest.mark.slow
 def test_a_hung_server_is_started_again(kept, asked, monkeypatch):
-    monkeypatch.setattr(supervisor, "CANARY_SECONDS", 1.0)
+    monkeypatch.setattr(health, "CANARY_SECONDS", 1.0)
     os.kill(kept.server.process.pid, signal.SIGSTOP)
     until(kept, "started again, and answers")
-    assert supervisor.SILENT in kept.events[-2].what
+    assert health.SILENT in kept.events[-2].what
     assert asked.is_right(kept.ports.url)
 
 
@@ -220,21 +222,21 @@ def test_a_busy_server_is_left_alone(kept, asked, monkeypatch):
     def slow(*_: object) -> None:
         raise TimedOutError("too slow")
 
-    told, ask = len(kept.events), kept.canary.ask
+    before, ask = len(kept.events), kept.canary.ask
     with monkeypatch.context() as patched:
         patched.setattr(kept.canary, "ask", slow)
-        for _ in range(2 * supervisor.MISSES_IN_A_ROW):
+        for _ in range(2 * health.MISSES_IN_A_ROW):
             for model in kept.release.models:
                 ask(kept.ports.url, OPEN, model, client.TIMEOUT)  # another client is answered
             kept.step()
     kept.step()
-    assert len(kept.events) == told
+    assert len(kept.events) == before
 
 
 @pytest.mark.slow
 def test_it_gives_up_loudly(exported, tmp_path, monkeypatch):
     log = tmp_path / "triton.log"
-    with supervised(exported.repository, log, Ports(free_port()), tell=lambda _: None) as given_up:
+    with supervised(exported.repository, log, Ports(free_port()), report=lambda _: None) as given_up:
         fake = tmp_path / "bin" / "tritonserver"
         fake.parent.mkdir()
         fake.write_text("#!/bin/sh\necho 'E0101 the disk is on fire'\nexit 3\n")
@@ -243,7 +245,7 @@ def test_it_gives_up_loudly(exported, tmp_path, monkeypatch):
         given_up.backoff.longest = 0.0
         os.kill(given_up.server.process.pid, signal.SIGKILL)
         with pytest.raises(UserError, match="the disk is on fire") as error:
-            until(given_up, "this is never told")
+            until(given_up, "this is never reported")
         assert f"{RESTARTS_IN_A_ROW} times" in str(error.value)
         assert str(log) in str(error.value)
         assert "\n" not in str(error.value)
@@ -345,9 +347,9 @@ def test_releases_are_followed_under_load(repository, tmp_path):
     """To a new one, not to a wrong one, not to one that was tampered with, and back."""
     asked = Asked(repository)
     old, new = asked.expected(), 0.5 * asked.expected()
-    told: list[str] = []
+    reported: list[str] = []
     log = tmp_path / "triton.log"
-    with supervised(repository, log, Ports(free_port()), tell=told.append) as following:
+    with supervised(repository, log, Ports(free_port()), report=reported.append) as following:
         url, server = following.ports.url, following.server
         with Load(url, asked) as load:
             following.step()
@@ -372,17 +374,17 @@ def test_releases_are_followed_under_load(repository, tmp_path):
             write_json(folder / "score" / "3" / "sample.json", sample)
 
         release(repository, 3, change=lie)
-        assert "ncf scores up to" in until(following, "version 2 goes on")
+        assert "ncf scores up to" in until(following, "version 2 stays in service")
         for _ in range(5):
             following.step()
-        assert following.rehearsal is None  # not tried again
+        assert following.rehearsals.current is None  # not tried again
         (repository / "recommend" / "2" / "model.py").write_text("raise SystemExit\n")
         roll_back_to = read_manifest(repository) | {"version": 2}
         write_json(repository / "manifest.json", roll_back_to)
-        assert "model.py has changed" in until(following, "version 2 goes on")
+        assert "model.py has changed" in until(following, "version 2 stays in service")
         np.testing.assert_allclose(asked.scores(url), new, atol=1e-5)
         assert following.server is server
-        assert all("\n" not in line for line in told)
+        assert all("\n" not in line for line in reported)
 
 
 @pytest.mark.slow
@@ -390,7 +392,7 @@ def test_a_rollback_is_followed_under_load(repository, tmp_path):
     asked = Asked(repository)
     old, new = asked.expected(), 0.5 * asked.expected()
     release(repository, 2, 0.5)
-    with supervised(repository, tmp_path / "triton.log", Ports(free_port()), tell=lambda _: None) as following:
+    with supervised(repository, tmp_path / "triton.log", Ports(free_port()), report=lambda _: None) as following:
         url, server = following.ports.url, following.server
         np.testing.assert_allclose(asked.scores(url), new, atol=1e-5)
         with Load(url, asked) as load:
@@ -405,7 +407,7 @@ def test_a_rollback_is_followed_under_load(repository, tmp_path):
 @pytest.mark.slow
 def test_a_release_that_does_not_load_where_it_did_in_rehearsal_is_taken_back(repository, tmp_path, monkeypatch):
     asked = Asked(repository)
-    with supervised(repository, tmp_path / "triton.log", Ports(free_port()), tell=lambda _: None) as following:
+    with supervised(repository, tmp_path / "triton.log", Ports(free_port()), report=lambda _: None) as following:
         url, served = following.ports.url, str(following.served.resolve())
         trap = f"if {served!r} in __file__:\n    raise OSError('no room')\n"
 
@@ -421,7 +423,7 @@ def test_a_release_that_does_not_load_where_it_did_in_rehearsal_is_taken_back(re
 
         monkeypatch.setattr(following, "_switch", soon_impatient)
         release(repository, 2, 0.5, set_trap)
-        until(following, "version 1 goes on")
+        until(following, "version 1 stays in service")
         for _ in range(3):
             following.step()
         assert asked.is_right(url)
@@ -432,7 +434,7 @@ def test_a_release_that_does_not_load_where_it_did_in_rehearsal_is_taken_back(re
 @pytest.mark.slow
 def test_another_release_of_the_same_number_is_served(repository, tmp_path):
     asked = Asked(repository)
-    with supervised(repository, tmp_path / "triton.log", Ports(free_port()), tell=lambda _: None) as following:
+    with supervised(repository, tmp_path / "triton.log", Ports(free_port()), report=lambda _: None) as following:
         release(repository, 2, 0.5)
         for config in repository.glob("*/config.pbtxt"):
             shutil.rmtree(config.parent / "1")
@@ -461,7 +463,7 @@ def test_a_repository_whose_answers_are_wrong_is_not_served_at_all(repository, t
 @pytest.mark.slow
 def test_leaving_during_a_rehearsal_leaves_nothing(repository, tmp_path):
     before = psutil.Process().children()
-    with supervised(repository, tmp_path / "triton.log", Ports(free_port()), tell=lambda _: None) as following:
+    with supervised(repository, tmp_path / "triton.log", Ports(free_port()), report=lambda _: None) as following:
         release(repository, 2, 0.5)
         following.step()
         deadline = time.monotonic() + PATIENCE
@@ -520,16 +522,16 @@ def guarded(exported, authority, server_files, tmp_path_factory):
     """A server with mutual TLS and a secret."""
     log = tmp_path_factory.mktemp("triton") / "triton.log"
     access = ServerAccess("a=b:c,d", *server_files, authority.certificate)
-    with supervised(exported.repository, log, Ports(free_port()), access, lambda _: None) as guarded:
+    with supervised(exported.repository, log, Ports(free_port()), access, report=lambda _: None) as guarded:
         yield guarded
 
 
 @pytest.mark.slow
-def test_who_shows_certificate_and_secret_is_answered(guarded, asked, authority):
+def test_a_client_with_certificate_and_secret_is_answered(guarded, asked, authority):
     ca, certificate, key = authority.certificate, *authority.issue("client")
     for access in (
-        Access("a=b:c,d", ca, certificate, key),
-        Access("a=b:c,d", ca, certificate, key, server_name="triton.example.org"),
+        Access("a=b:c,d", ca, certificate=certificate, key=key),
+        Access("a=b:c,d", ca, certificate=certificate, key=key, server_name="triton.example.org"),
     ):
         np.testing.assert_allclose(asked.scores(guarded.ports.url, access), asked.expected(), atol=1e-5)
     guarded.step()
@@ -537,18 +539,22 @@ def test_who_shows_certificate_and_secret_is_answered(guarded, asked, authority)
 
 
 @pytest.mark.slow
-def test_who_does_not_is_refused_in_one_line(guarded, asked, authority, tmp_path):
+def test_any_other_client_is_refused_in_one_line(guarded, asked, authority, tmp_path):
     ca, certificate, key = authority.certificate, *authority.issue("another-client")
     other = Authority(tmp_path, "other")
     stranger = other.issue("stranger")
     url = guarded.ports.url
     for access, error, words in (
-        (Access("", ca, certificate, key), UserError, "was started with a secret"),
-        (Access("wrong", ca, certificate, key), UserError, "another secret"),
-        (Access("a=b:c,d", other.certificate, certificate, key), NoServerError, "vouches for"),
-        (Access("a=b:c,d", ca, certificate, key, "elsewhere.org"), NoServerError, "under that name"),
+        (Access("", ca, certificate=certificate, key=key), UserError, "was started with a secret"),
+        (Access("wrong", ca, certificate=certificate, key=key), UserError, "a different secret"),
+        (Access("a=b:c,d", other.certificate, certificate=certificate, key=key), NoServerError, "not issued by"),
+        (
+            Access("a=b:c,d", ca, certificate=certificate, key=key, server_name="elsewhere.org"),
+            NoServerError,
+            "under that name",
+        ),
         (Access("a=b:c,d", ca), NoServerError, "certificate"),
-        (Access("a=b:c,d", ca, *stranger), NoServerError, "certificate"),
+        (Access("a=b:c,d", ca, certificate=stranger[0], key=stranger[1]), NoServerError, "certificate"),
         (Access("a=b:c,d"), NoServerError, "TLS"),
     ):
         for ask in (asked.scores, lambda url, access: client.recommend(url, 1, access=access)):
@@ -566,7 +572,7 @@ def test_the_secret_is_not_in_the_command_line(guarded):
 
 
 @pytest.mark.slow
-def test_nobody_controls_the_server(exported, tmp_path):
+def test_no_client_controls_the_server(exported, tmp_path):
     ports = Ports(free_port(), free_port())
     with running(exported.repository, tmp_path / "triton.log", ports, ServerAccess("open sesame".replace(" ", "-"))):
         header = Access("open-sesame").headers
@@ -625,9 +631,9 @@ def test_certificates_that_cannot_be_used_are_refused_before_anything_starts(aut
         (ServerAccess("", None, key), "needs its key"),
         (ServerAccess("", None, None, stranger), "only with TLS"),
         (ServerAccess("", tmp_path / "none.pem", key), "cannot read .*none.pem"),
-        (ServerAccess("", text, key), "no certificate and its key"),
+        (ServerAccess("", text, key), "not a certificate and its key"),
         (ServerAccess("", certificate, other[1]), "key values mismatch"),
-        (ServerAccess("", certificate, key, text), "holds no certificate"),
+        (ServerAccess("", certificate, key, text), "does not hold a certificate"),
         (ServerAccess("", *nameless), "no subjectAltName"),
         (ServerAccess("", certificate, key, stranger), "cannot be used"),
     ):
@@ -648,11 +654,11 @@ def test_a_certificate_for_any_name_or_for_an_address_is_asked_by_one(authority)
         assert own.certificate is None
 
 
-def test_a_client_with_half_of_its_files_is_told(authority, tmp_path):
+def test_a_client_with_half_of_its_files_is_refused(authority, tmp_path):
     ca, certificate, key = authority.certificate, *authority.issue("halved")
     for access, words in (
-        (Access("", ca, certificate), "needs its key"),
-        (Access("", None, certificate, key), "root certificate too"),
+        (Access("", ca, certificate=certificate), "needs its key"),
+        (Access("", None, certificate=certificate, key=key), "root certificate too"),
         (Access("", tmp_path / "none.pem"), "cannot read .*none.pem"),
     ):
         with pytest.raises(UserError, match=words):
@@ -660,7 +666,7 @@ def test_a_client_with_half_of_its_files_is_told(authority, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_server_without_tls_is_told_apart(kept, asked, authority):
+def test_a_server_without_tls_is_recognised(kept, asked, authority):
     with pytest.raises(NoServerError, match="does not speak TLS"):
         asked.scores(kept.ports.url, Access("", authority.certificate))
 

@@ -18,8 +18,16 @@ from hypothesis.extra.numpy import arrays
 from core.artifacts import read_manifest, verify
 from core.run_folder import MODELS, Run
 from ensemble.export.export import export
-from ensemble.triton_models import answers as source
-from ensemble.triton_models.answers import BadRequest, Recommendations, Scores, Similar, best, once
+from ensemble.triton_models import network
+from ensemble.triton_models import recommendations as recommending
+from ensemble.triton_models import scores as scoring
+from ensemble.triton_models.files import PACKAGE
+from ensemble.triton_models.history import without_repeats
+from ensemble.triton_models.limits import BadRequest
+from ensemble.triton_models.recommendations import NO_MOVIES, Recommendations
+from ensemble.triton_models.scores import Scores
+from ensemble.triton_models.similar_movies import SimilarMovies
+from ensemble.triton_models.top_k import top_k
 from models.data.features import load_features
 from models.networks.scoring import scorer
 from models.training.train import load
@@ -62,8 +70,8 @@ def searching(served) -> Recommendations:
 
 
 @pytest.fixture(scope="module")
-def similar(served) -> Similar:
-    return Similar(folder_of(served, "similar"))
+def similar(served) -> SimilarMovies:
+    return SimilarMovies(folder_of(served, "similar"))
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +141,7 @@ def test_scores_are_those_of_the_trained_network(exported, scores, offline, name
 def test_every_pair_scores_as_in_the_trained_network(exported, scores, offline, name):
     users, movies = (vocabulary(exported, kind)[f"{kind}_id"].to_numpy() for kind in ("user", "movie"))
     user, movie = np.repeat([*users, -1], MOVIES + 1), np.tile([*movies, -1], 61)
-    assert len(user) > source.ROWS_AT_ONCE
+    assert len(user) > network.ROWS_AT_ONCE
     np.testing.assert_allclose(scores.score(user, movie, name)[0], offline(name, user, movie), atol=CLOSE, rtol=0)
 
 
@@ -159,7 +167,7 @@ def test_a_pair_scores_the_same_alone_and_among_others(exported, scores, name):
 def test_many_rows_are_scored_in_parts(exported, scores, monkeypatch, rows):
     user, movie = random_ids(exported, 2, 100)
     whole, _ = scores.score(user, movie)
-    monkeypatch.setattr(source, "ROWS_AT_ONCE", rows)
+    monkeypatch.setattr(network, "ROWS_AT_ONCE", rows)
     np.testing.assert_allclose(scores.score(user, movie)[0], whole, atol=1e-6)
 
 
@@ -214,7 +222,7 @@ def test_an_unknown_model_is_refused(scores, name):
 
 
 def test_a_batch_that_is_too_large_is_refused(exported, scores, monkeypatch):
-    monkeypatch.setattr(source, "LARGEST_BATCH", 30)
+    monkeypatch.setattr(scoring, "LARGEST_BATCH", 30)
     user, movie = random_ids(exported, 5, 31)
     assert len(scores.score(user[:30], movie[:30])[0]) == 30
     with pytest.raises(BadRequest, match="31 pairs in one request; ask for at most 30 at a time"):
@@ -248,7 +256,7 @@ def test_requests_together_are_answered_as_one_by_one(scores, asked):
     for users, movies, matched, model in asked:
         count = min(len(users), len(movies)) if matched else None
         requests.append((np.array(users[:count], np.int64), np.array(movies[:count], np.int64), model))
-    found = scores.score_together(requests)
+    found = scores.score_batch(requests)
     assert len(found) == len(requests)
     for request, answer in zip(requests, found):
         expected = answer_of(scores, request)
@@ -262,7 +270,7 @@ def test_requests_together_are_answered_as_one_by_one(scores, asked):
 
 
 def test_bad_requests_keep_their_places_among_good_ones(scores, monkeypatch):
-    monkeypatch.setattr(source, "LARGEST_BATCH", 3)
+    monkeypatch.setattr(scoring, "LARGEST_BATCH", 3)
 
     def request(users: list[int], movies: list[int], model: str) -> tuple[np.ndarray, np.ndarray, str]:
         return np.array(users, np.int64), np.array(movies, np.int64), model
@@ -276,7 +284,7 @@ def test_bad_requests_keep_their_places_among_good_ones(scores, monkeypatch):
         request([5] * 4, [10] * 4, ""),
         request([1], [10], "ncf"),
     ]
-    found = scores.score_together(requests)
+    found = scores.score_batch(requests)
     refused = {place: str(answer) for place, answer in enumerate(found) if isinstance(answer, BadRequest)}
     assert list(refused) == [0, 3, 5]
     assert "unknown model 'svd'" in refused[0]
@@ -289,12 +297,12 @@ def test_bad_requests_keep_their_places_among_good_ones(scores, monkeypatch):
 
 
 def test_no_requests_are_no_answers(scores):
-    assert scores.score_together([]) == []
+    assert scores.score_batch([]) == []
 
 
 def test_empty_requests_alone_are_answered(scores):
     nothing = np.empty(0, np.int64)
-    for answer in scores.score_together([(nothing, nothing, name) for name in ("", *MODELS)]):
+    for answer in scores.score_batch([(nothing, nothing, name) for name in ("", *MODELS)]):
         assert [len(part) for part in answer] == [0, 0]
 
 
@@ -305,11 +313,11 @@ def test_empty_requests_alone_are_answered(scores):
 @given(
     arrays(np.int8, st.integers(0, 30), elements=st.integers(0, 5)), st.data(), st.integers(1, 40)
 )  # few values: many are equal
-def test_best_is_the_stable_sort_without_the_closed(values, data, k):
-    closed = data.draw(st.lists(st.integers(0, len(values) - 1), max_size=20)) if len(values) else []
+def test_the_best_are_the_stable_sort_without_the_excluded(values, data, k):
+    excluded = data.draw(st.lists(st.integers(0, len(values) - 1), max_size=20)) if len(values) else []
     ids = np.arange(len(values)) * 10
-    found_ids, found = best(ids, values.astype(np.float32), np.array(closed, np.int64), k)
-    left = [place for place in range(len(values)) if place not in closed]
+    found_ids, found = top_k(ids, values.astype(np.float32), np.array(excluded, np.int64), k)
+    left = [place for place in range(len(values)) if place not in excluded]
     expected = sorted(left, key=lambda place: -values[place])[:k]  # Python's sort is stable
     assert found_ids.tolist() == [10 * place for place in expected]
     assert found.tolist() == [values[place] for place in expected]
@@ -319,8 +327,8 @@ def test_best_is_the_stable_sort_without_the_closed(values, data, k):
     ("movies", "expected"),
     [([], []), ([3], [3]), ([3, 3], [3]), ([3, 1, 3], [1, 3]), ([1, 2, 1, 3, 2], [1, 3, 2]), ([5, 4], [5, 4])],
 )
-def test_once_keeps_each_movie_where_it_is_last(movies, expected):
-    assert once(np.array(movies, np.int64)).tolist() == expected
+def test_each_movie_is_kept_where_it_is_last(movies, expected):
+    assert without_repeats(np.array(movies, np.int64)).tolist() == expected
 
 
 # -- recommend ---------------------------------------------------------------------------------------------------------
@@ -354,7 +362,7 @@ def test_equal_scores_keep_the_order_of_the_catalogue(served, searching, user):
     ten = np.arange(MOVIES) % 10
     searching.vector, searching.hidden = searching.vector[ten], searching.hidden[ten]
     row = searching.users(np.array([user]))[0]
-    everything = searching.network.of_row(searching.network.user[row], searching.vector, searching.hidden)
+    everything = searching.network.score_row(searching.network.user[row], searching.vector, searching.hidden)
     assert len(np.unique(everything)) <= 10
     left = np.flatnonzero(~np.isin(ids, list(own)))
     for k in (1, 10, 50, 1000):
@@ -382,7 +390,7 @@ class WorstFirst:
         self.asked = recommendations
 
     def run(self, _: None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-        return [-self.asked.network.of_row(inputs["user"], self.asked.vector, self.asked.hidden)]
+        return [-self.asked.network.score_row(inputs["user"], self.asked.vector, self.asked.hidden)]
 
 
 def test_without_a_strategy_the_repository_s_is_taken(searching):
@@ -427,9 +435,9 @@ def test_a_history_that_is_too_long_or_no_list_is_refused(recommendations, user)
 @pytest.fixture
 def two_stages(searching, monkeypatch) -> Callable[..., tuple[np.ndarray, np.ndarray, bool]]:
     """`recommend` in two stages with so many candidates, whatever `k` is."""
-    monkeypatch.setattr(source, "CANDIDATES_PER_K", 1)
+    monkeypatch.setattr(recommending, "CANDIDATES_PER_K", 1)
 
-    def recommend(user: int, k: int, candidates: int, history: np.ndarray = source.NO_MOVIES) -> tuple:
+    def recommend(user: int, k: int, candidates: int, history: np.ndarray = NO_MOVIES) -> tuple:
         searching.candidates = candidates
         return searching.recommend(user, k, history, "two-stage")
 
@@ -487,13 +495,13 @@ def test_from_half_of_the_catalogue_on_all_of_it_is_scored(searching, two_stages
 
 def test_candidates_grow_with_k(searching, monkeypatch):
     searching.query, searching.candidates = WorstFirst(searching), 1
-    monkeypatch.setattr(source, "CANDIDATES_PER_K", 10)
+    monkeypatch.setattr(recommending, "CANDIDATES_PER_K", 10)
     assert searching.recommend(1, 6, strategy="two-stage")[1][0] < searching.recommend(1, 6, strategy="exact")[1][0]
     same(searching.recommend(1, 7, strategy="two-stage"), searching.recommend(1, 7, strategy="exact"))
 
 
 def test_with_all_open_movies_as_candidates_two_stages_are_exact(served, searching, two_stages):
-    """So many are closed that 60 candidates are all that is left."""
+    """So many are excluded that 60 candidates are all that is left."""
     ids, own = catalogue(served), rated_by(served)
     for user in (1, 59, 119):
         history = np.array([movie for movie in ids.tolist() if movie not in own[user]][: 70 - len(own[user])])
@@ -697,28 +705,40 @@ def test_tables_are_mapped_and_cannot_be_written_to(recommendations, similar):
             values[0] = 0
 
 
-# -- what the file may use ---------------------------------------------------------------------------------------------
+# -- what runs inside Triton -------------------------------------------------------------------------------------------
+
+SOURCES = sorted(Path(network.__file__).parent.glob("*.py"))
+NEEDS_TRITON = ("backend", "recommend", "scorer", "similar")
 
 
-def test_the_file_needs_only_what_serving_has():
-    allowed = {"collections", "json", "pathlib", "numpy", "onnxruntime", "pyarrow"}
-    tree = ast.parse(Path(source.__file__).read_text())
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {name.name.split(".")[0] for name in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0
-            found.add(node.module.split(".")[0])
-    assert found <= allowed
-    called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
-    assert not called & {"eval", "exec", "__import__"}
+def test_the_files_need_only_what_serving_has():
+    """And each other, relatively, as the package has another name inside Triton."""
+    allowed = {"collections", "json", "pathlib", "shutil", "typing", "numpy", "onnxruntime", "pyarrow", "pydantic"}
+    assert len(SOURCES) > 10
+    for source in SOURCES:
+        may_import = allowed | ({"triton_python_backend_utils"} if source.stem in NEEDS_TRITON else set())
+        tree = ast.parse(source.read_text())
+        found = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                found |= {name.name.split(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level:
+                assert node.level == 1
+                assert (source.parent / f"{node.module}.py").is_file()
+            elif isinstance(node, ast.ImportFrom):
+                found.add(node.module.split(".")[0])
+        assert found <= may_import, source
+        called = {
+            node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
+        assert not called & {"eval", "exec", "__import__"}
 
 
 def test_arrays_are_never_unpickled():
     loads = [
         node
-        for node in ast.walk(ast.parse(Path(source.__file__).read_text()))
+        for source in SOURCES
+        for node in ast.walk(ast.parse(source.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "load"
     ]
     assert len(loads) == 2
@@ -730,8 +750,11 @@ def test_arrays_are_never_unpickled():
 @pytest.mark.parametrize("model", ["scorer", "recommend", "similar"])
 def test_what_is_exported_are_these_files(exported, model):
     folder = folder_of(exported, model)
-    for name, copy in (("answers.py", "answers.py"), ("backend.py", "backend.py"), (f"{model}.py", "model.py")):
-        assert (folder / copy).read_bytes() == Path(source.__file__).with_name(name).read_bytes()
+    copies = sorted((folder / PACKAGE).iterdir())
+    assert [copy.name for copy in copies] == [source.name for source in SOURCES]
+    for copy, source in zip(copies, SOURCES):
+        assert copy.read_bytes() == source.read_bytes()
+    assert f"from {PACKAGE}.{model} import TritonPythonModel\n" in (folder / "model.py").read_text()
 
 
 @pytest.mark.parametrize(
@@ -740,7 +763,7 @@ def test_what_is_exported_are_these_files(exported, model):
         ("scorer", "Scores(here).score(np.array([1, 3]), np.array([10, 20]))[0]"),
         ("recommend", "Recommendations(here).recommend(1, 3)[0]"),
         ("recommend", "Recommendations(here).recommend(-1, 3, np.array([10, 20]))[0]"),
-        ("similar", "Similar(here).similar(10, 3)[0]"),
+        ("similar", "SimilarMovies(here).similar(10, 3)[0]"),
     ],
     ids=["scorer", "recommend", "recommend to a newcomer", "similar"],
 )
@@ -748,16 +771,20 @@ def test_answers_alone_load_no_training_code(exported, model, answer):
     """In a fresh interpreter, from the exported folder, as Triton does it."""
     folder = folder_of(exported, model)
     code = (
-        "import sys; from pathlib import Path; import numpy as np; from answers import *; from answers import Path;"
+        "import sys; from pathlib import Path; import numpy as np;"
+        "from marquee_serving.scores import Scores;"
+        "from marquee_serving.recommendations import Recommendations;"
+        "from marquee_serving.similar_movies import SimilarMovies;"
         "here = Path('.').resolve();"
         f"print(({answer}).tolist());"
-        "print([name for name in ('torch', 'merlin', 'nvtabular', 'marquee', 'models') if name in sys.modules])"
+        "unwanted = ('torch', 'merlin', 'nvtabular', 'core', 'workflows', 'marquee', 'models', 'ensemble');"
+        "print([name for name in unwanted if name in sys.modules])"
     )
     result = subprocess.run(
         [sys.executable, "-B", "-c", code], cwd=folder, capture_output=True, text=True, check=True, timeout=60
     )
     found, modules = result.stdout.splitlines()
-    expected = eval(answer, {**vars(source), "here": folder, "np": np})
+    expected = eval(answer, {**globals(), "here": folder})
     assert found == str(expected.tolist())
     assert modules == "[]"
-    assert not list(folder.glob("__pycache__"))
+    assert not list(folder.rglob("__pycache__"))
