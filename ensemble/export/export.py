@@ -202,7 +202,7 @@ def export(run: Run, protocol: str, default_model: str | None, key: Path | None 
     rated = Rated.of(features)
     newcomers, retrieval = _fit(trained[default], features, rated)
     two_stages = retrieval.recall >= LEAST_RECALL and len(retrieval.vectors) >= LEAST_MOVIES
-    facts = {
+    facts: dict[str, Any] = {
         "dataset": run.root.name,
         "protocol": protocol,
         "default_model": default,

@@ -92,7 +92,7 @@ def export_merlin(run: Run, protocol: str, models: Sequence[str]) -> dict[str, A
             model, _ = load(run, features, name, torch.device("cpu"))
             ensemble = build_ensemble(model, features, Path(categories) / name)
             _check_parity(name, model, features, ensemble)
-            ensemble.export.export(str(out), name=triton_name(name))
+            ensemble.export(str(out), name=triton_name(name))
             _name_network(ensemble, out, name)
     return read_manifest(run.reference_repository, command)
 

@@ -43,9 +43,11 @@ def new_version(
         releases[str(former)] = served["releases"][str(former)]
     named = {"version": version, "previous": former, "releases": releases}
     with new_folder(repository, made_from, key, **details, **named) as out:
-        for model in models_of(repository) if served else ():
-            if (repository / model / str(former)).is_dir():
-                shutil.copytree(repository / model / str(former), out / model / str(former), copy_function=_link)
+        kept_models = models_of(repository) if served else []
+        for model in kept_models:
+            kept = repository / model / str(former)
+            if kept.is_dir():
+                shutil.copytree(kept, out / model / str(former), copy_function=_link)
         yield out, version
 
 
@@ -72,7 +74,7 @@ def rollback(
     if not key and (repository / SIGNATURE).is_file():
         raise UserError(f"{repository} is signed; give its key with --sign-key, or the signature would be lost")
     former, version = served.get("version"), served.get("previous")
-    if version is None:
+    if former is None or version is None:
         raise UserError(f"{repository} has no version before {former}; export keeps one when it adds another")
     _check_same_models(repository, former, version)
     release = dict(served["releases"][str(version)])

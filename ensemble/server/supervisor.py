@@ -232,8 +232,8 @@ class Supervisor:
             self.release, self.canary = release, canary
             rehearsed, seconds = began - self.rehearsals.started_at, time.monotonic() - began
             self.history.add(
-                f"version {release.version} is served, after a rehearsal of {rehearsed:.1f} s and {seconds:.1f} s for the "
-                f"switch; before, it was version {before.version}",
+                f"version {release.version} is served, after a rehearsal of {rehearsed:.1f} s and {seconds:.1f} s for "
+                f"the switch; before, it was version {before.version}",
                 seconds,
             )
             unused = before.folder

@@ -17,7 +17,7 @@ from ensemble.triton_models.recommendations import Recommendations
 from ensemble.triton_models.scores import Scores
 
 PROTOCOL = "leave-one-out"
-UNKNOWN = [-1, 0, 2, 2**40]  # the made-up users are odd and the movies tens; 0 is no movie either
+UNKNOWN = [-1, 0, 2, 2**40]  # the synthetic users are odd and the movies tens; 0 is not a movie either
 
 
 @pytest.fixture(scope="session")

@@ -258,6 +258,8 @@ def test_the_mood_of_a_listed_past_is_that_of_likes_alone(features, with_past, l
     start, stop = sides.past.columns.start, sides.past.columns.stop
     np.testing.assert_allclose(row[:start], plain[:start], atol=1e-6)
     assert stop == len(row) - width
+    assert newcomers["history_columns"].tolist() == [start, stop]
+    assert newcomers["recent_columns"].tolist() == [stop, len(row)]
 
 
 def test_the_score_of_a_newcomer_is_the_network_s_for_such_a_row(features, with_past):

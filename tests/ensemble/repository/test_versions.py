@@ -17,7 +17,7 @@ MODELS = ("recommend", "score")
 
 
 def add(repository: Path, made_from: str, key: Path | None = None, models: tuple[str, ...] = MODELS) -> int:
-    """Exports a made-up version, whose every file says which one it is of."""
+    """Exports a synthetic version, whose every file says which one it is of."""
     with new_version(repository, made_from, key, {"default_model": f"of {made_from}"}) as (out, version):
         for model in models:
             folder = out / model / str(version)

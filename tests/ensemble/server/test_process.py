@@ -15,8 +15,9 @@ import pytest
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
-from core.artifacts import verify
+from core.artifacts import seal, verify
 from core.errors import UserError
+from core.json_files import read_json, write_json
 from core.run_folder import MODELS
 from ensemble import client
 from ensemble.server.ports import Ports, free_port
@@ -374,6 +375,23 @@ def test_a_missing_file_is_refused(exported, tmp_path, name):
     message = refusal(repository, tmp_path / "triton.log", Ports(free_port()))
     assert name in message
     assert "missing" in message
+
+
+def test_a_serving_config_that_is_wrong_fails_the_load_by_file_and_key(exported, tmp_path, monkeypatch):
+    monkeypatch.setattr("ensemble.server.process.START_SECONDS", 2)
+    repository = Path(shutil.copytree(exported.repository, tmp_path / "repository"))
+    config = repository / "recommend" / "1" / "serving.json"
+    write_json(config, {**read_json(config), "candidates": "many"})
+    seal(repository, "wrong", version=1, previous=None)
+    before = triton_processes()
+    with (
+        pytest.raises(
+            UserError, match=r"recommend/1/serving\.json: candidates is .*many.*; input should be a valid integer"
+        ),
+        running(repository, tmp_path / "triton.log", Ports(free_port())),
+    ):
+        pytest.fail("it was served")
+    assert triton_processes() == before
 
 
 def test_a_repository_without_manifest_is_refused(exported, tmp_path):
