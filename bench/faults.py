@@ -98,7 +98,8 @@ class Clients:
 
 def _questions(repository: Path) -> list[tuple[str, tuple[Any, ...], tuple[np.ndarray, np.ndarray]]]:
     """Questions and what the exported files answer: by batches of 1 to 50 pairs, and by users."""
-    from ensemble.triton_models.answers import Recommendations, Scores
+    from ensemble.triton_models.recommendations import Recommendations
+    from ensemble.triton_models.scores import Scores
 
     version = str(json.loads((repository / "manifest.json").read_text())["version"])
     scores, recommendations = (
@@ -148,8 +149,8 @@ def _replace(repository: Path, change: Callable[[Path], None]) -> None:
 
     manifest = read_json(repository / "manifest.json")
     served = str(manifest["version"])
-    facts = dict(manifest["releases"][served])
-    with new_version(repository, facts.pop("fingerprint"), None, facts) as (out, version):
+    details = dict(manifest["releases"][served])
+    with new_version(repository, details.pop("fingerprint"), None, details) as (out, version):
         for model in models_of(repository):
             shutil.copytree(repository / model / served, out / model / str(version))
             text = (repository / model / "config.pbtxt").read_text()
@@ -275,7 +276,7 @@ def memory(supervisor: Any) -> float:
 
 def measure(run_folder: Path) -> list[dict[str, Any]]:
     """Every fault in turn, on one server."""
-    from ensemble.server.process import Ports, free_port
+    from ensemble.server.ports import Ports, free_port
     from ensemble.server.supervisor import supervised
 
     found = []
@@ -283,12 +284,12 @@ def measure(run_folder: Path) -> list[dict[str, Any]]:
         repository = Path(shutil.copytree(run_folder / "repository", Path(temporary) / "repository"))
         told: list[str] = []
 
-        def tell(what: str) -> None:
+        def report_event(what: str) -> None:
             told.append(what.replace(f"{temporary}/", ""))
 
         log, ports = Path(temporary) / "triton.log", Ports(free_port())
         with (
-            supervised(repository, log, ports, tell=tell) as supervisor,
+            supervised(repository, log, ports, report=report_event) as supervisor,
             Clients(ports.url, [repository]) as clients,
         ):
             for name, fault in FAULTS:

@@ -118,11 +118,13 @@ def measure(runtime: str, run_folder: Path) -> dict[str, float]:
 
 def serving(runtime: str, run: Any, log: Path) -> AbstractContextManager[Any]:
     """A running server of the runtime."""
-    from ensemble.merlin_systems.runtime import running_reference
-    from ensemble.server.process import Ports, free_port, running
+    from core.run_folder import MODELS
+    from ensemble.merlin_systems.server import running_merlin
+    from ensemble.server.ports import Ports, free_port
+    from ensemble.server.process import running
 
     if runtime == "merlin":
-        return running_reference(run.reference_repository, log, free_port())
+        return running_merlin(run.reference_repository, log, free_port(), MODELS)
     return running(run.repository, log, Ports(free_port()))
 
 

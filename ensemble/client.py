@@ -3,7 +3,7 @@
 import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +11,24 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from core.errors import UserError
+from ensemble.triton_models.limits import DEFAULT_K, LARGEST_BATCH, k_out_of_range
 
 TIMEOUT = 30.0  # seconds
-PAIRS_AT_ONCE = 1 << 17  # of one request; the server takes no more than twice that
-SECRET_HEADER = "marquee-secret"  # as Triton's HTTP reads it; its gRPC puts a prefix before it
+PAIRS_AT_ONCE = LARGEST_BATCH // 2  # of one request
+SECRET_HEADER = "marquee-secret"  # as Triton's HTTP reads it; its gRPC expects a prefix before it
 GRPC_PREFIX = "triton-grpc-protocol-"
-UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]  # as tritonclient has it
-OWN_WORDS = ("Request for unknown model", "explicit model load")  # Triton's, though their status is UNAVAILABLE
+INT32 = np.iinfo(np.int32)
+UNLIMITED = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+]  # tritonclient's own default, which channel_args replace
+# Starts of messages that come from Triton itself, though their status is that of a server that is not there.
+TRITON_REFUSALS = ("Request for unknown model", "explicit model load")
 
 
 @dataclass(frozen=True)
 class Access:
-    """What a client shows to a server, and what it wants to see; as it stands, plain gRPC to an open server.
+    """What a client shows to a server, and what it expects of it; by default, plain gRPC to an open server.
 
     Attributes:
         secret: the shared secret that the server was started with; empty for none.
@@ -33,20 +39,21 @@ class Access:
 
     secret: str = ""
     ca: Path | None = None
+    _: KW_ONLY
     certificate: Path | None = None
     key: Path | None = None
     server_name: str = ""
 
     @property
     def headers(self) -> dict[str, str]:
-        """What goes along with each gRPC request."""
+        """The headers of each gRPC request."""
         return {GRPC_PREFIX + SECRET_HEADER: self.secret} if self.secret else {}
 
     def connect(self, url: str) -> grpc.InferenceServerClient:
         """A connection, made when it is first used.
 
         Raises:
-            UserError: a file cannot be used, or something is given without what belongs to it.
+            UserError: a file cannot be used, or one is missing that another needs.
         """
         check_secret(self.secret)
         if self.ca is None:
@@ -67,17 +74,17 @@ def check_secret(secret: str) -> None:
         UserError: the secret cannot be sent as a header.
     """
     if not all("!" <= letter <= "~" for letter in secret):
-        raise UserError("a secret may hold letters, digits and punctuation of ASCII, and no space")
+        raise UserError("a secret may have ASCII letters, digits and punctuation, and no space")
 
 
 def tls_context(side: int, certificate: Path | None, key: Path | None, ca: Path | None) -> ssl.SSLContext:
-    """Python's own view of PEM files that gRPC is going to use, as gRPC says nothing of what is wrong with them.
+    """Loads PEM files that gRPC is going to use, as gRPC does not say what is wrong with them.
 
     Args:
         side: `ssl.PROTOCOL_TLS_CLIENT` or `ssl.PROTOCOL_TLS_SERVER`.
 
     Raises:
-        UserError: a file cannot be read, is not PEM, is missing beside the other, or the two do not belong together.
+        UserError: a file cannot be read, is not PEM, is missing beside the other, or is not the key of the certificate.
     """
     if (certificate is None) != (key is None):
         raise UserError("a certificate needs its key, and a key its certificate; give both")
@@ -91,18 +98,18 @@ def tls_context(side: int, certificate: Path | None, key: Path | None, ca: Path 
         if ca is not None:
             context.load_verify_locations(ca)
     except ssl.SSLError:
-        raise UserError(f"{ca} holds no certificate in PEM format") from None
+        raise UserError(f"{ca} does not hold a certificate in PEM format") from None
     try:
         if certificate is not None:
             context.load_cert_chain(certificate, key, password="")  # or it would ask the terminal
     except ssl.SSLError as error:
         reason = str(error.reason or "the key may have a password").lower().replace("_", " ")
-        raise UserError(f"{certificate} and {key} are no certificate and its key: {reason}") from None
+        raise UserError(f"{certificate} and {key} are not a certificate and its key: {reason}") from None
     return context
 
 
 class NoServerError(UserError):
-    """Nothing answers there, or not as it was asked: no server, or no TLS connection with it."""
+    """There is no answer: no server, or no TLS connection with it."""
 
 
 class TimedOutError(UserError):
@@ -127,12 +134,12 @@ def score(
         UserError: no server there, or it refuses the request.
     """
     users, movies = as_array("user_id", user_ids, np.int64), as_array("movie_id", movie_ids, np.int64)
-    asked = [tensor("model", [model.encode()], np.object_)] if model else []
+    chosen = [tensor("model", [model.encode()], np.object_)] if model else []
     scores, known = [], []
     for start in range(0, max(1, len(users), len(movies)), PAIRS_AT_ONCE):
-        here = slice(start, start + PAIRS_AT_ONCE)
-        pairs = [tensor("user_id", users[here], np.int64), tensor("movie_id", movies[here], np.int64)]
-        result = infer(url, "score", pairs + asked, access)
+        part = slice(start, start + PAIRS_AT_ONCE)
+        pairs = [tensor("user_id", users[part], np.int64), tensor("movie_id", movies[part], np.int64)]
+        result = infer(url, "score", pairs + chosen, access)
         scores.append(result.as_numpy("score"))
         known.append(result.as_numpy("known"))
     return np.concatenate(scores), np.concatenate(known)
@@ -141,7 +148,7 @@ def score(
 def recommend(
     url: str,
     user_id: int,
-    k: int = 10,
+    k: int = DEFAULT_K,
     history: Sequence[int] = (),
     strategy: str = "",
     *,
@@ -150,12 +157,12 @@ def recommend(
     """The best `k` movies for a user, without those that the user has rated or listed.
 
     Args:
-        history: movies that someone unknown likes, the latest last; any user id that is in no data goes with it.
+        history: movies that someone unknown likes, the latest last; ask with a user id that is not in the data.
         strategy: `exact` or `two-stage`; empty for the repository's default.
 
     Returns:
-        int64 movie ids and float32 scores, best first; and whether anything is known of the person. If not, these are
-        the movies that most have rated, and the scores the shares of users that did.
+        int64 movie ids and float32 scores, best first; and whether the answer is personal. If not, these are the
+        most rated movies, and each score is the share of users that rated the movie.
 
     Raises:
         UserError: no server there, or it refuses the request.
@@ -169,7 +176,7 @@ def recommend(
     return result.as_numpy("movie_id"), result.as_numpy("score"), bool(result.as_numpy("known")[0])
 
 
-def similar(url: str, movie_id: int, k: int = 10, *, access: Access = Access()) -> tuple[np.ndarray, np.ndarray]:
+def similar(url: str, movie_id: int, k: int = DEFAULT_K, *, access: Access = Access()) -> tuple[np.ndarray, np.ndarray]:
     """The `k` movies most like one.
 
     Returns:
@@ -183,8 +190,8 @@ def similar(url: str, movie_id: int, k: int = 10, *, access: Access = Access()) 
 
 
 def _k(k: int) -> grpc.InferInput:
-    if not -(1 << 31) <= k < 1 << 31:
-        raise UserError(f"k is {k}; it must be from 1 to 1000")
+    if not INT32.min <= k <= INT32.max:
+        raise UserError(k_out_of_range(k))
     return tensor("k", [k], np.int32)
 
 
@@ -233,7 +240,7 @@ def infer(
 
 @contextmanager
 def connection(url: str, access: Access = Access(), timeout: float = TIMEOUT) -> Iterator[grpc.InferenceServerClient]:
-    """A connection whose errors are told in one line, and which is closed when the block ends.
+    """A connection whose errors are a line each, and which is closed when the block ends.
 
     Raises:
         UserError: as `infer` does.
@@ -242,25 +249,29 @@ def connection(url: str, access: Access = Access(), timeout: float = TIMEOUT) ->
     try:
         yield triton
     except InferenceServerException as error:
-        raise _told(str(error.status()), " ".join(str(error.message()).split()), url, access, timeout) from None
+        message = " ".join(str(error.message()).split())
+        raise _user_error(str(error.status()), message, url, access, timeout) from None
     finally:
         triton.close()
 
 
-def _told(status: str, message: str, url: str, access: Access, timeout: float) -> UserError:
+def _user_error(status: str, message: str, url: str, access: Access, timeout: float) -> UserError:
+    """A gRPC error as a sentence that says what to do."""
     if "protocol is restricted" in message:
         if SECRET_HEADER not in message:
-            return UserError("Triton refused: no client may ask for that")
-        what = "another secret than the one given" if access.secret else "a secret; give the same one"
-        return UserError(f"Triton refused: {url} was started with {what}")
+            return UserError("Triton refused: no client may use that")
+        reason = "a different secret" if access.secret else "a secret; give the same one"
+        return UserError(f"Triton refused: {url} was started with {reason}")
     if "DEADLINE_EXCEEDED" in status:
         return TimedOutError(f"Triton at {url} did not answer within {timeout:g} s")
-    if "UNAVAILABLE" not in status or message.startswith(OWN_WORDS):
+    if "UNAVAILABLE" not in status or message.startswith(TRITON_REFUSALS):
         return UserError(f"Triton refused: {message}")
     if "CERTIFICATE_VERIFY_FAILED" in message or "Hostname Verification" in message:
-        return NoServerError(f"the certificate of {url} is not one that {access.ca} vouches for under that name")
+        return NoServerError(f"the certificate of {url} was not issued by {access.ca} under that name")
     if "WRONG_VERSION_NUMBER" in message:
         return NoServerError(f"{url} does not speak TLS; ask it without a root certificate")
     if "Socket closed" in message:
-        return NoServerError(f"{url} ended the connection; if it was started with TLS, give certificates that it takes")
+        return NoServerError(
+            f"{url} ended the connection; if it was started with TLS, give certificates that it accepts"
+        )
     return NoServerError(f"no Triton answers at {url}; start one with: python -m marquee serve")

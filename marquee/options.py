@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ensemble.triton_models.limits import LARGEST_K
+
 DEFAULT_RUNS = Path("runs")
 
 DatasetOption = Annotated[
@@ -54,7 +56,7 @@ ThresholdOption = Annotated[
     ),
 ]
 EpochsOption = Annotated[int | None, typer.Option(help="At most so many epochs.", min=1, metavar="N")]
-KOption = Annotated[int, typer.Option("--k", "-k", help="How many movies.", min=1, max=1000, metavar="N")]
+KOption = Annotated[int, typer.Option("--k", "-k", help="How many movies.", min=1, max=LARGEST_K, metavar="N")]
 SecretOption = Annotated[
     Path | None,
     typer.Option(help="File with the secret that every request must carry.", envvar="MARQUEE_SECRET_FILE"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError
 from core.progress import console, progress, working
 from core.resources import measured
-from core.run_folder import ALL_PROTOCOLS, PROTOCOLS, Run
+from core.run_folder import ALL_PROTOCOLS, MODELS, PROTOCOLS, Run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,9 +118,9 @@ def export(run: Run, protocol: str, default_model: str | None, sign_key: Path | 
 def export_reference(run: Run, protocol: str) -> None:
     """The same models for Merlin Systems' runtime."""
     with working("writing and checking Merlin Systems' repository"):
-        from ensemble.merlin_systems.runtime import export_reference as write
+        from ensemble.merlin_systems.export import export_merlin
 
-        write(run, protocol)
+        export_merlin(run, protocol, MODELS)
     console.print(f"{run.reference_repository}: serve it with: python -m marquee serve --runtime merlin")
 
 
@@ -133,9 +133,11 @@ def _tell_stages(run: Run) -> None:
 
 
 def ask_triton(run: Run, user: int) -> "Table":
-    from ensemble.server.process import Ports, free_port, running
+    from ensemble.server.ports import Ports, free_port
+    from ensemble.server.process import running
 
-    server = running(run.repository, run.root / "triton.log", Ports(free_port()))
+    ports, command = Ports(free_port()), run.command("export")
+    server = running(run.repository, run.root / "triton.log", ports, command=command)
     with working("starting Triton, asking it, stopping it"), server as triton:
         return recommendations(run, triton.url, user, 10)
 

@@ -8,7 +8,9 @@ import typer
 
 from core.errors import UserError
 from core.progress import console
-from core.run_folder import MODELS, PROTOCOLS
+from core.run_folder import MODELS, PROTOCOLS, Run
+from ensemble.server.ports import DEFAULT_URL, GRPC_PORT, LOOPBACK
+from ensemble.triton_models.limits import DEFAULT_K
 from marquee import pipeline as road
 from marquee.options import (
     DEFAULT_RUNS,
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from ensemble.client import Access
 
 NOBODY = -1  # an id that no user has
-DEFAULT_URL = "127.0.0.1:8001"
 RUNTIMES = ("marquee", "merlin")
 RuntimeOption = Annotated[
     str,
@@ -82,19 +83,19 @@ def rollback(
 
     run = road.run_folder(dataset, runs)
     with run.lock():
-        manifest = roll_back(run.repository, sign_key, verify_key)
+        manifest = roll_back(run.repository, sign_key, verify_key, run.command("export"))
     console.print(f"{run.repository}: version {manifest['version']} serves, {manifest['previous']} is kept")
 
 
 def serve(
     dataset: DatasetOption = "ml-100k",
     runs: RunsOption = DEFAULT_RUNS,
-    port: Annotated[int, typer.Option(help="gRPC port.", metavar="PORT")] = 8001,
+    port: Annotated[int, typer.Option(help="gRPC port.", metavar="PORT")] = GRPC_PORT,
     http_port: Annotated[int, typer.Option(help="HTTP port; 0 for none.", metavar="PORT")] = 0,
     metrics_port: Annotated[int, typer.Option(help="Metrics port; 0 for none.", metavar="PORT")] = 0,
     host: Annotated[
         str, typer.Option(help="Address to listen on. Only this machine can ask 127.0.0.1.", metavar="ADDRESS")
-    ] = "127.0.0.1",
+    ] = LOOPBACK,
     secret_file: SecretOption = None,
     tls_certificate: Annotated[Path | None, typer.Option(help="The server's certificate (PEM), for TLS.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="The key of the server's certificate (PEM).")] = None,
@@ -110,7 +111,7 @@ def serve(
     what has died is loaded again, or the server started again. A new version is served once it has passed a rehearsal.
     """
     from ensemble.server.access import ServerAccess
-    from ensemble.server.process import Ports
+    from ensemble.server.ports import Ports
     from ensemble.server.supervisor import supervised
     from marquee.tables import known_user
 
@@ -119,13 +120,21 @@ def serve(
     ports = Ports(port, http_port, metrics_port, host)
     access = ServerAccess(secret_of(secret_file), tls_certificate, tls_key, tls_client_ca)
     if runtime == "merlin":
-        if access != ServerAccess() or verify_key or http_port or metrics_port or host != "127.0.0.1":
+        if access != ServerAccess() or verify_key or http_port or metrics_port or host != LOOPBACK:
             raise UserError("--runtime merlin is for comparing on this machine: it takes --port alone")
-        serve_reference(run.reference_repository, run.root / "triton.log", port)
+        serve_reference(run, port)
         return
-    with supervised(run.repository, run.root / "triton.log", ports, access, console.print, verify_key) as supervisor:
+    with supervised(
+        run.repository,
+        run.root / "triton.log",
+        ports,
+        access,
+        report=console.print,
+        public_key=verify_key,
+        command=run.command("export"),
+    ) as supervisor:
         console.print(f"Triton answers at [bold]{ports.url}[/bold] (gRPC). Ask it from another terminal:")
-        asked = road.dataset_flag(dataset) + (f" --url {ports.url}" if port != 8001 else "")
+        asked = road.dataset_flag(dataset) + (f" --url {ports.url}" if port != GRPC_PORT else "")
         asked += f" --secret-file {secret_file}" if secret_file else ""
         asked += " --ca ROOT_CERTIFICATE" if tls_certificate else ""
         console.print(f"    python -m marquee recommend --user {known_user(run)}{asked}", soft_wrap=True)
@@ -133,11 +142,12 @@ def serve(
         supervisor.watch()
 
 
-def serve_reference(repository: Path, log: Path, port: int) -> None:
+def serve_reference(run: Run, port: int) -> None:
     """Merlin Systems' runtime, until Ctrl-C."""
-    from ensemble.merlin_systems.runtime import running_reference
+    from ensemble.merlin_systems.server import running_merlin
 
-    with running_reference(repository, log, port) as server:
+    command = run.command("export --runtime merlin")
+    with running_merlin(run.reference_repository, run.root / "triton.log", port, MODELS, command) as server:
         console.print(f"Triton answers at [bold]{server.url}[/bold] (gRPC), models merlin_dlrm and merlin_ncf.")
         console.print("Ctrl-C stops it.")
         while True:
@@ -147,7 +157,7 @@ def serve_reference(repository: Path, log: Path, port: int) -> None:
 
 def recommend(
     user: Annotated[int | None, typer.Option(help="MovieLens user id.", metavar="ID")] = None,
-    k: KOption = 10,
+    k: KOption = DEFAULT_K,
     history: Annotated[
         list[int] | None,
         typer.Option(
@@ -175,7 +185,7 @@ def recommend(
 
 def similar(
     movie: Annotated[int, typer.Option(help="MovieLens movie id.", metavar="ID")],
-    k: KOption = 10,
+    k: KOption = DEFAULT_K,
     dataset: DatasetOption = "ml-100k",
     runs: RunsOption = DEFAULT_RUNS,
     url: UrlOption = DEFAULT_URL,
@@ -233,4 +243,4 @@ def secret_of(path: Path | None) -> str:
 def _access(secret_file: Path | None, ca: Path | None, certificate: Path | None, key: Path | None) -> "Access":
     from ensemble.client import Access
 
-    return Access(secret_of(secret_file), ca, certificate, key)
+    return Access(secret_of(secret_file), ca, certificate=certificate, key=key)

@@ -64,7 +64,9 @@ def test_every_package_is_a_layer():
 
 
 def test_what_runs_inside_triton_imports_nothing_of_the_project_or_of_training():
-    assert not offenders(sources(INSIDE_TRITON), {*LAYERS, "torch", "merlin", "nvtabular"})
+    found = offenders(sources(INSIDE_TRITON), {*LAYERS, "torch", "merlin", "nvtabular"})
+    own = f" imports {INSIDE_TRITON.replace('/', '.')}."  # each other, by relative imports
+    assert not [line for line in found if own not in line]
 
 
 def test_there_are_no_import_cycles():

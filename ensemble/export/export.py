@@ -23,8 +23,27 @@ from core.run_folder import MODELS, Run
 from ensemble.export.cut import Sides, cut
 from ensemble.export.newcomers import fit_newcomers
 from ensemble.export.retrieval import CANDIDATES, JUDGED, LEAST_MOVIES, LEAST_RECALL, Retrieval, fit_retrieval
-from ensemble.repository.versions import CONFIG, new_version
-from ensemble.triton_models.answers import Recommendations, Scores, newcomer_row
+from ensemble.parity import is_equal, largest_difference
+from ensemble.repository.versions import new_version
+from ensemble.triton_models.files import (
+    CONFIG,
+    NEWCOMERS,
+    RATED,
+    RATED_STARTS,
+    RETRIEVAL_NETWORK,
+    RETRIEVAL_VECTORS,
+    SAMPLE,
+    SERVING,
+    SIMILAR_VECTORS,
+    network_file,
+    rows_file,
+    vocabulary_file,
+    write_code,
+)
+from ensemble.triton_models.history import newcomer_row
+from ensemble.triton_models.recommendations import Recommendations
+from ensemble.triton_models.scores import Scores
+from ensemble.triton_models.serving_config import ServingConfig
 from models.data.features import Features, load_features
 from models.networks.base import Recommender
 from models.networks.scoring import MONITOR, SIGN, scorer
@@ -33,9 +52,7 @@ from models.training.train import known_to, load
 from workflows.features.vocabulary import FIRST_INDEX, OUT_OF_VOCABULARY
 
 SCORER = "scorer"
-SERVING = Path(__file__).parent.parent / "triton_models"
 PARITY_PAIRS = 1_000
-PARITY_TOLERANCE = 1e-5
 UNKNOWN = 0.05  # of the ids that are checked
 SAMPLE_PAIRS = 100
 SAMPLE_PEOPLE = 3
@@ -185,7 +202,7 @@ def export(run: Run, protocol: str, default_model: str | None, key: Path | None 
     rated = Rated.of(features)
     newcomers, retrieval = _fit(trained[default], features, rated)
     two_stages = retrieval.recall >= LEAST_RECALL and len(retrieval.vectors) >= LEAST_MOVIES
-    facts = {
+    facts: dict[str, Any] = {
         "dataset": run.root.name,
         "protocol": protocol,
         "default_model": default,
@@ -195,7 +212,12 @@ def export(run: Run, protocol: str, default_model: str | None, key: Path | None 
     }
     with new_version(run.repository, made_from, key, facts) as (out, version):
         folders = {}
-        served = {**facts, "models": MODELS, "raters": features.user_embeddings - FIRST_INDEX}
+        serving = ServingConfig(
+            **facts,
+            models=MODELS,
+            raters=features.user_embeddings - FIRST_INDEX,
+            unknown_index=OUT_OF_VOCABULARY,
+        )
         for name, config_text in configs(version).items():
             folders[name] = out / name / str(version)
             folders[name].mkdir(parents=True)
@@ -203,26 +225,24 @@ def export(run: Run, protocol: str, default_model: str | None, key: Path | None 
                 config_file.write_text(config_text)
             if name == "score":
                 continue
-            shutil.copy(SERVING / f"{name}.py", folders[name] / "model.py")
-            for shared in ("answers.py", "backend.py"):
-                shutil.copy(SERVING / shared, folders[name] / shared)
+            write_code(folders[name], name)
             for ids in (MOVIE_ID,) if name == "similar" else (USER_ID, MOVIE_ID):
-                shutil.copy(features.folder / "vocabulary" / f"{ids}.parquet", folders[name] / f"{ids}.parquet")
-            write_json(folders[name] / "serving.json", {**served, "unknown_index": OUT_OF_VOCABULARY})
+                shutil.copy(features.folder / "vocabulary" / f"{ids}.parquet", folders[name] / vocabulary_file(ids))
+            write_json(folders[name] / SERVING, serving.as_json())
         for name in MODELS:
             _write_network(name, trained[name].sides, folders[SCORER], one_user=False)
         _write_network(default, trained[default].sides, folders["recommend"], one_user=True)
-        np.savez(folders["recommend"] / "newcomers.npz", **newcomers)
-        np.save(folders["recommend"] / "retrieval.npy", retrieval.vectors)
+        np.savez(folders["recommend"] / NEWCOMERS, **newcomers)
+        np.save(folders["recommend"] / RETRIEVAL_VECTORS, retrieval.vectors)
         rows = {"user": trained[default].sides.users[:1], "movie": retrieval.vectors[:2]}
-        _write_onnx(retrieval.query, rows, folders["recommend"] / "retrieval.onnx")
-        np.save(folders["recommend"] / "rated.npy", rated.places)
-        np.save(folders["recommend"] / "rated_starts.npy", rated.starts)
-        np.save(folders["similar"] / "similar.npy", _movie_vectors(trained[default].sides, features))
+        _write_onnx(retrieval.query, rows, folders["recommend"] / RETRIEVAL_NETWORK)
+        np.save(folders["recommend"] / RATED, rated.places)
+        np.save(folders["recommend"] / RATED_STARTS, rated.starts)
+        np.save(folders["similar"] / SIMILAR_VECTORS, _movie_vectors(trained[default].sides, features))
         check = _Check(trained, folders)
         for name in MODELS:
             check.scores(name)
-        write_json(folders["score"] / "sample.json", check.sample(default))
+        write_json(folders["score"] / SAMPLE, check.sample(default))
     return read_manifest(run.repository, run.command("export"))
 
 
@@ -246,10 +266,10 @@ def _fit(trained: Trained, features: Features, rated: Rated) -> tuple[dict[str, 
 def _write_network(name: str, sides: Sides, folder: Path, one_user: bool) -> None:
     tables = {"user": sides.users, "vector": sides.vectors, "hidden": sides.hidden}
     for kind, rows in tables.items():
-        np.save(folder / f"{name}.{kind}.npy", rows)
+        np.save(folder / rows_file(name, kind), rows)
     head = sides.head.for_one_user() if one_user else sides.head
     example = {kind: rows[: 1 if one_user and kind == "user" else 2] for kind, rows in tables.items()}
-    _write_onnx(head, example, folder / f"{name}.onnx")
+    _write_onnx(head, example, folder / network_file(name))
 
 
 def _write_onnx(network: nn.Module, inputs: dict[str, np.ndarray], path: Path) -> None:
@@ -330,7 +350,7 @@ class _Check:
         for place in self.rng.integers(0, len(self.scores_files.users.ids), SAMPLE_PEOPLE):
             raw, index = int(self.scores_files.users.ids[place]), self.scores_files.users.index[place]
             everything = self.offline[default](np.full(len(catalogue), index), catalogue)
-            everything[self.recommendations.rated_of(index)] = -np.inf
+            everything[self.recommendations.rated_by(index)] = -np.inf
             movies, found, _ = self.recommendations.recommend(raw, strategy="exact")
             order = np.argsort(-everything, kind="stable")[: len(found)]
             _close(f"{default}'s recommendations", found, everything[order])
@@ -339,6 +359,6 @@ class _Check:
 
 
 def _close(what: str, online: np.ndarray, offline: np.ndarray) -> None:
-    worst = float(np.abs(online - offline).max()) if len(online) else 0.0
-    if not worst <= PARITY_TOLERANCE:
+    worst = largest_difference(online, offline)
+    if not is_equal(worst):
         raise UserError(f"the exported {what} score up to {worst:.1e} away from the trained ones; nothing was exported")

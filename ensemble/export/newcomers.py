@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ensemble.export.cut import Sides
-from ensemble.triton_models.answers import history_features
+from ensemble.triton_models.history import history_features
 from models.baselines.biases import shrunk_mean
 from models.data.features import Features
 from models.data.history import PRIOR_RATINGS, WINDOWS, joined
@@ -27,7 +27,7 @@ PENALTIES = (0.1, 1.0, 10.0, 100.0)
 def fit_newcomers(
     sides: Sides, model: Recommender, features: Features, known: tuple[str, ...], seed: int
 ) -> dict[str, np.ndarray]:
-    """What `ensemble.triton_models.answers.newcomer_row` needs, by name.
+    """What `ensemble.triton_models.history.newcomer_row` needs, by name.
 
     Args:
         sides: of `model`.
@@ -48,8 +48,9 @@ def fit_newcomers(
             "above": np.array(above[liked].mean() if liked.any() else 0, np.float32),
             "past": sides.past.movies,
             "position": sides.past.position,
-            "columns": np.array([sides.past.columns.start, sides.past.columns.stop]),
-            "mood": mood,
+            "history_columns": np.array([sides.past.columns.start, sides.past.columns.stop]),
+            "recent_columns": np.array([target.shape[1] - mood.shape[1], target.shape[1]]),
+            "recent_weights": mood,
             "windows": np.array(WINDOWS),
         }
         target = target.copy()

@@ -1,20 +1,21 @@
-"""Releases: private copies of what a repository serves, and how Triton is led from one to the next."""
+"""Releases: private copies of what a repository serves, and how Triton is switched from one to the next."""
 
 import compileall
 import os
 import py_compile
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from core.artifacts import sha256, verify
+from core.artifacts import ANY_COMMAND, sha256, verify
 from core.errors import UserError
-from ensemble.repository.versions import CONFIG, models_of
+from ensemble.repository.versions import models_of
+from ensemble.triton_models.files import CONFIG
 
 
 @dataclass(frozen=True)
 class Release:
-    """One version of all models, in a folder that nothing changes any more.
+    """One version of all models, in a folder that is not changed any more.
 
     Attributes:
         version: of every model.
@@ -33,63 +34,71 @@ class Release:
         return self.version == other.version and self.files == other.files
 
 
-def take(repository: Path, folder: Path, public_key: Path | None = None) -> Release:
+def take(repository: Path, folder: Path, public_key: Path | None = None, command: str = ANY_COMMAND) -> Release:
     """Copies what a repository serves.
 
     Args:
         repository: an exported repository, verified first.
         folder: a new folder.
         public_key: of the key that must have signed the manifest; None for no such demand.
+        command: the command line that writes the repository, for the message.
 
     Raises:
-        UserError: the repository was changed, now or while it was copied, is not signed as demanded, or names no
-            version.
+        UserError: the repository was changed, before or while it was copied, is not signed as demanded, or does not
+            name a version.
     """
-    manifest = verify(repository, "python -m marquee export", public_key)
+    manifest = verify(repository, command, public_key)
     version = manifest.get("version")
     models = tuple(models_of(repository))
     if not isinstance(version, int) or not models:
-        raise UserError(f"{repository} does not say which version to serve; run: python -m marquee export")
-    wanted = (CONFIG, str(version))
-    files = {name: digest for name, digest in manifest["files"].items() if "/" in name and name.split("/")[1] in wanted}
+        raise UserError(f"{repository} does not say which version to serve; run: {command}")
+    files = {name: digest for name, digest in manifest["files"].items() if _is_of_version(name, version)}
     for name, digest in files.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(repository / name, target)
         if sha256(target) != digest:
-            raise UserError(f"{repository / name} has changed while it was copied; serve again")
+            raise UserError(f"{repository / name} changed while it was copied; serve again")
     for model in models:
         if not (folder / model / str(version)).is_dir():
-            raise UserError(f"{repository / model} has no version {version}; run: python -m marquee export")
+            raise UserError(f"{repository / model} has no version {version}; run: {command}")
     # Python inside Triton would write its bytecode beside the models, which Triton's poller would take for a change.
     compileall.compile_dir(folder, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
     return Release(version, models, folder, files)
 
 
+def _is_of_version(name: str, version: int) -> bool:
+    """Whether a file is a model's configuration, `score/config.pbtxt`, or one of the version's, `score/3/model.py`."""
+    parts = PurePosixPath(name).parts
+    return len(parts) > 1 and parts[1] in (CONFIG, str(version))
+
+
 def lay_out(release: Release, served: Path) -> None:
-    """Makes `served` a repository of this release alone; hard links, as nothing writes there."""
+    """Makes `served` a repository of this release alone, of hard links, as no one writes there."""
     shutil.rmtree(served, ignore_errors=True)
     shutil.copytree(release.folder, served, copy_function=os.link)
 
 
 def install(release: Release, served: Path, keep: tuple[int, ...]) -> None:
-    """Puts a release beside the version that a running Triton serves; it then loads the one, and drops the other.
+    """Puts a release beside the version that a running Triton serves; it then loads this one, and drops the other.
 
-    Every step is a rename, and in an order in which Triton, looking at any moment, finds something to serve.
+    Every step is a rename. Their order is such that Triton always finds something to serve.
 
     Args:
-        keep: versions whose files stay as they are, the one that answers now among them.
+        keep: versions whose files stay as they are, including the one that answers now.
     """
     aside = served.with_name(f"{served.name}-aside")
     lay_out(release, aside)
-    for dropped in [path for path in served.iterdir() if path.name not in release.models]:
-        dropped.rename(aside / f"dropped-{dropped.name}")
+    for path in list(served.iterdir()):
+        if path.name not in release.models:
+            path.rename(aside / f"dropped-{path.name}")
     for model in release.models:
         if not (served / model).is_dir():
             (aside / model).rename(served / model)
             continue
-        for old in [path for path in (served / model).iterdir() if path.is_dir() and int(path.name) not in keep]:
-            old.rename(aside / f"dropped-{model}-{old.name}")
+        for path in list((served / model).iterdir()):
+            if path.is_dir() and int(path.name) not in keep:
+                path.rename(aside / f"dropped-{model}-{path.name}")
         version = served / model / str(release.version)
         if not version.is_dir():
             (aside / model / version.name).rename(version)
@@ -98,5 +107,5 @@ def install(release: Release, served: Path, keep: tuple[int, ...]) -> None:
 
 
 def touch(served: Path, model: str, version: int) -> None:
-    """Makes a running Triton load a model anew, while what is loaded goes on."""
+    """Makes a running Triton load a model again; the loaded one answers until then."""
     os.utime(served / model / str(version))

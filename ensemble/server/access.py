@@ -1,4 +1,4 @@
-"""Who may ask a server, and for what: TLS, a shared secret, and what is closed to everybody."""
+"""Who may ask a server, and for what: TLS, a shared secret, and what no client may use."""
 
 import secrets
 import ssl
@@ -9,21 +9,23 @@ from core.errors import UserError
 from ensemble.client import SECRET_HEADER, Access, check_secret, tls_context
 
 WITH_SECRET = "inference,metadata,model-config,statistics"  # health stays open, for load balancers
-FOR_NOBODY = "model-repository,shared-memory,trace,logging"
+FORBIDDEN = "model-repository,shared-memory,trace,logging"
+FORBIDDEN_HEADER = "marquee-forbidden"  # its value is random, so that no request carries it
 
 
 @dataclass(frozen=True)
 class ServerAccess:
-    """What a server asks of its clients; as it stands, nothing, and no TLS.
+    """What a server asks of its clients; by default nothing, and no TLS.
 
-    Triton takes a secret as an argument only. It is wiped from `/proc/<pid>/cmdline` as soon as Triton has read it, so
-    that users of the same machine could see it for a moment at each start (for good where the kernel forbids ptrace).
+    Triton takes a secret as an argument only. It is erased from `/proc/<pid>/cmdline` as soon as Triton has read it, so
+    that users of the same machine can see it briefly at each start (permanently where the kernel forbids ptrace).
 
     Attributes:
-        secret: what every request must carry; empty for none. Metrics, which have a port of their own, do not ask it.
-        certificate, key: PEM files of the server's certificate, for TLS. HTTP then has to stay off: Triton's has none.
-        client_ca: PEM file of the root certificate that a client's must come from (mutual TLS); the server's own
-            certificate too, as its supervisor asks with that one.
+        secret: what every request must carry; empty for none. Metrics, which have their own port, do not need it.
+        certificate, key: PEM files of the server's certificate, for TLS. HTTP then has to stay off, as Triton has no
+            TLS there.
+        client_ca: PEM file of the root certificate that a client's must come from (mutual TLS). The server's own must
+            come from it too, as its supervisor uses that one as a client.
     """
 
     secret: str = ""
@@ -32,10 +34,10 @@ class ServerAccess:
     client_ca: Path | None = None
 
     def own(self) -> Access:
-        """How whoever started the server asks it: its own certificate is trusted, under whatever name it has.
+        """How the process that starts the server asks it: its certificate is trusted, whatever name it has.
 
         Raises:
-            UserError: a file cannot be used, or Triton would not come up with it.
+            UserError: a file cannot be used, or Triton would not start with it.
         """
         check_secret(self.secret)
         if self.certificate is None and self.key is None:
@@ -43,27 +45,27 @@ class ServerAccess:
                 raise UserError("certificates are asked of clients only with TLS; give the server's certificate too")
             return Access(self.secret)
         name = self._name()
-        mutual = self.client_ca is not None
-        return Access(
-            self.secret, self.certificate, self.certificate if mutual else None, self.key if mutual else None, name
-        )
+        if self.client_ca is None:
+            return Access(self.secret, self.certificate, server_name=name)
+        return Access(self.secret, self.certificate, certificate=self.certificate, key=self.key, server_name=name)
 
     def flags(self, http: bool) -> tuple[list[str], list[str]]:
-        """Triton's arguments, and which words in them nobody else may read.
+        """Triton's arguments, and the secret words in them.
 
         Raises:
             UserError: HTTP together with TLS.
         """
         if http and self.certificate:
             raise UserError("Triton's HTTP has no TLS; leave the HTTP port out, or the certificate")
-        hidden = [secrets.token_urlsafe(32)]  # known to nobody: model control runs any Python that it is given
-        rules = [f"{FOR_NOBODY}:nobody={hidden[0]}"]
+        unguessable = secrets.token_urlsafe(32)  # never given out: model control runs any Python that it is given
+        hidden = [unguessable]
+        restrictions = [f"{FORBIDDEN}:{FORBIDDEN_HEADER}={unguessable}"]
         if self.secret:
             hidden.append(self.secret)
-            rules.append(f"{WITH_SECRET}:{SECRET_HEADER}={self.secret}")
-        flags = [f"--grpc-restricted-protocol={rule}" for rule in rules]
+            restrictions.append(f"{WITH_SECRET}:{SECRET_HEADER}={self.secret}")
+        flags = [f"--grpc-restricted-protocol={restriction}" for restriction in restrictions]
         if http:
-            flags += [f"--http-restricted-api={rule}" for rule in rules]
+            flags += [f"--http-restricted-api={restriction}" for restriction in restrictions]
         if self.certificate:
             flags += ["--grpc-use-ssl=1", f"--grpc-server-cert={self.certificate}", f"--grpc-server-key={self.key}"]
         if self.client_ca:
@@ -71,37 +73,38 @@ class ServerAccess:
         return flags, hidden
 
     def _name(self) -> str:
-        """A name that the certificate is made out to, found by a handshake in memory, which tries everything else too.
+        """A name in the certificate, found by a handshake in memory, which also tests the other files.
 
         Raises:
-            UserError: a file cannot be used, the certificate has run out, or has no name.
+            UserError: a file cannot be used, the certificate has expired, or has no name.
         """
         server = tls_context(ssl.PROTOCOL_TLS_SERVER, self.certificate, self.key, self.client_ca)
-        mutual = self.client_ca is not None
-        client = tls_context(
-            ssl.PROTOCOL_TLS_CLIENT, *((self.certificate, self.key) if mutual else (None, None)), self.certificate
-        )
-        server.verify_mode = ssl.CERT_REQUIRED if mutual else ssl.CERT_NONE
+        if self.client_ca is None:
+            client = tls_context(ssl.PROTOCOL_TLS_CLIENT, None, None, self.certificate)
+            server.verify_mode = ssl.CERT_NONE
+        else:
+            client = tls_context(ssl.PROTOCOL_TLS_CLIENT, self.certificate, self.key, self.certificate)
+            server.verify_mode = ssl.CERT_REQUIRED
         client.check_hostname = False
-        client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the certificate itself, whoever signed it
-        there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
-        ends = [client.wrap_bio(back, there), server.wrap_bio(there, back, server_side=True)]
-        asked = ends[0]
+        client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # trust the certificate itself, whatever signed it
+        to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client_end = client.wrap_bio(to_client, to_server)
+        unfinished = [client_end, server.wrap_bio(to_server, to_client, server_side=True)]
         try:
-            while ends:
-                ends = [end for end in ends if not _shaken(end)]
+            while unfinished:
+                unfinished = [end for end in unfinished if not _handshake_is_done(end)]
         except ssl.SSLError as error:
             reason = getattr(error, "verify_message", "") or str(error.reason).lower().replace("_", " ")
-            from_ca = f", as one from {self.client_ca}," if mutual else ""
+            from_ca = f", as one from {self.client_ca}," if self.client_ca else ""
             raise UserError(f"the certificate {self.certificate}{from_ca} cannot be used: {reason}") from None
-        names = (asked.getpeercert() or {}).get("subjectAltName", ())
+        names = (client_end.getpeercert() or {}).get("subjectAltName", ())
         if not names:
             raise UserError(f"the certificate {self.certificate} has no subjectAltName; clients would not accept it")
         return str(names[0][1]).replace("*", "any")
 
 
-def _shaken(end: ssl.SSLObject) -> bool:
-    """Whether this end of a handshake is done; else it waits for the other."""
+def _handshake_is_done(end: ssl.SSLObject) -> bool:
+    """Takes a handshake as far as it goes; False where this end waits for the other."""
     try:
         end.do_handshake()
     except ssl.SSLWantReadError:
@@ -113,7 +116,7 @@ def hide(pid: int, words: list[str]) -> bool:
     """Overwrites words in the command line of a process that this one started.
 
     Returns:
-        Whether they are gone; not where the kernel forbids it.
+        Whether they are gone: False where the kernel forbids it.
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

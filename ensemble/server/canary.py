@@ -1,4 +1,4 @@
-"""Questions that show whether a server answers, and whether rightly."""
+"""Questions that show whether a server answers, and whether its answers are correct."""
 
 import numpy as np
 from google.protobuf import text_format
@@ -8,33 +8,38 @@ from core.errors import UserError
 from core.json_files import read_json
 from ensemble import client
 from ensemble.client import Access
+from ensemble.parity import is_equal, largest_difference
 from ensemble.repository.releases import Release
+from ensemble.triton_models.files import CONFIG, SAMPLE
 
-TOLERANCE = 1e-5
-TIE = 1e-6
+CANARY_SECONDS = 10.0
+TIE = 1e-6  # scores that differ by less may come in either order
 
 
 class Canary:
     """Asks what a release must be able to answer.
 
     Args:
-        release: `score/<version>/sample.json` in it holds what the trained networks say.
+        release: `score/<version>/sample.json` in it holds answers of the trained networks.
+
+    Attributes:
+        sample: these answers.
+        ids: a user and a movie that are in the vocabulary, by tensor name.
+        configs: each model's `config.pbtxt`.
     """
 
     def __init__(self, release: Release):
         self.release = release
-        self.sample = read_json(release.folder / "score" / str(release.version) / "sample.json")
+        self.sample = read_json(release.folder / "score" / str(release.version) / SAMPLE)
         movie = next(movie for movie in self.sample["movie_id"] if movie >= 0)  # -1 stands for an unknown one
         self.ids = {"user_id": self.sample["recommend"][0]["user_id"], "movie_id": movie}
         self.configs = {
-            name: text_format.Parse(
-                (release.folder / name / "config.pbtxt").read_text(), model_config_pb2.ModelConfig()
-            )
+            name: text_format.Parse((release.folder / name / CONFIG).read_text(), model_config_pb2.ModelConfig())
             for name in release.models
         }
 
     def parts(self, model: str) -> list[str]:
-        """The models that an ensemble hands its requests on to; none for any other model."""
+        """The models that an ensemble passes its requests to; none for any other model."""
         return [step.model_name for step in self.configs[model].ensemble_scheduling.step]
 
     def has_process(self, model: str) -> bool:
@@ -51,7 +56,7 @@ class Canary:
             UserError: no answer, or not this release's.
         """
         config = self.configs[model]
-        shape = (1, 1) if config.max_batch_size else (1,)  # what Triton batches has requests of a row each
+        shape = (1, 1) if config.max_batch_size else (1,)  # a model that Triton batches takes requests of one row
         names = [tensor.name for tensor in config.input if tensor.name in self.ids]
         inputs = [client.tensor(name, np.full(shape, self.ids[name]), np.int64) for name in names]
         result = client.infer(url, model, inputs, access, timeout=timeout)
@@ -60,10 +65,10 @@ class Canary:
             raise UserError(f"{model} answers with version {version}, not {self.release.version}")
 
     def check_sample(self, url: str, access: Access) -> None:
-        """Every answer of the sample, to `TOLERANCE`.
+        """Asks every question of the sample; scores must be equal to the tolerance of `parity`.
 
         Raises:
-            UserError: an answer is missing or another one; the message says which, and by how much.
+            UserError: an answer is missing or different; the message says which, and by how much.
         """
         users, movies = self.sample["user_id"], self.sample["movie_id"]
         for name, expected in self.sample["scores"].items():
@@ -71,19 +76,19 @@ class Canary:
             _compare(f"{name} scores", found, expected)
         for row in self.sample["recommend"]:
             user, expected = row["user_id"], np.array(row["score"])
-            # What a strategy that looks at some movies only may miss is no fault.
+            # A strategy that looks at some movies only may miss others, which is not a fault.
             found_ids, found, _ = client.recommend(url, user, len(expected), strategy="exact", access=access)
             _compare(f"recommend scores user {user}'s movies", found, expected)
-            # Movies that score the same may change places; the last one, with one that did not make the list.
+            # Movies that score the same may change places; the last one, with a movie that is not in the list.
             gaps = np.abs(np.diff(expected, prepend=np.inf, append=expected[-1:]))
             alone = np.minimum(gaps[:-1], gaps[1:]) > TIE
             if not np.array_equal(found_ids[alone], np.array(row["movie_id"])[alone]):
-                raise UserError(f"recommend gives user {user} other movies than the trained network")
+                raise UserError(f"recommend gives user {user} other movies than the trained network does")
 
 
 def _compare(what: str, found: np.ndarray, expected: list[float] | np.ndarray) -> None:
     if len(found) != len(expected):
         raise UserError(f"{what}: {len(found)} where the trained network gives {len(expected)}")
-    worst = float(np.abs(found - np.asarray(expected)).max(initial=0.0))
-    if not worst <= TOLERANCE:
-        raise UserError(f"{what} up to {worst:.1e} away from what the trained network says")
+    worst = largest_difference(found, expected)
+    if not is_equal(worst):
+        raise UserError(f"{what} up to {worst:.1e} away from the trained network's")

@@ -1,52 +1,50 @@
-"""What Triton's models have in common: the files they load, and how a client's mistake is told.
-
-`export` copies this file next to each model's `model.py`.
-"""
+"""What Triton's models have in common: their folder, the inputs of a request, and responses."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import triton_python_backend_utils as pb_utils  # the Python backend's own
-from answers import BadRequest
+
+from .limits import BadRequest
 
 
-def folder(args: dict[str, str]) -> Path:
-    """Where the files of the version that Triton loads lie."""
+def version_folder(args: dict[str, str]) -> Path:
+    """The folder of the version that Triton loads."""
     return Path(args["model_repository"]) / args["model_version"]
 
 
-def given(request: "pb_utils.InferenceRequest", name: str) -> np.ndarray | None:
+def optional_input(request: "pb_utils.InferenceRequest", name: str) -> np.ndarray | None:
     """An input, or None where it was left out."""
     tensor = pb_utils.get_input_tensor_by_name(request, name)
     return None if tensor is None else tensor.as_numpy()
 
 
-def needed(request: "pb_utils.InferenceRequest", name: str) -> np.ndarray:
-    """An input that Triton lets through without, as it counts them only, where others may be left out.
+def required_input(request: "pb_utils.InferenceRequest", name: str) -> np.ndarray:
+    """An input that must be there: where a model has optional inputs, Triton only counts them.
 
     Raises:
         BadRequest: it was left out.
     """
-    values = given(request, name)
+    values = optional_input(request, name)
     if values is None:
         raise BadRequest(f"{name} is missing")
     return values
 
 
-def number(request: "pb_utils.InferenceRequest", name: str, default: int) -> int:
+def optional_int(request: "pb_utils.InferenceRequest", name: str, default: int) -> int:
     """An input of one integer that may be left out."""
-    values = given(request, name)
+    values = optional_input(request, name)
     return default if values is None else int(values[0])
 
 
-def text(request: "pb_utils.InferenceRequest", name: str) -> str:
+def optional_text(request: "pb_utils.InferenceRequest", name: str) -> str:
     """An input of one string; empty where it was left out."""
-    values = given(request, name)
+    values = optional_input(request, name)
     return "" if values is None else values.reshape(-1)[0].decode("utf-8", "replace")
 
 
-def refusal(error: BadRequest) -> "pb_utils.InferenceResponse":
+def error_response(error: BadRequest) -> "pb_utils.InferenceResponse":
     """INVALID_ARGUMENT with the sentence that says why."""
     return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG))
 
@@ -56,12 +54,12 @@ def response(**outputs: np.ndarray) -> "pb_utils.InferenceResponse":
     return pb_utils.InferenceResponse([pb_utils.Tensor(name, values) for name, values in outputs.items()])
 
 
-def each(answer: Callable[..., "pb_utils.InferenceResponse"], requests: list) -> list:
-    """An answer to each request, or the refusal of it."""
+def respond_to_each(answer: Callable[..., "pb_utils.InferenceResponse"], requests: list) -> list:
+    """An answer to each request, or an error where it is a bad one."""
     responses = []
     for request in requests:
         try:
             responses.append(answer(request))
         except BadRequest as error:
-            responses.append(refusal(error))
+            responses.append(error_response(error))
     return responses

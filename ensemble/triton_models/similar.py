@@ -1,19 +1,23 @@
-"""Triton's `similar`: becomes `similar/<version>/model.py` in the exported repository."""
+"""Triton's `similar`."""
 
 import triton_python_backend_utils as pb_utils  # the Python backend's own
-from answers import DEFAULT_K, Similar
-from backend import each, folder, needed, number, response
+
+from .backend import optional_int, required_input, respond_to_each, response, version_folder
+from .limits import DEFAULT_K
+from .similar_movies import SimilarMovies
 
 
 class TritonPythonModel:
     """movie_id INT64[1]; k INT32[1] (optional) -> movie_id INT64[k], score FP32[k]."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        self.similar = Similar(folder(args))
+        self.similar_movies = SimilarMovies(version_folder(args))
 
     def execute(self, requests: list) -> list:
-        return each(self.answer, requests)
+        return respond_to_each(self.answer, requests)
 
     def answer(self, request: "pb_utils.InferenceRequest") -> "pb_utils.InferenceResponse":
-        movies, scores = self.similar.similar(int(needed(request, "movie_id")[0]), number(request, "k", DEFAULT_K))
+        movies, scores = self.similar_movies.similar(
+            int(required_input(request, "movie_id")[0]), optional_int(request, "k", DEFAULT_K)
+        )
         return response(movie_id=movies, score=scores)

@@ -11,11 +11,13 @@ import pytest
 
 from core.json_files import read_json
 from core.run_folder import MODELS
-from ensemble.server.process import Ports, free_port, running
-from ensemble.triton_models.answers import Recommendations, Scores
+from ensemble.server.ports import Ports, free_port
+from ensemble.server.process import running
+from ensemble.triton_models.recommendations import Recommendations
+from ensemble.triton_models.scores import Scores
 
 PROTOCOL = "leave-one-out"
-UNKNOWN = [-1, 0, 2, 2**40]  # the made-up users are odd and the movies tens; 0 is no movie either
+UNKNOWN = [-1, 0, 2, 2**40]  # the synthetic users are odd and the movies tens; 0 is not a movie either
 
 
 @pytest.fixture(scope="session")
@@ -91,28 +93,30 @@ def server(exported, http_port, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def reference():
-    """`ensemble.merlin_systems.runtime`, imported when it is needed: Merlin takes its time."""
-    from ensemble.merlin_systems import runtime as reference
+    """`ensemble.merlin_systems.export`, imported when it is needed: Merlin takes its time."""
+    from ensemble.merlin_systems import export
 
-    return reference
+    return export
 
 
 @pytest.fixture(scope="session")
 def referenced(reference, trained):
     """The shared run with Merlin's repository."""
-    reference.export_reference(trained, PROTOCOL)
+    reference.export_merlin(trained, PROTOCOL, MODELS)
     return trained
 
 
 @pytest.fixture(scope="session")
-def reference_server(reference, referenced, tmp_path_factory):
+def reference_server(referenced, tmp_path_factory):
     """One server of Merlin's runtime for all tests; when it has stopped, nothing of it is left."""
+    from ensemble.merlin_systems.server import running_merlin
+
     folder = tmp_path_factory.mktemp("triton")
     with ExitStack() as until_stopped:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("tempfile.tempdir", str(folder))
             running_server = until_stopped.enter_context(
-                reference.running_reference(referenced.reference_repository, folder / "triton.log", free_port())
+                running_merlin(referenced.reference_repository, folder / "triton.log", free_port(), MODELS)
             )
         yield running_server
         started = psutil.Process(running_server.process.pid).children(recursive=True)

@@ -5,6 +5,7 @@ import pytest
 
 from core.run_folder import MODELS
 from ensemble import client
+from ensemble.merlin_systems.server import score_merlin
 
 pytestmark = pytest.mark.slow
 
@@ -13,14 +14,14 @@ RUNTIMES = ("marquee", "merlin")
 
 
 @pytest.fixture(scope="module")
-def ask(server, reference, reference_server):
+def ask(server, reference_server):
     """A function of runtime, model, users and movies to scores."""
 
     def marquee(model, user, movie):
         return client.score(server.url, user, movie, model)[0]
 
     def merlin(model, user, movie):
-        return reference.score_reference(reference_server.url, model, user, movie)
+        return score_merlin(reference_server.url, model, user, movie)
 
     return lambda runtime, *question: {"marquee": marquee, "merlin": merlin}[runtime](*question)
 
@@ -50,7 +51,7 @@ def test_every_kind_of_id_is_scored(ask, offline, runtime, model, user, movie):
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_the_two_models_are_told_apart(ask, runtime):
+def test_the_two_models_score_differently(ask, runtime):
     users, movies = [1, 3, 5], [10, 20, 30]
     dlrm, ncf = (ask(runtime, model, users, movies) for model in MODELS)
     assert np.abs(dlrm - ncf).max() > 1e-3

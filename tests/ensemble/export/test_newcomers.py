@@ -12,7 +12,7 @@ from core.run_folder import MODELS
 from ensemble.export import newcomers as source
 from ensemble.export.cut import Past, Sides, cut
 from ensemble.export.newcomers import fit_newcomers
-from ensemble.triton_models.answers import history_features, newcomer_row
+from ensemble.triton_models.history import history_features, newcomer_row
 from models.data.features import Features, Interactions, load_features
 from models.data.history import PRIOR_RATINGS, WINDOWS, Moment
 from models.networks.base import NetworkSettings, Recommender, build, in_vocabulary
@@ -250,14 +250,16 @@ def test_the_mood_of_a_listed_past_is_that_of_likes_alone(features, with_past, l
     _, sides, newcomers = with_past
     history = np.arange(FIRST_INDEX, FIRST_INDEX + length)
     plain = history_features(newcomers["vectors"], history) @ newcomers["map"]
-    width = newcomers["mood"].shape[1]
+    width = newcomers["recent_weights"].shape[1]
     above = float(newcomers["above"])
     mood = [sum([above] * min(window, length)) / (min(window, length) + 1) for window in WINDOWS]
     row = newcomer_row(newcomers, history)[0]
-    np.testing.assert_allclose(row[-width:] - plain[-width:], mood @ newcomers["mood"], atol=1e-5)
+    np.testing.assert_allclose(row[-width:] - plain[-width:], mood @ newcomers["recent_weights"], atol=1e-5)
     start, stop = sides.past.columns.start, sides.past.columns.stop
     np.testing.assert_allclose(row[:start], plain[:start], atol=1e-6)
     assert stop == len(row) - width
+    assert newcomers["history_columns"].tolist() == [start, stop]
+    assert newcomers["recent_columns"].tolist() == [stop, len(row)]
 
 
 def test_the_score_of_a_newcomer_is_the_network_s_for_such_a_row(features, with_past):
@@ -271,7 +273,7 @@ def test_the_score_of_a_newcomer_is_the_network_s_for_such_a_row(features, with_
     movie = torch.arange(features.movies)
     with torch.no_grad():
         # Their embedding and statistics are the map's: put into the tables in the place of user 2's.
-        dim, width = sides.vectors.shape[1], newcomers["mood"].shape[1]
+        dim, width = sides.vectors.shape[1], newcomers["recent_weights"].shape[1]
         plain = history_features(newcomers["vectors"], history) @ newcomers["map"]
         tables = dict(model.embedding_tables())
         kept = tables["user_id"].weight[2].clone(), model.user_statistics.clone()

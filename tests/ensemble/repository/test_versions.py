@@ -17,7 +17,7 @@ MODELS = ("recommend", "score")
 
 
 def add(repository: Path, made_from: str, key: Path | None = None, models: tuple[str, ...] = MODELS) -> int:
-    """Exports a made-up version, whose every file says which one it is of."""
+    """Exports a synthetic version, whose every file says which one it is of."""
     with new_version(repository, made_from, key, {"default_model": f"of {made_from}"}) as (out, version):
         for model in models:
             folder = out / model / str(version)
@@ -135,7 +135,7 @@ def test_a_model_that_is_new_is_there_from_its_version_on(repository):
     assert models_of(repository) == ["score", "similar"]
     assert [path.name for path in sorted((repository / "similar").iterdir())] == ["2", "config.pbtxt"]
     verify(repository)
-    assert "no similar: another Marquee exported it" in refusal(rollback, repository)
+    assert "no similar: another version of Marquee exported it" in refusal(rollback, repository)
     assert verify(repository)["version"] == 2
 
 
@@ -304,9 +304,11 @@ def evil(repository: Path) -> None:
     """Whoever can write there changes a file, and the manifest with it."""
     (repository / "score" / "1" / "weights").write_text("evil")
     (repository / SIGNATURE).unlink(missing_ok=True)
-    facts = read_manifest(repository)
-    made_from, *_ = (facts.pop(name) for name in ("fingerprint", "format", "files"))
-    seal(repository, made_from, **facts)
+    details = read_manifest(repository)
+    made_from = details.pop("fingerprint")
+    for name in ("format", "files"):
+        del details[name]
+    seal(repository, made_from, **details)
     verify(repository)
 
 

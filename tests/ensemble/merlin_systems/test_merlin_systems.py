@@ -9,8 +9,9 @@ import pytest
 
 from core.artifacts import verify
 from core.errors import UserError
-from core.run_folder import Run
-from ensemble.server.process import free_port
+from core.run_folder import MODELS, Run
+from ensemble.merlin_systems.server import running_merlin, score_merlin
+from ensemble.server.ports import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -25,11 +26,11 @@ PROTOCOL = "leave-one-out"
         ("svd", [1], [10], "merlin_svd"),
     ],
 )
-def test_a_bad_request_is_told_in_one_line(reference, reference_server, model, users, movies, words):
+def test_a_bad_request_is_refused_in_one_line(reference_server, model, users, movies, words):
     with pytest.raises(UserError, match=words) as refused:
-        reference.score_reference(reference_server.url, model, users, movies)
+        score_merlin(reference_server.url, model, users, movies)
     assert "\n" not in str(refused.value)
-    assert reference.score_reference(reference_server.url, "dlrm", [1], [10]).shape == (1,)
+    assert score_merlin(reference_server.url, "dlrm", [1], [10]).shape == (1,)
 
 
 def test_it_listens_on_loopback_only(reference_server):
@@ -53,7 +54,7 @@ def test_serving_does_not_change_the_repository(referenced, reference_server):
 
 def test_what_is_up_to_date_is_not_written_again(reference, referenced):
     before = (referenced.reference_repository / "manifest.json").stat()
-    assert reference.export_reference(referenced, PROTOCOL)["protocol"] == PROTOCOL
+    assert reference.export_merlin(referenced, PROTOCOL, MODELS)["protocol"] == PROTOCOL
     assert (referenced.reference_repository / "manifest.json").stat() == before
 
 
@@ -66,13 +67,13 @@ def test_what_is_up_to_date_is_not_written_again(reference, referenced):
         ("evil/1/model.py", "not listed"),
     ],
 )
-def test_a_changed_or_extra_file_is_refused(reference, referenced, tmp_path, name, words):
+def test_a_changed_or_extra_file_is_refused(referenced, tmp_path, name, words):
     repository = Path(shutil.copytree(referenced.reference_repository, tmp_path / "repository"))
     (repository / name).parent.mkdir(parents=True, exist_ok=True)
     with open(repository / name, "ab") as file:
         file.write(b"\n")
     log = tmp_path / "triton.log"
-    with pytest.raises(UserError, match=words) as refused, reference.running_reference(repository, log, free_port()):
+    with pytest.raises(UserError, match=words) as refused, running_merlin(repository, log, free_port(), MODELS):
         pytest.fail("a server was started")
     assert name in str(refused.value)
     assert "\n" not in str(refused.value)
@@ -85,5 +86,5 @@ def test_an_ensemble_that_scores_otherwise_is_not_written(reference, referenced,
     shutil.copytree(referenced.root / "models" / PROTOCOL, run.root / "models" / PROTOCOL)
     monkeypatch.setattr(reference, "scorer", lambda *_: lambda user, movie: np.full(len(user), np.nan, np.float32))
     with pytest.raises(UserError, match="not exported"):
-        reference.export_reference(run, PROTOCOL)
+        reference.export_merlin(run, PROTOCOL, MODELS)
     assert not run.reference_repository.exists()

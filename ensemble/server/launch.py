@@ -1,0 +1,117 @@
+"""Finds `tritonserver`, configures it, and starts its process."""
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from core.errors import UserError
+from ensemble.server.ports import Ports
+
+STOP_SECONDS = 10
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)  # loaded here, as a child of a process with threads must not take locks
+
+
+def launch(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen:
+    """Starts a server in a session of its own. It ends with the thread that called this, however that ends.
+
+    Args:
+        arguments, environment: of `triton_command`, with any additions.
+        log: where the server's output goes.
+    """
+    with open(log, "wb") as output:
+        return subprocess.Popen(
+            arguments,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
+        )
+
+
+def triton_command(
+    repository: Path, ports: Ports, backends: Path, control: str = "none"
+) -> tuple[list[str], dict[str, str]]:
+    """The arguments of the `tritonserver` on PATH, else of the one in the nvidia-pytriton wheel, and its environment.
+
+    Args:
+        backends: where the wheel's backends are copied to, if they are not there yet. It stays absent where the server
+            on PATH is used, which has its own.
+        control: `none`, or `poll` to follow changes in the repository; explicit control would run any Python that a
+            client uploads.
+
+    Raises:
+        UserError: there is no Triton, or the wheel's does not support this Python.
+    """
+    environment = dict(os.environ)
+    environment["PYTHONNOUSERSITE"] = "1"
+    for pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # each model's process computes on one thread
+        environment.setdefault(pool, "1")
+    binary = shutil.which("tritonserver")
+    from_wheel = binary is None
+    if binary is None:
+        binary = str(prepare_wheel_server(backends, environment))
+    arguments = [
+        binary,
+        f"--model-repository={repository.resolve()}",
+        f"--model-control-mode={control}",
+        "--disable-auto-complete-config",
+        "--allow-gpu-metrics=false",
+        "--pinned-memory-pool-byte-size=0",
+        f"--exit-timeout-secs={STOP_SECONDS // 2}",
+        f"--grpc-address={ports.host}",
+        f"--grpc-port={ports.grpc}",
+        f"--allow-http={str(bool(ports.http)).lower()}",
+        f"--allow-metrics={str(bool(ports.metrics)).lower()}",
+    ]
+    if from_wheel:
+        arguments.append(f"--backend-directory={backends}")
+    if ports.http:
+        arguments += [f"--http-address={ports.host}", f"--http-port={ports.http}"]
+    if ports.metrics:
+        arguments += [f"--metrics-address={ports.host}", f"--metrics-port={ports.metrics}"]
+        arguments.append("--metrics-config=summary_latencies=true")  # percentiles; counters are there by default
+    return arguments, environment
+
+
+def prepare_wheel_server(backends: Path, environment: dict[str, str]) -> Path:
+    """The server inside the nvidia-pytriton wheel, started directly; fills `backends` for this Python.
+
+    Sets in `environment` what the Python stub needs: this interpreter first on PATH, and its libpython before the
+    wheel's libraries, as the stub is linked against one and a different patch version does not load.
+
+    Raises:
+        UserError: there is no wheel, or it does not support this Python.
+    """
+    spec = find_spec("pytriton")  # found, not imported
+    if spec is None or spec.origin is None:
+        raise UserError(
+            "no tritonserver on PATH and no nvidia-pytriton wheel; run make venv, or use the Triton container"
+        )
+    root = Path(spec.origin).parent / "tritonserver"
+    stub = root / "python_backend_stubs" / f"{sys.version_info.major}.{sys.version_info.minor}"
+    if not stub.is_dir():
+        raise UserError(f"the Triton wheel has no stub for Python {sys.version.split()[0]}; use Python 3.10 or 3.11")
+    backend = backends / "python"  # copied, as Triton refuses symbolic links
+    if not backend.is_dir():
+        shutil.copytree(root / "backends" / "python", backend)
+        shutil.copy(stub / "triton_python_backend_stub", backend)
+    libraries = [sysconfig.get_config_var("LIBDIR"), str(root.parent.parent / "nvidia_pytriton.libs")]
+    if environment.get("LD_LIBRARY_PATH"):
+        libraries.append(environment["LD_LIBRARY_PATH"])
+    environment["LD_LIBRARY_PATH"] = os.pathsep.join(libraries)
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
+    return root / "bin" / "tritonserver"
+
+
+def _end_with_parent() -> None:
+    """Has Linux end the server when the thread that started it ends, so that none is left behind."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,50 @@
+"""The names of the files in a Triton model's folder, and the code among them."""
+
+import shutil
+from pathlib import Path
+
+CONFIG = "config.pbtxt"
+MODEL_CODE = "model.py"  # what Triton loads
+PACKAGE = "marquee_serving"  # the copy of this package beside it
+SERVING = "serving.json"
+SAMPLE = "sample.json"  # answers of the trained networks, for later checks
+RATED = "rated.npy"
+RATED_STARTS = "rated_starts.npy"
+NEWCOMERS = "newcomers.npz"
+RETRIEVAL_NETWORK = "retrieval.onnx"
+RETRIEVAL_VECTORS = "retrieval.npy"
+SIMILAR_VECTORS = "similar.npy"
+
+
+def vocabulary_file(name: str) -> str:
+    """The vocabulary of `user_id` or `movie_id`."""
+    return f"{name}.parquet"
+
+
+def rows_file(model: str, kind: str) -> str:
+    """A network's rows of one kind: `user`, `vector` or `hidden`."""
+    return f"{model}.{kind}.npy"
+
+
+def network_file(model: str) -> str:
+    """A network's head."""
+    return f"{model}.onnx"
+
+
+def write_code(folder: Path, model: str) -> None:
+    """Writes a Triton model's code into its version folder.
+
+    Args:
+        folder: `<model>/<version>/`, which exists.
+        model: `scorer`, `recommend` or `similar`.
+    """
+    package = folder / PACKAGE
+    package.mkdir()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        shutil.copy(source, package / source.name)
+    (folder / MODEL_CODE).write_text(
+        f'"""Triton\'s `{model}`."""\n\n'
+        f"from {PACKAGE}.{model} import TritonPythonModel\n\n"
+        '__all__ = ["TritonPythonModel"]\n',
+        encoding="utf-8",
+    )
