@@ -28,7 +28,7 @@ from core.columns import (
 )
 from core.json_files import read_json
 from core.run_folder import RATING_PROTOCOL, Run
-from workflows.features.prepare import load_schema
+from workflows.features.schema import load_schema
 from workflows.features.vocabulary import FIRST_INDEX, FOLDS
 from workflows.splits.base import read_split, split_files
 

@@ -24,7 +24,7 @@ from models.networks.scoring import scorer
 from models.registry import RULES, fit_rule, settings_of
 from models.training.settings import with_changes
 from models.training.train import fit, refit
-from workflows.features.side_tables import fold_statistics
+from workflows.features.statistics import fold_statistics
 from workflows.features.vocabulary import FIRST_INDEX, FOLDS
 from workflows.negatives import NegativeSampler
 from workflows.sources.ncf_files import NcfFiles, hold_out_last
@@ -60,7 +60,8 @@ class PaperFeatures(Features):
 
 def paper_features(files: NcfFiles, folder: Path, seed: int) -> PaperFeatures:
     """What leave-one-out needs of the authors' files; ids become indices from `FIRST_INDEX` on."""
-    from workflows.features.prepare import CANDIDATE_NEGATIVES, model_schema
+    from workflows.features.candidates import CANDIDATE_NEGATIVES
+    from workflows.features.schema import model_schema
 
     rng = np.random.default_rng(seed)
     held_out = hold_out_last(files)

@@ -20,7 +20,8 @@ from core.run_folder import Run
 from tests.conftest import write_movielens
 from workflows.cluster import LOCAL, dask_cluster
 from workflows.features.prepare import PREPARE_STEPS, PrepareSettings, prepare
-from workflows.sources.datasets import fetch_tables, get_dataset
+from workflows.sources.datasets import get_dataset
+from workflows.sources.fetch import fetch_tables
 
 PROTOCOL = "leave-one-out"
 
@@ -66,7 +67,7 @@ def data_in(run: Run) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def many_partitions() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("workflows.features.prepare.ROWS_AT_ONCE", 50)
+        patch.setattr("workflows.features.interactions.ROWS_AT_ONCE", 50)
         yield
 
 

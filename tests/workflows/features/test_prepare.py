@@ -17,9 +17,10 @@ from core.run_folder import PROTOCOLS, Run
 from tests.conftest import write_movielens
 from workflows.features.prepare import PREPARE_STEPS, PrepareSettings, load_schema, prepare
 from workflows.features.saved import load_workflow
-from workflows.features.side_tables import fold_statistics
+from workflows.features.statistics import fold_statistics
 from workflows.features.vocabulary import FIRST_INDEX, FOLDS
-from workflows.sources.datasets import fetch_tables, get_dataset
+from workflows.sources.datasets import get_dataset
+from workflows.sources.fetch import fetch_tables
 from workflows.splits.base import PARTS, TimeOrder, leave_one_out, read_split, split_files
 
 COLUMNS = ["user_index", "movie_index", "rating", "timestamp", "label", "fold", "later"]
@@ -559,7 +560,7 @@ def piecewise(prepared, tmp_path_factory) -> tuple[Run, dict[str, list[tuple[flo
     run = unprepared(prepared, tmp_path_factory.mktemp("piecewise"))
     told: dict[str, list[tuple[float, str]]] = {protocol: [] for protocol in PROTOCOLS}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("workflows.features.prepare.ROWS_AT_ONCE", FEW)
+        patch.setattr("workflows.features.interactions.ROWS_AT_ONCE", FEW)
         for protocol in PROTOCOLS:
             prepare(run, protocol, PrepareSettings(), lambda *step, to=told[protocol]: to.append(step))
     return run, told

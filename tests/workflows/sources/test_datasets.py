@@ -17,7 +17,7 @@ from core.artifacts import verify
 from core.errors import UserError
 from core.run_folder import Run
 from workflows.sources.datasets import DATASETS, TRUTH_FILES, fetch_tables, get_dataset
-from workflows.synthetic.synth import load_truth, synthesise
+from workflows.synthetic.truth import load_truth, synthesise
 
 SMALL = get_dataset("ml-latest-small")
 

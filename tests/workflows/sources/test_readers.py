@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import UserError
-from workflows.sources.readers import read_tables
+from workflows.sources.read import read_tables
 
 RATINGS_HEADER = "userId,movieId,rating,timestamp\n"
 MOVIES_HEADER = "movieId,title,genres\n"

@@ -7,10 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-
-from core.errors import UserError
-from workflows.negatives import NegativeSampler
-from workflows.sources.readers import read_tables
 from workflows.synthetic.synth import (
     GENRE_WEIGHTS,
     LIKE,
@@ -22,6 +18,10 @@ from workflows.synthetic.synth import (
     load_truth,
     synthesise,
 )
+
+from core.errors import UserError
+from workflows.negatives import NegativeSampler
+from workflows.sources.read import read_tables
 
 ARGUMENTS = ("ml-latest-small", 0.3, 5)
 FILES = ("ratings.csv", "movies.csv", "tags.csv", "links.csv", "truth-users.parquet", "truth-movies.parquet")
