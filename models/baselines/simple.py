@@ -48,7 +48,9 @@ class Truth:
             tables: the folder that `fetch` has put the truth into.
         """
         self.is_probability = features.protocol == "random-split"
-        from workflows.synthetic.truth import load_truth  # what it imports takes seconds, and most runs are not made up
+        from workflows.synthetic.truth import (
+            load_truth,
+        )  # what it imports takes seconds, and most runs are not synthetic
 
         truth = load_truth(tables)
         self._score = truth.like if self.is_probability else truth.watch

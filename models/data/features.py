@@ -22,7 +22,6 @@ from core.columns import (
     MOVIE_INDEX,
     NEGATIVES,
     RATING,
-    USER_DETAILS,
     USER_ID,
     USER_INDEX,
 )
@@ -157,8 +156,8 @@ def load_features(run: Run, protocol: str) -> Features:
     manifest = verify(folder, run.command("prepare"))
     facts = read_json(folder / "features.json")
     schema = load_schema(folder)
-    details = tuple(name for name in USER_DETAILS if name in schema.column_names)
     side = {path.stem: pd.read_parquet(path) for path in (folder / "side").glob("*.parquet")}
+    details = tuple(name for name in side["user_features"].columns if name != USER_INDEX)
 
     def statistics(kind: str, index: str) -> Tensor:
         table = side[f"{kind}_statistics"].drop(columns=[FOLD, index])

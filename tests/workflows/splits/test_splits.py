@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import UserError
-from workflows.splits.base import PARTS, UNUSED, Split, TimeOrder, leave_one_out, random_split, read_split, split_files
+from workflows.splits.base import PARTS, UNUSED, Split, TimeOrder, read_split, split_files
+from workflows.splits.leave_one_out import leave_one_out
+from workflows.splits.random_split import random_split
 
 RATINGS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 6)), min_size=1, max_size=60)  # (user, timestamp)
 
