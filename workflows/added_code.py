@@ -11,7 +11,8 @@ from core.artifacts import CHECKOUT, code_digest, fingerprint
 def stage_code(rooms: Sequence[str], libraries: Sequence[str], *entries: Mapping[str, Any]) -> str:
     """The digest of what computes a stage's result: its own code, the libraries, and entries from elsewhere.
 
-    A notebook or a test may add a layout, a split or a side feature. Its name and the file that defines it count then.
+    A notebook or a test may add a layout, a split or a side feature. The file that defines it counts then, and the names
+    of the entries in their order.
 
     Args:
         rooms: folders and files of the checkout, as in `core.artifacts.code_digest`.
@@ -21,11 +22,12 @@ def stage_code(rooms: Sequence[str], libraries: Sequence[str], *entries: Mapping
     own = [CHECKOUT / room for room in rooms]
     names: list[str] = []
     files: set[Path] = set()
-    for name, entry in (item for each in entries for item in each.items()):
-        outside = [path for path in _defining_files(entry) if not any(path.is_relative_to(room) for room in own)]
+    for each in entries:
+        defined = {path for entry in each.values() for path in _defining_files(entry)}
+        outside = {path for path in defined if not any(path.is_relative_to(room) for room in own)}
         if outside:
-            names.append(name)
-            files.update(path for path in outside if path.is_file())
+            names += each  # of all, as the place of an entry among the others may count
+            files |= {path for path in outside if path.is_file()}
     return fingerprint(code=code_digest(rooms, libraries, *sorted(files)), added=names)
 
 
