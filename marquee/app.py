@@ -77,7 +77,7 @@ def synth(
     model can reach. Use it with --dataset synth-NAME.
     """
     from workflows.sources.datasets import SYNTHETIC, data_home
-    from workflows.synthetic.synth import ratings_of, synthesise
+    from workflows.synthetic.synthesise import ratings_of, synthesise
 
     name = f"{SYNTHETIC}{like}" + ("" if scale == 1 else f"-{scale:g}")
     folder = out or data_home() / name

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def fetch(run: Run, dataset: str, data: Path | None) -> None:
-    from workflows.sources.datasets import fetch_tables, get_dataset
+    from workflows.sources.datasets import get_dataset
+    from workflows.sources.fetch import fetch_tables
 
     with measured(run, "fetch") as measure:
         measure.counts = fetch_tables(get_dataset(dataset), data, run.tables, console.print)

@@ -56,7 +56,8 @@ def prepared(movielens: Path, tmp_path_factory: pytest.TempPathFactory):
     """A run folder with tables and features, not to be changed."""
     from core.run_folder import PROTOCOLS, Run
     from workflows.features.prepare import PrepareSettings, prepare
-    from workflows.sources.datasets import fetch_tables, get_dataset
+    from workflows.sources.datasets import get_dataset
+    from workflows.sources.fetch import fetch_tables
 
     run = Run(tmp_path_factory.mktemp("runs") / "ml-latest-small")
     fetch_tables(get_dataset("ml-latest-small"), movielens, run.tables, lambda _: None)

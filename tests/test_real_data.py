@@ -10,8 +10,9 @@ import pytest
 
 from core.artifacts import verify
 from core.columns import AGE, GENDER, GENRES, OCCUPATION, RATING, RAW_MOVIE, RAW_USER, YEAR
-from workflows.sources.readers import read_tables
-from workflows.splits.base import TimeOrder, leave_one_out
+from workflows.sources.read import read_tables
+from workflows.splits.base import TimeOrder
+from workflows.splits.leave_one_out import leave_one_out
 
 ROOT = Path(__file__).resolve().parents[1]
 

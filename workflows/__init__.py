@@ -1,1 +1,1 @@
-"""Raw MovieLens files to features: datasets, splits, the NVTabular graphs, negatives."""
+"""Raw MovieLens files to features: datasets and their readers, splits, NVTabular's workflows, negatives."""

@@ -21,8 +21,7 @@ ADDRESS = re.compile(r"(tcp://)?(\[[^\]\s]+\]|[^\[\]:/\s]+):\d{1,5}")
 def dask_cluster(scheduler: str) -> Iterator[Client]:
     """Makes NVTabular work on a Dask cluster for as long as the context lasts.
 
-    A worker that dies takes nothing with it: its tasks are done again by another, and every task writes a file of its
-    own, whole.
+    When a worker dies, nothing is lost: another one repeats its tasks, and every task writes a file of its own, whole.
 
     Args:
         scheduler: `local` starts a `LocalCluster` with a process per core, or a `LocalCUDACluster` with one per GPU;
@@ -33,8 +32,8 @@ def dask_cluster(scheduler: str) -> Iterator[Client]:
         UserError: there is no scheduler at the address, or it has no workers.
     """
     if scheduler != LOCAL and not ADDRESS.fullmatch(scheduler):
-        raise UserError(f"{scheduler!r} is no Dask scheduler's address; give tcp://host:port, or `local`")
-    # Dask tells of lost workers by tracebacks that mean nothing to a user; what fails for good is raised all the same.
+        raise UserError(f"{scheduler!r} is not a Dask scheduler's address; give tcp://host:port, or `local`")
+    # Dask logs tracebacks of lost workers, which mean nothing to a user; what fails in the end is raised in any case.
     for name in ("distributed.worker", "distributed.nanny", "distributed.scheduler", "distributed.core"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with ExitStack() as stack:

@@ -15,8 +15,8 @@ from models.baselines.biases import shrunk_mean
 from models.data.features import Features
 from models.data.history import PRIOR_RATINGS, WINDOWS, joined
 from models.networks.base import Recommender
-from workflows.features.prepare import LIKED_ABOVE
 from workflows.features.vocabulary import FIRST_INDEX
+from workflows.splits.base import LIKED_ABOVE
 
 PEOPLE = 20_000
 PIECES = 4  # of what each of them liked

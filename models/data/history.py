@@ -13,10 +13,10 @@ from torch import Tensor
 
 from models.data.features import Features
 from models.data.interactions import Interactions
+from workflows.features.statistics import PRIOR_RATINGS
 
 NOTHING = 0  # stands where there was no movie yet; Categorify's padding code
 WINDOWS = (1, 3, 10, 30)  # ratings that a recent mean looks back over
-PRIOR_RATINGS = 10.0  # at the global mean, that a movie's mean stars start from
 USER_SHIFT = 32  # a place in time takes the lower bits of a key
 
 

@@ -14,7 +14,7 @@ from core.json_files import read_json
 from core.run_folder import Run
 from models.data.features import Features, SideTables
 from models.protocols.base import PROTOCOLS
-from workflows.features.prepare import load_schema
+from workflows.features.schema import load_schema
 from workflows.features.vocabulary import FOLDS
 from workflows.splits.base import split_files
 

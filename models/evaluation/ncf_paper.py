@@ -27,8 +27,9 @@ from models.protocols.base import PROTOCOLS
 from models.training.epoch import Advance
 from models.training.loop import REFIT, Callbacks, fit, refit
 from models.training.settings import with_changes
-from workflows.features.prepare import CANDIDATE_NEGATIVES, model_schema
-from workflows.features.side_tables import fold_statistics
+from workflows.features.candidates import CANDIDATE_NEGATIVES
+from workflows.features.schema import model_schema
+from workflows.features.statistics import fold_statistics
 from workflows.features.vocabulary import FIRST_INDEX, FOLDS
 from workflows.negatives import NegativeSampler
 from workflows.sources.ncf_files import NcfFiles, hold_out_last

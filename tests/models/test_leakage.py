@@ -20,7 +20,8 @@ from models.registry import fit_baseline, settings_of
 from models.training.settings import TrainSettings
 from models.training.train import fit
 from workflows.features.prepare import PrepareSettings, prepare
-from workflows.sources.datasets import fetch_tables, get_dataset
+from workflows.sources.datasets import get_dataset
+from workflows.sources.fetch import fetch_tables
 
 USERS, MOVIES, RATED = 300, 200, 20
 CPU = torch.device("cpu")

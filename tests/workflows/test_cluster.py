@@ -20,7 +20,8 @@ from core.run_folder import Run
 from tests.conftest import write_movielens
 from workflows.cluster import LOCAL, dask_cluster
 from workflows.features.prepare import PREPARE_STEPS, PrepareSettings, prepare
-from workflows.sources.datasets import fetch_tables, get_dataset
+from workflows.sources.datasets import get_dataset
+from workflows.sources.fetch import fetch_tables
 
 PROTOCOL = "leave-one-out"
 
@@ -56,7 +57,7 @@ def run_over(tables: Path, folder: Path) -> Run:
 
 
 def data_in(run: Run) -> dict[str, bytes]:
-    """All that holds data: not the fitted workflows and the schemas, which tell where they were written."""
+    """All that holds data: not the fitted workflows and the schemas, which contain where they were written."""
     folder = run.features / PROTOCOL
     found = [*folder.rglob("*.parquet"), *folder.rglob("_metadata"), folder / "features.json"]
     names = {path.relative_to(folder).as_posix(): path for path in sorted(found)}
@@ -66,7 +67,7 @@ def data_in(run: Run) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def many_partitions() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("workflows.features.prepare.ROWS_AT_ONCE", 50)
+        patch.setattr("workflows.features.interactions.ROWS_AT_ONCE", 50)
         yield
 
 
@@ -143,17 +144,17 @@ def test_a_worker_that_is_killed_half_way_changes_nothing(tables, tmp_path, alon
 def test_a_cluster_started_here_writes_the_same(tables, tmp_path, alone, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     run = run_over(tables, tmp_path / "local")
-    told: list[tuple[float, str]] = []
+    reported: list[tuple[float, str]] = []
     seen: list[int] = []
 
     def advance(by: float, name: str) -> None:
-        told.append((by, name))
+        reported.append((by, name))
         if name == "vocabularies":
             seen.append(len(global_dask_client().scheduler_info()["workers"]))
 
     assert prepare(run, PROTOCOL, PrepareSettings(), advance, dask_cluster(LOCAL))
     assert seen == [2]
-    assert [name for _, name in told if name] == list(PREPARE_STEPS)
+    assert [name for _, name in reported if name] == list(PREPARE_STEPS)
     found = data_in(run)
     assert found.keys() == alone.keys()
     assert [name for name in found if found[name] != alone[name]] == []

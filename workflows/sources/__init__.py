@@ -1,1 +1,1 @@
-"""MovieLens files to three tables: the datasets, where they are found, and a reader for each layout."""
+"""Where datasets come from, and their files read into the same three tables: a file for each layout."""

@@ -9,7 +9,7 @@ A folder holds one set, `ml-1m` or `pinterest-20`, of three files without header
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,13 +20,13 @@ import pyarrow.csv as pa_csv
 
 from core.artifacts import sha256
 from core.errors import UserError
+from workflows.sources.text import LARGEST_ID
 from workflows.splits.base import TimeOrder
 
 SUFFIXES = (".train.rating", ".test.rating", ".test.negative")
 COLUMNS = ("user", "item", "rating", "timestamp")
 # Times may be written as decimals; 64 bits hold whole seconds up to 2**53 exactly.
 TYPES = dict(zip(COLUMNS, (pa.int32(), pa.int32(), pa.float32(), pa.float64())))
-LARGEST_ID = 2**31 - 1
 LARGEST_TIME = 2**53
 WHOLE = re.compile(r"-?[0-9]{1,18}")
 ASKED = re.compile(rf"\(\s*({WHOLE.pattern})\s*,\s*({WHOLE.pattern})\s*\)")
@@ -50,6 +50,7 @@ class NcfFiles:
     """
 
     name: str
+    _: KW_ONLY
     user: np.ndarray
     movie: np.ndarray
     rating: np.ndarray

@@ -1,1 +1,1 @@
-"""Which rating trains, which validates, which tests: a file for each way to split."""
+"""Which rating trains, which validates, which tests: a file for each split."""

@@ -1,19 +1,21 @@
-"""The two protocols' splits: which rating trains, which validates, which tests; and reading them back from disk."""
+"""What a split is: which rating trains, which validates, which tests; and reading the parts back from disk."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from core.errors import UserError
+from core.registry import Registry
 
-TEST_SHARE = 0.2  # of all rows
-VALID_SHARE = 0.1  # of the rows that are left
 PARTS = ("train", "valid", "test")
 TRAIN, VALID, TEST = range(3)
 UNUSED = -1
+LIKED_ABOVE = 3.0  # stars
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,12 @@ class Split:
         """Row numbers of a part, int64, ascending."""
         return np.flatnonzero(self.part == PARTS.index(part))
 
-    def check(self, what: str) -> "Split":
+    def check(self, what: str, needs: str = "a few ratings for each part") -> "Split":
         """Returns itself.
+
+        Args:
+            what: the dataset and the split, for the message.
+            needs: what the smallest dataset must have, for the message.
 
         Raises:
             UserError: one of the three is empty.
@@ -35,8 +41,7 @@ class Split:
         for number, part in enumerate(PARTS):
             if not (self.part == number).any():
                 raise UserError(
-                    f"{what}: the {part} split is empty; the dataset is too small "
-                    "(leave-one-out needs a user with 3 ratings, random-split about 20 ratings)"
+                    f"{what}: the {part} split is empty; the dataset is too small (this split needs {needs})"
                 )
         return self
 
@@ -46,12 +51,19 @@ class TimeOrder:
     """Every user's ratings in the order of time; file order breaks ties.
 
     Attributes:
+        user: int [ratings], the user of each rating, in file order.
+        timestamp: int64 [ratings], Unix seconds, in file order.
         order: int64 [ratings], row numbers, sorted by user, then time, then place in the file.
         last: int64 [ratings], for each place in `order` the place of the same user's last rating.
     """
 
+    user: np.ndarray
+    timestamp: np.ndarray
     order: np.ndarray
     last: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.order)
 
     @classmethod
     def of(cls, user: np.ndarray, timestamp: np.ndarray) -> "TimeOrder":
@@ -60,15 +72,14 @@ class TimeOrder:
             user: int [ratings], below 2**31, the user of each rating, in file order.
             timestamp: int64 [ratings], Unix seconds.
         """
-        if (
-            len(timestamp) and timestamp.min() >= 0 and timestamp.max() < 2**32
-        ):  # until 2106 one key is enough: 3 x faster
+        # until 2106 one key is enough, and three times faster
+        if len(timestamp) and timestamp.min() >= 0 and timestamp.max() < 2**32:
             order = np.argsort(user.astype(np.int64) << 32 | timestamp, kind="stable")
         else:
             order = np.lexsort((timestamp, user))
         sorted_user = user[order]
         ends = np.flatnonzero(np.append(sorted_user[1:] != sorted_user[:-1], True))[: len(user)]
-        return cls(order, np.repeat(ends, np.diff(ends, prepend=-1)))
+        return cls(user, timestamp, order, np.repeat(ends, np.diff(ends, prepend=-1)))
 
     def later(self, counted: np.ndarray | None = None) -> np.ndarray:
         """How many ratings the same user gave later: 0 for the last one, int32 [ratings].
@@ -93,28 +104,38 @@ class TimeOrder:
         return size
 
 
-def leave_one_out(times: TimeOrder) -> Split:
-    """Per user the last rating by time is the test, the one before it is validation, the rest trains.
+@dataclass(frozen=True)
+class Splitter:
+    """A way to split, as `SPLITS` holds it.
 
-    A user with two ratings has no validation row, a user with one has no test row either. He et al., "Neural
-    Collaborative Filtering", 2017.
+    Attributes:
+        assign: gives each rating its part, from the ratings in the order of time and a generator of random numbers.
+        label: what a rating's stars become as the target, in float32. A named function that can be imported, as
+            NVTabular saves a LambdaOp's function by its name.
+        candidates: whether `prepare` draws, for each validation and test row, movies that the user has not rated.
+        stream: separates its random numbers from those of other splits with the same seed; each split has its own.
+        needs: what the smallest dataset must have, for the message that a part is empty.
     """
-    later, size = times.later(), times.ratings_of_user()
-    part = np.full(len(later), TRAIN, np.int8)
-    part[(later == 0) & (size >= 2)] = TEST
-    part[(later == 1) & (size >= 3)] = VALID
-    return Split(part)
+
+    _: KW_ONLY
+    assign: Callable[[TimeOrder, np.random.Generator], Split]
+    label: Callable[[Any], Any]
+    candidates: bool
+    stream: int
+    needs: str
 
 
-def random_split(rows: int, rng: np.random.Generator) -> Split:
-    """20 % of the rows test, a tenth of the others validates, the rest trains."""
-    order = rng.permutation(rows)
-    tests = round(rows * TEST_SHARE)
-    valids = round((rows - tests) * VALID_SHARE)
-    part = np.full(rows, TRAIN, np.int8)
-    part[order[:tests]] = TEST
-    part[order[tests : tests + valids]] = VALID
-    return Split(part)
+SPLITS: Registry[Splitter] = Registry("split", "workflows.splits")
+
+
+def is_interaction(rating: Any) -> Any:
+    """1 for every rating, whatever its stars, in float32."""
+    return (rating > 0).astype("float32")
+
+
+def is_liked(rating: Any) -> Any:
+    """1 where the stars are above `LIKED_ABOVE`, else 0, in float32."""
+    return (rating > LIKED_ABOVE).astype("float32")
 
 
 def split_files(folder: Path, part: str) -> list[Path]:

@@ -1,1 +1,1 @@
-"""Synthetic stand-ins for MovieLens releases, with a known truth."""
+"""Synthetic datasets: drawn from a model that is known in full, at the size of a MovieLens release."""

@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from merlin.schema import ColumnSchema, Tags
 
-from core.columns import HISTORY, HISTORY_STARS, USER_DETAILS
+from core.columns import HISTORY, HISTORY_STARS
 from core.run_folder import MODELS
 from ensemble.export.cut import DLRMHead, NCFHead, Sides, cut
 from models.data.features import Features, load_features
 from models.networks.base import NetworkSettings, Recommender, build, in_vocabulary
 
 DETAIL_CODES = {"gender": 5, "age": 7, "occupation": 6}
+USER_DETAILS = tuple(DETAIL_CODES)
 OUT = 10  # users and movies, the last ones, without an embedding of their own
 SIZES = {
     "dlrm with history": NetworkSettings(dim=8, bottom=(16,), top=(12, 6), init_std=0.5, history=5),

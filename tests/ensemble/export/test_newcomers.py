@@ -18,8 +18,8 @@ from models.data.history import PRIOR_RATINGS, WINDOWS, Moment
 from models.networks.base import NetworkSettings, Recommender, build, in_vocabulary
 from models.training.settings import settings_for
 from models.training.train import fit
-from workflows.features.prepare import LIKED_ABOVE
 from workflows.features.vocabulary import FIRST_INDEX
+from workflows.splits.base import LIKED_ABOVE
 
 
 @pytest.fixture(scope="module")

@@ -142,7 +142,8 @@ def test_candidates_ask_about_each_held_out_movie_among_unseen_ones(prepared, pa
 
 def test_user_details_of_ml_1m_are_loaded(movielens, tmp_path):
     from workflows.features.prepare import PrepareSettings, prepare
-    from workflows.sources.datasets import fetch_tables, get_dataset
+    from workflows.sources.datasets import get_dataset
+    from workflows.sources.fetch import fetch_tables
 
     data = tmp_path / "data"
     data.mkdir()

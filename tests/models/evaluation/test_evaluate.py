@@ -283,8 +283,9 @@ def made_up(tmp_path_factory) -> Run:
     from models.training.settings import settings_for
     from models.training.train import train
     from workflows.features.prepare import PrepareSettings, prepare
-    from workflows.sources.datasets import fetch_tables, get_dataset
-    from workflows.synthetic.synth import synthesise
+    from workflows.sources.datasets import get_dataset
+    from workflows.sources.fetch import fetch_tables
+    from workflows.synthetic.synthesise import synthesise
 
     folder = tmp_path_factory.mktemp("data") / "synth-x"
     synthesise(folder, "ml-latest-small", 0.3, 5, lambda *_: None)
@@ -361,7 +362,7 @@ def test_the_truth_scores_by_movielens_ids(made_up):
     """An index that meant another user or movie would still give a score."""
     from models.baselines.base import NoSettings, TrainingData
     from models.data.features import load_features
-    from workflows.synthetic.synth import load_truth
+    from workflows.synthetic.truth import load_truth
 
     truth = load_truth(made_up.tables)
     for protocol, rule in (("leave-one-out", truth.watch), ("random-split", truth.like)):

@@ -12,8 +12,9 @@ from models.registry import fit_baseline, settings_of
 from models.training.settings import LARGE, settings_for
 from models.training.train import fit
 from workflows.features.prepare import PrepareSettings, prepare
-from workflows.sources.datasets import fetch_tables, get_dataset
-from workflows.synthetic.synth import synthesise
+from workflows.sources.datasets import get_dataset
+from workflows.sources.fetch import fetch_tables
+from workflows.synthetic.synthesise import synthesise
 
 CPU = torch.device("cpu")
 PROTOCOLS = {"leave-one-out": ("hr@10", 0.1), "random-split": ("auc", 0.5)}  # what a guess reaches

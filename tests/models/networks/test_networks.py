@@ -11,7 +11,7 @@ from merlin.models.torch.blocks.dlrm import DLRMInteraction
 from merlin.schema import ColumnSchema, Schema, Tags
 from torch import Tensor
 
-from core.columns import CONTINUOUS, LABEL, MOVIE_ID, USER_DETAILS, USER_ID
+from core.columns import CONTINUOUS, LABEL, MOVIE_ID, USER_ID
 from core.run_folder import ALL_PROTOCOLS, MODELS, TRAINED
 from models.data.features import Features, SideTables, load_features
 from models.networks.base import NetworkSettings, PairProducts, Recommender, build
@@ -21,6 +21,7 @@ USERS, MOVIES = 12, 20  # rows of the side tables
 USER_EMBEDDINGS, MOVIE_EMBEDDINGS = 10, 15  # the indices from there on are out of vocabulary
 GENRES_AND_YEAR = 4
 DETAIL_CODES = {"gender": 5, "age": 7, "occupation": 6}
+USER_DETAILS = tuple(DETAIL_CODES)
 SIZES = NetworkSettings(dim=8, bottom=(16,), top=(12, 6), dropout=0.0, init_std=0.5)
 
 

@@ -37,7 +37,8 @@ from models.training.train import fit, load, refit, samples_per_epoch, threads_f
 from tests.conftest import write_movielens
 from workflows.features.prepare import PrepareSettings, prepare
 from workflows.features.vocabulary import FIRST_INDEX
-from workflows.sources.datasets import fetch_tables, get_dataset
+from workflows.sources.datasets import get_dataset
+from workflows.sources.fetch import fetch_tables
 
 CPU = torch.device("cpu")
 SETTINGS = TrainSettings(

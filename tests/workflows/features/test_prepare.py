@@ -15,12 +15,15 @@ from core.artifacts import verify
 from core.errors import UserError
 from core.run_folder import PROTOCOLS, Run
 from tests.conftest import write_movielens
-from workflows.features.prepare import PREPARE_STEPS, PrepareSettings, load_schema, prepare
+from workflows.features.prepare import PREPARE_STEPS, PrepareSettings, prepare
 from workflows.features.saved import load_workflow
-from workflows.features.side_tables import fold_statistics
+from workflows.features.schema import load_schema
+from workflows.features.statistics import fold_statistics
 from workflows.features.vocabulary import FIRST_INDEX, FOLDS
-from workflows.sources.datasets import fetch_tables, get_dataset
-from workflows.splits.base import PARTS, TimeOrder, leave_one_out, read_split, split_files
+from workflows.sources.datasets import get_dataset
+from workflows.sources.fetch import fetch_tables
+from workflows.splits.base import PARTS, TimeOrder, read_split, split_files
+from workflows.splits.leave_one_out import leave_one_out
 
 COLUMNS = ["user_index", "movie_index", "rating", "timestamp", "label", "fold", "later"]
 KINDS = (("user_id", "userId"), ("movie_id", "movieId"))
@@ -59,7 +62,7 @@ def side(run: Run, protocol: str, name: str) -> pd.DataFrame:
     return pd.read_parquet(run.features / protocol / "side" / f"{name}.parquet")
 
 
-def facts(run: Run, protocol: str) -> dict:
+def details(run: Run, protocol: str) -> dict:
     return json.loads((run.features / protocol / "features.json").read_text())
 
 
@@ -131,7 +134,7 @@ def test_vocabulary_order_and_flags(prepared, thresholded, protocol, name, raw, 
     assert found["ratings"].tolist() == [counts[one] for one in expected]
     assert found["known"].tolist() == [counts[one] >= threshold for one in expected]
     assert found["rated"].tolist() == [one in rated for one in expected]
-    assert facts(run, protocol)[name] == {
+    assert details(run, protocol)[name] == {
         "embeddings": FIRST_INDEX + len(known),
         "rows": FIRST_INDEX + len(expected),
         "rated": len(rated),
@@ -302,7 +305,7 @@ def test_statistics_do_not_contain_the_rows_own_rating(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_between_entities_statistics_do_not_tell_the_rows_own_rating(seed):
+def test_between_entities_statistics_do_not_reveal_the_rows_own_rating(seed):
     """As above, whatever common shift and scale the standardisation gives to all entities."""
     before, after, fold = statistics_around_a_change(seed)
     np.testing.assert_allclose(between(after[fold]), between(before[fold]), atol=1e-4)
@@ -320,7 +323,7 @@ def between(statistics: np.ndarray) -> np.ndarray:
 def test_written_statistics_count_the_training_ratings_without_each_fold(prepared, protocol, kind):
     train = splits(prepared, protocol)["train"]
     found = side(prepared, protocol, f"{kind}_statistics")
-    rows = facts(prepared, protocol)[f"{kind}_id"]["rows"]
+    rows = details(prepared, protocol)[f"{kind}_id"]["rows"]
     assert len(found) == (FOLDS + 1) * rows
     for fold in range(FOLDS + 1):
         counts = np.bincount(train.loc[train["fold"] != fold, f"{kind}_index"], minlength=rows)
@@ -409,7 +412,7 @@ def test_an_unknown_user_detail_is_the_code_of_null(described, detail):
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_schema_has_tags_and_cardinalities(thresholded, protocol):
     schema = load_schema(thresholded.features / protocol)
-    known = facts(thresholded, protocol)
+    known = details(thresholded, protocol)
     assert schema.column_names == ["user_id", "movie_id", "continuous", "label"]
     assert schema.select_by_tag(Tags.USER_ID).column_names == ["user_id"]
     assert schema.select_by_tag(Tags.ITEM_ID).column_names == ["movie_id"]
@@ -428,7 +431,7 @@ def test_schema_has_tags_and_cardinalities(thresholded, protocol):
 def test_continuous_names_are_columns_of_the_side_tables(prepared):
     tables = ("movie_features", "movie_statistics", "user_statistics")
     columns = {name for one in tables for name in side(prepared, "leave-one-out", one).columns}
-    names = facts(prepared, "leave-one-out")["continuous"]
+    names = details(prepared, "leave-one-out")["continuous"]
     assert len(names) == len(set(names)) == 5 + 1 + 3 + 3
     assert set(names) == columns - {"fold", "movie_index", "user_index"}
 
@@ -494,17 +497,17 @@ def test_a_workflow_with_a_file_more_or_without_manifest_is_not_loaded(workflow_
 
 def test_prepare_again_has_nothing_to_do(prepared, tmp_path):
     run = unprepared(prepared, tmp_path)
-    told: list[tuple] = []
-    assert prepare(run, "random-split", PrepareSettings(), lambda *step: told.append(step)) is True
-    assert [name for _, name in told if name] == list(PREPARE_STEPS)
-    assert sum(by for by, _ in told) == pytest.approx(len(PREPARE_STEPS))
-    before, steps = (run.features / "random-split" / "manifest.json").stat().st_mtime_ns, len(told)
-    assert prepare(run, "random-split", PrepareSettings(), lambda *step: told.append(step)) is False
-    assert len(told) == steps
+    reported: list[tuple] = []
+    assert prepare(run, "random-split", PrepareSettings(), lambda *step: reported.append(step)) is True
+    assert [name for _, name in reported if name] == list(PREPARE_STEPS)
+    assert sum(by for by, _ in reported) == pytest.approx(len(PREPARE_STEPS))
+    before, steps = (run.features / "random-split" / "manifest.json").stat().st_mtime_ns, len(reported)
+    assert prepare(run, "random-split", PrepareSettings(), lambda *step: reported.append(step)) is False
+    assert len(reported) == steps
     assert (run.features / "random-split" / "manifest.json").stat().st_mtime_ns == before
 
 
-def test_other_settings_or_a_changed_file_are_prepared_anew(prepared, tmp_path):
+def test_other_settings_or_a_changed_file_are_prepared_again(prepared, tmp_path):
     run = Run(Path(shutil.copytree(prepared.root, tmp_path / "run")))
     assert prepare(run, "leave-one-out", PrepareSettings(freq_threshold=2), quiet)
     assert prepare(run, "leave-one-out", PrepareSettings(freq_threshold=2), quiet) is False
@@ -555,14 +558,14 @@ FEW = 50  # rows at once
 
 @pytest.fixture(scope="module")
 def piecewise(prepared, tmp_path_factory) -> tuple[Run, dict[str, list[tuple[float, str]]]]:
-    """The run of `prepared` from the same tables, few rows at a time, and what each protocol's progress told."""
+    """The run of `prepared` from the same tables, few rows at a time, and what each protocol's progress reported."""
     run = unprepared(prepared, tmp_path_factory.mktemp("piecewise"))
-    told: dict[str, list[tuple[float, str]]] = {protocol: [] for protocol in PROTOCOLS}
+    reported: dict[str, list[tuple[float, str]]] = {protocol: [] for protocol in PROTOCOLS}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("workflows.features.prepare.ROWS_AT_ONCE", FEW)
+        patch.setattr("workflows.features.interactions.ROWS_AT_ONCE", FEW)
         for protocol in PROTOCOLS:
-            prepare(run, protocol, PrepareSettings(), lambda *step, to=told[protocol]: to.append(step))
-    return run, told
+            prepare(run, protocol, PrepareSettings(), lambda *step, to=reported[protocol]: to.append(step))
+    return run, reported
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -586,13 +589,13 @@ def test_everything_else_is_the_same_whatever_is_read_at_once(prepared, piecewis
     for name in others:
         before, after = (pd.read_parquet(one.features / protocol / name) for one in (prepared, run))
         pd.testing.assert_frame_equal(after, before)
-    assert facts(run, protocol) == facts(prepared, protocol)
+    assert details(run, protocol) == details(prepared, protocol)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_progress_is_told_in_fractions_that_add_up_to_the_steps(piecewise, protocol):
-    run, told = piecewise
-    steps = told[protocol]
+def test_progress_is_reported_in_fractions_that_add_up_to_the_steps(piecewise, protocol):
+    run, reported = piecewise
+    steps = reported[protocol]
     assert [name for _, name in steps if name] == list(PREPARE_STEPS)
     assert sum(by for by, _ in steps) == pytest.approx(len(PREPARE_STEPS))
     names = [name for _, name in steps]
@@ -682,7 +685,7 @@ def test_changed_tables_are_refused(prepared, tmp_path):
         prepare(run, "leave-one-out", PrepareSettings(), quiet)
 
 
-def test_a_threshold_that_nobody_reaches_is_told(prepared, tmp_path):
+def test_a_threshold_that_is_never_reached_is_refused(prepared, tmp_path):
     run = Run(tmp_path / "ml-latest-small")
     shutil.copytree(prepared.tables, run.tables)
     with pytest.raises(UserError, match="--freq-threshold"):

@@ -16,8 +16,11 @@ import pytest
 from core.artifacts import verify
 from core.errors import UserError
 from core.run_folder import Run
-from workflows.sources.datasets import DATASETS, TRUTH_FILES, fetch_tables, get_dataset
-from workflows.synthetic.synth import load_truth, synthesise
+from workflows.sources.datasets import DATASETS, get_dataset
+from workflows.sources.fetch import fetch_tables
+from workflows.synthetic.files import TRUTH_FILES
+from workflows.synthetic.synthesise import synthesise
+from workflows.synthetic.truth import load_truth
 
 SMALL = get_dataset("ml-latest-small")
 
@@ -102,7 +105,7 @@ def test_an_unknown_dataset_is_refused_and_the_known_ones_listed():
 
 
 @pytest.mark.parametrize("name", ["synth-ml-25m", "synth-ml-latest-small-0.05", "synth-x"])
-def test_what_was_made_up_is_a_dataset(name):
+def test_a_synthetic_dataset_has_a_name_of_its_own(name):
     assert get_dataset(name).name == name
 
 
@@ -116,7 +119,7 @@ def test_a_name_that_leads_elsewhere_is_refused(name):
 def test_every_release_has_its_zip_at_grouplens(name):
     dataset = get_dataset(name)
     assert dataset.name == name
-    assert dataset.url == f"https://files.grouplens.org/datasets/movielens/{name}.zip"
+    assert dataset.sources[0].url == f"https://files.grouplens.org/datasets/movielens/{name}.zip"
 
 
 def test_data_that_is_not_there_is_named(tmp_path):
@@ -196,11 +199,11 @@ def test_bad_data_leaves_the_earlier_tables(movielens, tmp_path):
     assert stamp(tmp_path / "tables") == before
 
 
-# -- made-up data ------------------------------------------------------------------------------------------------------
+# -- synthetic data ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def made_up(tmp_path_factory) -> Path:
+def synthetic(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("synth") / "synth-tiny"
     synthesise(folder, "ml-latest-small", 0.05, 1, lambda *_: None)
     return folder
@@ -210,12 +213,12 @@ def truth_in(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in TRUTH_FILES if (folder / name).is_file()}
 
 
-def test_the_truth_of_made_up_data_comes_with_it(made_up, tmp_path):
+def test_the_truth_of_synthetic_data_comes_with_it(synthetic, tmp_path):
     run = Run(tmp_path / "run")
-    fetch(run.tables, made_up)
+    fetch(run.tables, synthetic)
     assert run.has_truth
-    assert len(truth_in(made_up)) == len(TRUTH_FILES) == 3
-    assert truth_in(run.tables) == truth_in(made_up)
+    assert len(truth_in(synthetic)) == len(TRUTH_FILES) == 3
+    assert truth_in(run.tables) == truth_in(synthetic)
     assert set(TRUTH_FILES) < verify(run.tables)["files"].keys()
     rows = pq.read_table(run.tables / "ratings.parquet").slice(0, 100)
     watch = load_truth(run.tables).watch(rows["userId"].to_numpy(), rows["movieId"].to_numpy())
@@ -229,13 +232,13 @@ def test_plain_data_has_no_truth(movielens, tmp_path):
     assert truth_in(run.tables) == {}
 
 
-def test_truth_in_a_zip_comes_too(made_up, tmp_path):
-    fetch(tmp_path / "tables", zipped(made_up, tmp_path / "some.zip"))
-    assert truth_in(tmp_path / "tables") == truth_in(made_up)
+def test_truth_in_a_zip_comes_too(synthetic, tmp_path):
+    fetch(tmp_path / "tables", zipped(synthetic, tmp_path / "some.zip"))
+    assert truth_in(tmp_path / "tables") == truth_in(synthetic)
 
 
-def test_another_truth_is_noticed(made_up, tmp_path):
-    data = shutil.copytree(made_up, tmp_path / "data")
+def test_another_truth_is_noticed(synthetic, tmp_path):
+    data = shutil.copytree(synthetic, tmp_path / "data")
     fetch(tmp_path / "tables", data)
     (data / "synth.json").write_text((data / "synth.json").read_text() + "\n")
     assert "unchanged" not in fetch(tmp_path / "tables", data)
@@ -246,15 +249,15 @@ def test_another_truth_is_noticed(made_up, tmp_path):
     assert truth_in(tmp_path / "tables") == {}
 
 
-def test_made_up_data_is_found_in_the_home(made_up, tmp_path, home):
+def test_synthetic_data_is_found_in_the_home(synthetic, tmp_path, home):
     home.mkdir()
-    shutil.copytree(made_up, home / "synth-tiny")
+    shutil.copytree(synthetic, home / "synth-tiny")
     assert "50 users" in fetch(tmp_path / "tables", dataset=get_dataset("synth-tiny"))
     assert verify(tmp_path / "tables")["dataset"] == "synth-tiny"
     assert "unchanged" in fetch(tmp_path / "tables", dataset=get_dataset("synth-tiny"))
 
 
-def test_made_up_data_that_is_not_there_is_not_downloaded(tmp_path, home, monkeypatch):
+def test_synthetic_data_that_is_not_there_is_not_downloaded(tmp_path, home, monkeypatch):
     asked = serve(monkeypatch, {})
     message = refusal(tmp_path / "tables", dataset=get_dataset("synth-x"))
     assert str(home / "synth-x") in message
@@ -311,9 +314,9 @@ def test_data_goes_before_the_home(movielens, tmp_path, home):
 
 
 @pytest.mark.parametrize("name", [name for name in DATASETS if name != "ml-100k"])
-def test_without_a_network_it_is_said_what_to_do(tmp_path, home, name):
+def test_without_a_network_the_message_says_what_to_do(tmp_path, home, name):
     message = refusal(tmp_path / "tables", dataset=get_dataset(name))
-    assert get_dataset(name).url in message
+    assert get_dataset(name).sources[0].url in message
     assert "Name or service not known" in message
     assert "--data" in message
     assert left_in(home) == []
@@ -323,9 +326,10 @@ def test_a_download_is_checked_kept_and_used_again(movielens, tmp_path, home, mo
     content = zipped(movielens, tmp_path / "served.zip").read_bytes()
     md5 = hashlib.md5(content).hexdigest()
     asked = serve(monkeypatch, {"ml-1m.zip": content})
-    dataset = replace(get_dataset("ml-1m"), md5=md5)
+    release = get_dataset("ml-1m")
+    dataset = replace(release, sources=(replace(release.sources[0], md5=md5),))
     assert "GroupLens" in fetch(tmp_path / "tables", dataset=dataset)
-    assert asked == [dataset.url]
+    assert asked == [dataset.sources[0].url]
     assert left_in(home) == ["ml-1m.zip"]
     unreachable(monkeypatch)
     assert "unchanged" in fetch(tmp_path / "tables", dataset=dataset)
@@ -375,7 +379,7 @@ def test_ml_100k_comes_from_recbole_where_grouplens_is_unreachable(tmp_path, hom
     assert "unchanged" in fetch(tmp_path / "tables", dataset=get_dataset("ml-100k"))
 
 
-def test_ml_100k_that_can_be_had_nowhere_is_told(tmp_path, home, monkeypatch):
+def test_ml_100k_that_cannot_be_downloaded_anywhere_is_refused(tmp_path, home, monkeypatch):
     def fail(*_args, **_kwargs):
         return subprocess.CompletedProcess([], 1, "", "WARNING: retrying\nERROR: No matching distribution found\n")
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import UserError
-from workflows.sources.readers import read_tables
+from tests.contracts.readers import ReaderContract, movies_of, ratings_of, users_of
+from workflows.sources.read import read_tables
 
 RATINGS_HEADER = "userId,movieId,rating,timestamp\n"
 MOVIES_HEADER = "movieId,title,genres\n"
@@ -41,17 +42,51 @@ def write(folder: Path, files: dict, encoding: str = "utf-8") -> Path:
     return folder
 
 
-def ratings_of(tables) -> list[tuple]:
-    columns = tables.ratings.to_pydict()
-    return list(zip(columns["userId"], columns["movieId"], columns["rating"], columns["timestamp"]))
+# -- what holds for each layout ----------------------------------------------------------------------------------------
 
 
-def movies_of(tables) -> list[tuple]:
-    return [tuple(row) for row in tables.movies[["movieId", "title", "year", "genres"]].itertuples(index=False)]
+ML_100K_LATIN = {**ML_100K, "u.item": ML_100K["u.item"] + "20|Amélie||||1|0|0|0|0|0|0|0|0|0|0|0|0|0|0|0|0|0|0\n"}
 
 
-def users_of(tables) -> list[tuple]:
-    return [tuple(row) for row in tables.users.itertuples(index=False)]
+class TestMovielensCsv(ReaderContract):
+    name = "movielens-csv"
+    files = CSV
+    ratings = ((1, 10, 4.0, 100), (1, 20, 0.5, 101), (2, 10, 5.0, 102))
+    movies = ((10, "Heat", 1995, ["Action", "Crime"]), (20, "Clue", 1985, ["Comedy"]))
+    users = ((1,), (2,))
+    rating_line = "{user},{movie},{stars},{time}"
+    movie_line = "{movie},Ran (1985),Drama"
+
+
+class TestMovielens100k(ReaderContract):
+    name = "movielens-100k"
+    files = ML_100K_LATIN
+    encoding = "latin-1"
+    ratings = ((1, 10, 4.0, 100), (1, 20, 1.0, 101), (2, 10, 5.0, 102))
+    movies = ((10, "Heat", 1995, ["Action", "Crime"]), (20, "Amélie", 0, []))
+    users = ((1, "M", 24, "technician"), (2, "F", 53, "other"))
+    rating_line = "{user}\t{movie}\t{stars}\t{time}"
+    movie_line = "{movie}|Ran (1985)||||0|0|0|0|0|0|0|0|1|0|0|0|0|0|0|0|0|0|0"
+
+
+class TestMovielensDat(ReaderContract):
+    name = "movielens-dat"
+    files = DAT
+    ratings = ((1, 10, 4.0, 100), (1, 20, 1.0, 101), (2, 10, 5.0, 102))
+    movies = ((10, "Heat", 1995, ["Action", "Crime"]), (20, "Clue", 1985, ["Comedy"]))
+    users = ((1, "F", 1, "K-12 student"), (2, "M", 56, "self-employed"))
+    rating_line = "{user}::{movie}::{stars}::{time}"
+    movie_line = "{movie}::Ran (1985)::Drama"
+
+
+class TestRecbole(ReaderContract):
+    name = "recbole"
+    files = ATOMIC
+    ratings = ((1, 10, 4.0, 100), (2, 10, 5.0, 102))
+    movies = ((10, "Toy Story", 1995, ["Animation", "Children's", "Comedy"]),)
+    users = ((1, "M", 24, "technician"), (2, "F", 53, "other"))
+    rating_line = "{user}\t{movie}\t{stars}\t{time}"
+    movie_line = "{movie}\tRan\t1985\tDrama"
 
 
 # -- the layouts -------------------------------------------------------------------------------------------------------

@@ -10,9 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import UserError
-from workflows.splits.base import PARTS, UNUSED, Split, TimeOrder, leave_one_out, random_split, read_split, split_files
+from tests.contracts.splits import SplitContract
+from workflows.splits.base import PARTS, UNUSED, Split, TimeOrder, read_split, split_files
+from workflows.splits.leave_one_out import leave_one_out
+from workflows.splits.random_split import random_split
 
 RATINGS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 6)), min_size=1, max_size=60)  # (user, timestamp)
+
+
+class TestLeaveOneOut(SplitContract):
+    name = "leave-one-out"
+    uses_chance = False
+
+
+class TestRandomSplit(SplitContract):
+    name = "random-split"
+    uses_chance = True
 
 
 def parts(split: Split) -> dict[str, list[int]]:

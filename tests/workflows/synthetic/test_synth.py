@@ -1,4 +1,4 @@
-"""The made-up releases: their files, their law, and their truth."""
+"""The synthetic releases: their files, their distributions, and their truth."""
 
 import csv
 import json
@@ -10,18 +10,11 @@ import pytest
 
 from core.errors import UserError
 from workflows.negatives import NegativeSampler
-from workflows.sources.readers import read_tables
-from workflows.synthetic.synth import (
-    GENRE_WEIGHTS,
-    LIKE,
-    TAGS,
-    Truth,
-    _activity,
-    _draw_movies,
-    _shape,
-    load_truth,
-    synthesise,
-)
+from workflows.sources.read import read_tables
+from workflows.synthetic.draw import GENRE_WEIGHTS, activity, draw_movies
+from workflows.synthetic.synthesise import LIKE, scaled_shape, synthesise
+from workflows.synthetic.truth import Truth, load_truth
+from workflows.synthetic.write import TAGS
 
 ARGUMENTS = ("ml-latest-small", 0.3, 5)
 FILES = ("ratings.csv", "movies.csv", "tags.csv", "links.csv", "truth-users.parquet", "truth-movies.parquet")
@@ -33,13 +26,13 @@ def quiet(by: float, note: str) -> None:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("synth") / "made-up"
+    folder = tmp_path_factory.mktemp("synth") / "synthetic"
     synthesise(folder, *ARGUMENTS, quiet)
     return folder
 
 
 @pytest.fixture(scope="module")
-def facts(written) -> dict:
+def summary(written) -> dict:
     return json.loads((written / "synth.json").read_text())
 
 
@@ -56,9 +49,9 @@ def truth(written) -> Truth:
 # -- the files ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_counts_are_the_releases_scaled(facts, ratings, written):
+def test_the_counts_are_the_releases_scaled(summary, ratings, written):
     counts = {"users": 183, "ratings": round(100_836 * 0.3), "tags": round(3_683 * 0.3), "movies": round(9_742 * 0.3)}
-    assert facts["counts"] == counts
+    assert summary["counts"] == counts
     assert len(ratings) == counts["ratings"]
     assert ratings.userId.unique().tolist() == list(range(1, 184))
     for name in ("movies", "tags", "links"):
@@ -66,7 +59,7 @@ def test_the_counts_are_the_releases_scaled(facts, ratings, written):
     assert sorted(path.name for path in written.iterdir()) == sorted(
         (*FILES, "synth.json", "README.txt", "manifest.json")
     )
-    assert "made up" in (written / "README.txt").read_text()
+    assert "synthetic" in (written / "README.txt").read_text()
     assert "--like ml-latest-small --scale 0.3 --seed 5" in (written / "README.txt").read_text()
 
 
@@ -108,16 +101,16 @@ def test_a_users_timestamps_are_distinct_and_in_the_years_of_movielens(ratings):
     assert ratings.timestamp.max() < 2**31
 
 
-def test_a_few_movies_have_most_ratings(ratings, facts):
+def test_a_few_movies_have_most_ratings(ratings, summary):
     counts = ratings.groupby("movieId").size().sort_values(ascending=False)
-    assert counts.iloc[: facts["counts"]["movies"] // 10].sum() > 0.3 * len(ratings)
+    assert counts.iloc[: summary["counts"]["movies"] // 10].sum() > 0.3 * len(ratings)
 
 
-def test_the_reader_takes_the_folder(written, facts):
+def test_the_reader_takes_the_folder(written, summary):
     tables = read_tables(written)
     assert tables.repeated == 0
     assert [len(table) for table in (tables.users, tables.movies, tables.ratings)] == [
-        facts["counts"][name] for name in ("users", "movies", "ratings")
+        summary["counts"][name] for name in ("users", "movies", "ratings")
     ]
     assert tables.movies.year.between(1902, 2019).all()
     assert tables.movies.year.median() > 1980
@@ -181,9 +174,7 @@ def test_both_ways_of_drawing_follow_successive_sampling(by_race):
     users, mixture = 40_000, np.array([0.3, 0.7])
     appeal = np.array([[0.5, 0.1], [0.2, 0.1], [0.15, 0.2], [0.1, 0.25], [0.05, 0.35]])
     counts = np.full(users, 2)
-    drawn = _draw_movies(
-        np.random.default_rng(3), np.tile(mixture, (users, 1)), appeal, counts, np.full(users, by_race)
-    )
+    drawn = draw_movies(np.random.default_rng(3), np.tile(mixture, (users, 1)), appeal, counts, np.full(users, by_race))
     found = np.zeros((5, 5))
     np.add.at(found, tuple(drawn.reshape(users, 2).T), 1)
     chance = appeal @ mixture
@@ -197,14 +188,14 @@ def test_a_mixed_block_keeps_each_users_movies_apart():
     rng = np.random.default_rng(0)
     mixture, appeal = rng.dirichlet(np.ones(3), 6), rng.dirichlet(np.ones(40), 3).T
     counts = np.array([3, 39, 20, 40, 1, 8])
-    drawn = _draw_movies(rng, mixture, appeal, counts, counts > 15)
+    drawn = draw_movies(rng, mixture, appeal, counts, counts > 15)
     for movies, count in zip(np.split(drawn, np.cumsum(counts)[:-1]), counts):
         assert len(set(movies.tolist())) == count
     assert drawn.min() >= 0
     assert drawn.max() < 40
 
 
-def test_the_best_metrics_are_those_of_ranking_by_the_truth(truth, ratings, facts):
+def test_the_best_metrics_are_those_of_ranking_by_the_truth(truth, ratings, summary):
     """Leave-one-out again, here from the files."""
     last = ratings.loc[ratings.groupby("userId").timestamp.idxmax()]
     rated = np.unique(ratings.movieId)
@@ -214,17 +205,17 @@ def test_the_best_metrics_are_those_of_ranking_by_the_truth(truth, ratings, fact
     candidates = np.column_stack([last.movieId, others])
     scores = truth.watch(np.repeat(users, 100), candidates.ravel()).reshape(-1, 100)
     rank = (scores[:, 1:] > scores[:, :1]).sum(axis=1)
-    assert abs((rank < 10).mean() - facts["best"]["hr@10"]) < 0.06
-    assert facts["best"]["hr@10"] > facts["popularity"]["hr@10"] + 0.15
-    assert 0.3 < facts["best"]["ndcg@10"] < facts["best"]["hr@10"]
-    assert 0.75 < facts["best"]["auc"] < 0.9
+    assert abs((rank < 10).mean() - summary["best"]["hr@10"]) < 0.06
+    assert summary["best"]["hr@10"] > summary["popularity"]["hr@10"] + 0.15
+    assert 0.3 < summary["best"]["ndcg@10"] < summary["best"]["hr@10"]
+    assert 0.75 < summary["best"]["auc"] < 0.9
 
 
 @pytest.mark.slow
 def test_a_tenth_of_ml_25m_leaves_room_between_popularity_and_the_truth(tmp_path):
-    facts = synthesise(tmp_path / "tenth", "ml-25m", 0.1, 0, quiet)
-    assert 0.4 < facts["popularity"]["hr@10"] < 0.65
-    assert 0.7 < facts["best"]["hr@10"] < 0.9
+    summary = synthesise(tmp_path / "tenth", "ml-25m", 0.1, 0, quiet)
+    assert 0.4 < summary["popularity"]["hr@10"] < 0.65
+    assert 0.7 < summary["best"]["hr@10"] < 0.9
 
 
 # -- arguments ---------------------------------------------------------------------------------------------------------
@@ -232,13 +223,13 @@ def test_a_tenth_of_ml_25m_leaves_room_between_popularity_and_the_truth(tmp_path
 
 @pytest.mark.parametrize("like", LIKE)
 def test_full_size_is_the_releases(like):
-    assert _shape(like, 1.0) == LIKE[like]
+    assert scaled_shape(like, 1.0) == LIKE[like]
 
 
 @pytest.mark.parametrize(("like", "scale"), [("ml-25m", 0.0001), ("ml-25m", 0.002), ("ml-latest-small", 0.00992)])
 def test_a_small_release_still_has_enough_to_rate(like, scale):
-    shape = _shape(like, scale)
-    counts = _activity(np.random.default_rng(0), shape)
+    shape = scaled_shape(like, scale)
+    counts = activity(np.random.default_rng(0), shape)
     assert shape.users >= 50
     assert shape.movies >= 200
     assert counts.sum() == shape.ratings == round(LIKE[like].ratings * scale)
@@ -247,12 +238,12 @@ def test_a_small_release_still_has_enough_to_rate(like, scale):
 
 
 @pytest.mark.parametrize("scale", [0, -1, 4.1, float("nan"), float("inf")])
-def test_a_scale_out_of_range_is_told(tmp_path, scale):
+def test_a_scale_out_of_range_is_refused(tmp_path, scale):
     with pytest.raises(UserError, match="at most 4"):
         synthesise(tmp_path / "x", "ml-25m", scale, 0, quiet)
 
 
-def test_other_bad_arguments_are_told(tmp_path):
+def test_other_bad_arguments_are_refused(tmp_path):
     with pytest.raises(UserError, match="choose one of ml-20m, ml-25m, ml-32m, ml-latest-small"):
         synthesise(tmp_path / "x", "ml-1m", 1, 0, quiet)
     with pytest.raises(UserError, match=r"50 users of ml-latest-small with under 20 .* give 0\.009918 or more"):
@@ -262,9 +253,9 @@ def test_other_bad_arguments_are_told(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_made_with_the_same_arguments_is_left_alone(written, facts):
+def test_a_folder_made_with_the_same_arguments_is_left_alone(written, summary):
     before = (written / "ratings.csv").stat().st_mtime_ns
-    assert synthesise(written, *ARGUMENTS, lambda *_: pytest.fail("it was made again")) == facts
+    assert synthesise(written, *ARGUMENTS, lambda *_: pytest.fail("it was made again")) == summary
     assert (written / "ratings.csv").stat().st_mtime_ns == before
     with pytest.raises(UserError, match="remove it or give another --out"):
         synthesise(written, *ARGUMENTS[:2], 6, quiet)
@@ -277,7 +268,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     assert (tmp_path / "ratings.csv").read_text() == "mine"
 
 
-def test_progress_counts_ratings_and_a_stop_leaves_nothing(tmp_path, facts):
+def test_progress_counts_ratings_and_a_stop_leaves_nothing(tmp_path, summary):
     done = []
 
     def stop(by: float, note: str) -> None:
@@ -285,12 +276,12 @@ def test_progress_counts_ratings_and_a_stop_leaves_nothing(tmp_path, facts):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        synthesise(tmp_path / "made-up", *ARGUMENTS, stop)
-    assert sum(done) == facts["counts"]["ratings"]
+        synthesise(tmp_path / "synthetic", *ARGUMENTS, stop)
+    assert sum(done) == summary["counts"]["ratings"]
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_without_a_truth_is_told(tmp_path):
+def test_a_folder_without_a_truth_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"holds no synth\.json"):
         load_truth(tmp_path)
     (tmp_path / "synth.json").write_text('{"format": 0}')

@@ -1,0 +1,1 @@
+"""The layouts that datasets are published in: a file for each."""

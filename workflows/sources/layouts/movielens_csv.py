@@ -1,0 +1,32 @@
+"""MovieLens' CSV layout: `ratings.csv` and `movies.csv` with headers, in UTF-8, quoted where needed."""
+
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from core.columns import GENRES, RATINGS_COLUMNS, RAW_MOVIE, TITLE
+from workflows.sources.frames import movies_frame, split_genres
+from workflows.sources.layouts.base import LAYOUTS, Layout
+from workflows.sources.text import read_ratings, text_rows, whole_number
+
+MOVIES_HEADER = (RAW_MOVIE, TITLE, GENRES)
+
+
+def read_movies(path: Path) -> pd.DataFrame:
+    """The movies of `movies.csv`."""
+    rows = text_rows(path, ",", encoding="utf-8", fields=3, header=MOVIES_HEADER)
+    return movies_frame([(whole_number(row[0], path, RAW_MOVIE), row[1], split_genres(row[2])) for row in rows])
+
+
+LAYOUTS.add(
+    "movielens-csv",
+    Layout(
+        "MovieLens CSV (20M, 25M, 32M, latest)",
+        ratings_file="ratings.csv",
+        ratings=partial(read_ratings, separator=",", header=RATINGS_COLUMNS),
+        movies_file="movies.csv",
+        movies=read_movies,
+    ),
+    position=10,
+)

@@ -1,0 +1,115 @@
+"""A dataset's folder, of whatever layout, into the canonical tables (see `workflows.sources.layouts.base`)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from core.columns import MOVIES_COLUMNS, RATING, RAW_MOVIE, RAW_USER, TIMESTAMP, YEAR
+from core.errors import UserError
+from workflows.sources.layouts.base import LAYOUTS, Layout
+
+LOWEST_RATING, HIGHEST_RATING = 0.5, 5.0
+
+
+@dataclass
+class Tables:
+    """The canonical tables of a dataset, and how many repeated ratings were dropped on the way."""
+
+    ratings: pa.Table
+    movies: pd.DataFrame
+    users: pd.DataFrame
+    repeated: int = 0
+
+
+def read_tables(folder: Path, layout_name: str | None = None) -> Tables:
+    """Reads a dataset's folder of any known layout.
+
+    Args:
+        layout_name: the layout to look for before the others.
+
+    Raises:
+        UserError: no known layout, a missing or empty file, a malformed row, or a rating outside 0.5 to 5 stars.
+    """
+    layout, folder = _find_layout(folder, layout_name)
+    _check_files(layout, folder)
+    ratings = layout.ratings(folder / layout.ratings_file)
+    _check_ratings(ratings, folder / layout.ratings_file)
+    ratings, repeated = _drop_repeated(ratings)
+    movies = _complete_movies(layout.movies(folder / layout.movies_file), ratings)
+    users = pd.DataFrame({RAW_USER: _distinct(ratings, RAW_USER)})
+    if layout.users and layout.users_file and (folder / layout.users_file).is_file():
+        users = users.merge(layout.users(folder / layout.users_file), on=RAW_USER, how="left")
+    return Tables(ratings, movies, users.astype({RAW_USER: "int32"}), repeated)
+
+
+def _find_layout(folder: Path, first: str | None) -> tuple[Layout, Path]:
+    """The layout of a folder, looking one level down too, as a zip unpacks into a folder of its own."""
+    layouts = [*([LAYOUTS.choose(first)] if first else []), *LAYOUTS.values()]
+    for candidate in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
+        for layout in layouts:
+            if any(candidate.glob(layout.ratings_file)):
+                return layout, candidate
+    known = ", ".join(layout.ratings_file for layout in LAYOUTS.values())
+    raise UserError(f"{folder} holds no MovieLens ratings; expected one of {known} in it")
+
+
+def _check_files(layout: Layout, folder: Path) -> None:
+    for name in layout.files:
+        path = folder / name
+        if name == layout.users_file and not path.exists():
+            continue
+        if not path.is_file():
+            raise UserError(
+                f"{path} is missing; a {layout.title} folder has {layout.ratings_file} and {layout.movies_file}"
+            )
+        if path.stat().st_size == 0:
+            raise UserError(f"{path} is empty; copy it again from the dataset's zip")
+
+
+def _check_ratings(ratings: pa.Table, path: Path) -> None:
+    if not len(ratings):
+        raise UserError(f"{path} holds no ratings; copy it again from the dataset's zip")
+    outside = pc.or_kleene(pc.less(ratings[RATING], LOWEST_RATING), pc.greater(ratings[RATING], HIGHEST_RATING))
+    outside = pc.or_(outside, pc.is_nan(ratings[RATING]))
+    _refuse_first(ratings, path, outside, RATING, f"ratings go from {LOWEST_RATING} to {HIGHEST_RATING:g} stars")
+    for name in (RAW_USER, RAW_MOVIE, TIMESTAMP):
+        _refuse_first(ratings, path, pc.less(ratings[name], 0), name, "it cannot be negative")
+
+
+def _refuse_first(ratings: pa.Table, path: Path, bad: pa.ChunkedArray, column: str, demand: str) -> None:
+    """Refuses the first rating that is bad in a column."""
+    position = pc.index(bad, True).as_py()
+    if position >= 0:
+        value = ratings[column][position].as_py()
+        value = f"{value:g}" if column == RATING else value
+        raise UserError(f"{path}: rating {position + 1} has {column} {value}; {demand}. Correct or remove that row")
+
+
+def _drop_repeated(ratings: pa.Table) -> tuple[pa.Table, int]:
+    """Keeps a user's last rating of a movie, by time and then file order: one pair in two splits would be a leak."""
+    pair = ratings[RAW_USER].to_numpy().astype(np.int64) << 32 | ratings[RAW_MOVIE].to_numpy()
+    if (pair[1:] > pair[:-1]).all() or len(np.unique(pair)) == len(pair):  # most releases are sorted
+        return ratings, 0
+    order = np.lexsort((np.arange(len(pair)), ratings[TIMESTAMP].to_numpy(), pair))
+    last = np.append(np.diff(pair[order]) != 0, True)
+    kept = np.sort(order[last])
+    return ratings.take(pa.array(kept)), len(pair) - len(kept)
+
+
+def _complete_movies(movies: pd.DataFrame, ratings: pa.Table) -> pd.DataFrame:
+    """Adds the movies that only the ratings know, drops repeats, sorts by id."""
+    unknown = np.setdiff1d(_distinct(ratings, RAW_MOVIE), movies[RAW_MOVIE].to_numpy())
+    if len(unknown):
+        extra: list[tuple[int, str, int, list[str]]] = [(movie, f"Movie {movie}", 0, []) for movie in unknown.tolist()]
+        movies = pd.concat([movies, pd.DataFrame(extra, columns=list(MOVIES_COLUMNS))], ignore_index=True)
+    movies = movies.drop_duplicates(RAW_MOVIE).sort_values(RAW_MOVIE, ignore_index=True)
+    return movies.astype({RAW_MOVIE: "int32", YEAR: "int16"})
+
+
+def _distinct(ratings: pa.Table, name: str) -> np.ndarray:
+    """The values of a column, ascending; by hash, as sorting millions of rows takes seconds."""
+    return np.sort(pc.unique(ratings[name]).to_numpy())
