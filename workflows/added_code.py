@@ -11,8 +11,8 @@ from core.artifacts import CHECKOUT, code_digest, fingerprint
 def stage_code(rooms: Sequence[str], libraries: Sequence[str], *entries: Mapping[str, Any]) -> str:
     """The digest of what computes a stage's result: its own code, the libraries, and entries from elsewhere.
 
-    A notebook or a test may add a layout, a split or a side feature. The file that defines it counts then, and the names
-    of the entries in their order.
+    A notebook or a test may add a layout, a split or a side feature. Then the file that defines it counts, and the
+    names of the entries in their order.
 
     Args:
         rooms: folders and files of the checkout, as in `core.artifacts.code_digest`.

@@ -79,7 +79,7 @@ class TestToyLayout(ReaderContract):
 class CopiedFolder:
     """A source that copies the toy's files."""
 
-    label = "the toy shop"
+    label = "the toy mirror"
     address = "toys.example"
 
     def obtain(self, name: str, home: Path, is_raw) -> Path:
@@ -91,14 +91,14 @@ class CopiedFolder:
 
 
 @dataclass(frozen=True)
-class Closed:
+class UnreachableMirror:
     """A source that cannot be reached."""
 
-    label = "the closed shop"
-    address = "closed.example"
+    label = "the first mirror"
+    address = "unreachable.example"
 
     def obtain(self, name: str, home: Path, is_raw) -> Path:
-        raise Unreachable("closed on Sundays")
+        raise Unreachable("no route to host")
 
 
 @pytest.fixture
@@ -106,7 +106,9 @@ def toy(tmp_path, monkeypatch) -> Iterator[str]:
     """The name of a dataset with a layout and sources of its own."""
     monkeypatch.setenv("MARQUEE_DATA", str(tmp_path / "home"))
     LAYOUTS.add("toy", TOY_LAYOUT)
-    DATASETS.add("toy", Dataset("toy", ratings=3, users=2, movies=2, layout="toy", sources=(Closed(), CopiedFolder())))
+    DATASETS.add(
+        "toy", Dataset("toy", ratings=3, users=2, movies=2, layout="toy", sources=(UnreachableMirror(), CopiedFolder()))
+    )
     yield "toy"
     DATASETS.remove("toy")
     LAYOUTS.remove("toy")
@@ -115,16 +117,20 @@ def toy(tmp_path, monkeypatch) -> Iterator[str]:
 def test_a_toy_dataset_is_fetched_from_its_own_sources(toy, tmp_path):
     said: list[str] = []
     assert fetch_tables(get_dataset(toy), None, tmp_path / "tables", said.append)
-    assert said[0] == "[dim]the closed shop cannot be reached (closed on Sundays); trying the toy shop[/dim]"
-    assert said[1] == "toy from the toy shop: 3 ratings, 2 users, 2 movies"
+    assert said[0] == "[dim]the first mirror cannot be reached (no route to host); trying the toy mirror[/dim]"
+    assert said[1] == "toy from the toy mirror: 3 ratings, 2 users, 2 movies"
     assert pq.read_table(tmp_path / "tables" / "ratings.parquet")["rating"].to_pylist() == [4.5, 3, 5]
     assert sorted(path.name for path in (tmp_path / "home" / "toy").iterdir()) == sorted(TOY_FILES)
     assert not fetch_tables(get_dataset(toy), None, tmp_path / "tables", said.append)
 
 
 def test_a_toy_dataset_whose_sources_all_fail_is_refused(toy, tmp_path):
-    with pytest.raises(UserError, match=r"toy from closed\.example \(closed on Sundays\) or closed\.example .*--data"):
-        fetch_tables(Dataset("toy", sources=(Closed(), Closed())), None, tmp_path / "tables", quiet)
+    with pytest.raises(
+        UserError, match=r"toy from unreachable\.example \(no route to host\) or unreachable\.example .*--data"
+    ):
+        fetch_tables(
+            Dataset("toy", sources=(UnreachableMirror(), UnreachableMirror())), None, tmp_path / "tables", quiet
+        )
     with pytest.raises(UserError, match=r"home/toy does not exist; .*--data"):
         fetch_tables(Dataset("toy"), None, tmp_path / "tables", quiet)
 
@@ -180,7 +186,7 @@ def test_an_unknown_split_is_refused_and_the_known_ones_listed(prepared):
 
 
 class TitleLength(MovieFeature):
-    """How long a title is, in tens of characters, and whether it has a comma."""
+    """How long a title is, in tens of characters, and whether it has more than ten."""
 
     source = (TITLE,)
     weight = 0.5

@@ -74,8 +74,8 @@ def read_ncf_files(folder: Path) -> NcfFiles:
     train, test = _read_ratings(train_file), _read_ratings(test_file)
     user, movie = train["user"].to_numpy(), train["item"].to_numpy()
     test_user, test_movie = test["user"].to_numpy(), test["item"].to_numpy()
-    asked, negatives = _read_negatives(negative_file)
-    _check_agreement(asked, np.stack([test_user, test_movie], axis=1), negative_file, test_file)
+    test_pairs, negatives = _read_negatives(negative_file)
+    _check_agreement(test_pairs, np.stack([test_user, test_movie], axis=1), negative_file, test_file)
     _check_held_out(test_user, test_movie, test_file, user, movie, train_file)
     return NcfFiles(
         name=name,
@@ -163,7 +163,7 @@ def _read_ratings(path: Path) -> pa.Table:
 
 
 def _refuse_bad_line(path: Path) -> None:
-    """Finds what the fast reader stumbled over, which does not tell the line."""
+    """Names the first malformed line, as the fast reader's error does not."""
     with open(path, encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, 1):
             fields = line.rstrip("\r\n").split("\t")
@@ -194,7 +194,7 @@ def _not_a_number(text: str) -> str | None:
 
 
 def _read_negatives(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Who and what each line asks about, int64 [lines, 2], and its list as it is, int32 [lines, most], -1 beyond."""
+    """Each line's user and held-out item, int64 [lines, 2], and its list as it is, int32 [lines, most], -1 beyond."""
     asked, rest = [], []
     with open(path, encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, 1):
@@ -233,7 +233,7 @@ def _each_once(negatives: np.ndarray, held_out: np.ndarray) -> np.ndarray:
     return np.where(repeats | (negatives == held_out[:, None]), np.int32(-1), negatives)
 
 
-# -- what the files say together ---------------------------------------------------------------------------------------
+# -- whether the files agree -------------------------------------------------------------------------------------------
 
 
 def _check_agreement(asked: np.ndarray, held_out: np.ndarray, negative_file: Path, test_file: Path) -> None:
@@ -263,7 +263,7 @@ def _check_held_out(
     movie: np.ndarray,
     train_file: Path,
 ) -> None:
-    """One held-out movie per user, which training must not know."""
+    """Refuses a second held-out movie of a user, and one that is a training row too."""
     first = np.unique(test_user, return_index=True)[1]
     again = np.ones(len(test_user), bool)
     again[first] = False
@@ -282,7 +282,7 @@ def _check_held_out(
         np.isin(test_pair, pair),
         lambda row: (
             f"holds out item {test_movie[row]} of user {test_user[row]}, which "
-            f"line {int((pair == test_pair[row]).argmax()) + 1} of {train_file.name} gives away"
+            f"line {int((pair == test_pair[row]).argmax()) + 1} of {train_file.name} contains too"
         ),
         "remove one of the two lines",
     )

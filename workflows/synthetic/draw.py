@@ -126,7 +126,7 @@ def draw_movies(
     drawn = np.empty(counts.sum(), np.int32)
     ends = np.cumsum(counts)
     cumulated = np.cumsum(np.ascontiguousarray(appeal.T), axis=1)
-    _draw_by_rejection(rng, np.cumsum(mixture, axis=1), cumulated, ends - counts, ends, by_race, drawn)
+    _draw_by_rejection(rng, np.cumsum(mixture, axis=1), cumulated, np.append(0, ends), by_race, drawn)
     for user in np.flatnonzero(by_race):
         count = counts[user]
         arrival = rng.standard_exponential(len(appeal)) / (appeal @ mixture[user])
@@ -140,19 +140,21 @@ def _draw_by_rejection(
     rng: np.random.Generator,
     mixture: np.ndarray,
     appeal: np.ndarray,
-    starts: np.ndarray,
-    ends: np.ndarray,
+    bounds: np.ndarray,
     skip: np.ndarray,
     drawn: np.ndarray,
 ) -> None:
-    """Fills `drawn`; `mixture` [users, tastes] and `appeal` [tastes, movies] are cumulated along their second axis."""
+    """Fills `drawn`, of each user from bounds[user] to bounds[user + 1].
+
+    `mixture` [users, tastes] and `appeal` [tastes, movies] are cumulated along their second axis.
+    """
     tastes, movies = appeal.shape
     seen_by = np.full(movies, -1)
-    for user in range(len(starts)):
+    for user in range(len(bounds) - 1):
         if skip[user]:
             continue
-        row = starts[user]
-        while row < ends[user]:
+        row = bounds[user]
+        while row < bounds[user + 1]:
             # by the last sum and not by 1, from which rounding parts it
             taste = np.searchsorted(mixture[user], rng.random() * mixture[user, tastes - 1], side="right")
             movie = np.searchsorted(appeal[taste], rng.random() * appeal[taste, movies - 1], side="right")

@@ -46,7 +46,7 @@ from workflows.synthetic.files import SUMMARY, TRUTH_MOVIES, TRUTH_USERS
 FORMAT = 1  # of the folder; a change of the model or of the order of its draws is a new one
 
 DIMENSIONS, TASTES = 8, 24
-BETA, GAMMA = 2.6, 6.0  # how sharply a taste tells movies apart, and a user tastes
+BETA, GAMMA = 2.6, 6.0  # how sharply a taste separates movies, and a user separates tastes
 SKEW, HEAD = 1.2, 0.0015  # popularity (rank + HEAD * movies) ** -SKEW
 GENRE_SHARE = 0.5  # of the variance of a movie's style
 STARS, QUALITY, BIAS, FIT, NOISE = 3.55, 0.45, 0.4, 0.45, 0.8  # the mean, and standard deviations, in stars
