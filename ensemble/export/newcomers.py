@@ -9,12 +9,14 @@ a user's last movies enters the row as it does for known users.
 import numpy as np
 import torch
 
-from ensemble.export.cut import Sides
 from ensemble.triton_models.history import history_features
 from models.baselines.biases import shrunk_mean
+from models.cut import Cut, HistoryInputs
 from models.data.features import Features
-from models.data.history import PRIOR_RATINGS, WINDOWS, joined
+from models.data.history import WINDOWS
+from models.data.interactions import Interactions, joined
 from models.networks.base import Recommender
+from workflows.features.statistics import PRIOR_RATINGS
 from workflows.features.vocabulary import FIRST_INDEX
 from workflows.splits.base import LIKED_ABOVE
 
@@ -25,62 +27,80 @@ PENALTIES = (0.1, 1.0, 10.0, 100.0)
 
 
 def fit_newcomers(
-    sides: Sides, model: Recommender, features: Features, known: tuple[str, ...], seed: int
+    cut: Cut, model: Recommender, features: Features, known: tuple[str, ...], seed: int
 ) -> dict[str, np.ndarray]:
     """What `ensemble.triton_models.history.newcomer_row` needs, by name.
 
     Args:
-        sides: of `model`.
+        cut: of `model`.
         known: the splits that the model was trained on.
     """
     rng = np.random.default_rng(seed)
     rows = joined([features.interactions(part) for part in known])
-    user, movie, stars, later = (getattr(rows, name).numpy() for name in ("user", "movie", "stars", "later"))
-    liked = stars > LIKED_ABOVE
-    arrays = {"vectors": sides.embeddings}
-    target = sides.users
-    if sides.past:
-        # Of whoever lists a movie it is known that they like it, not how much: as much as others who did.
-        mean = stars.mean()
-        above = stars - mean - shrunk_mean(movie, stars - mean, features.movies, PRIOR_RATINGS)[movie]
-        mood = sides.past.mood
-        arrays |= {
-            "above": np.array(above[liked].mean() if liked.any() else 0, np.float32),
-            "past": sides.past.movies,
-            "position": sides.past.position,
-            "history_columns": np.array([sides.past.columns.start, sides.past.columns.stop]),
-            "recent_columns": np.array([target.shape[1] - mood.shape[1], target.shape[1]]),
-            "recent_weights": mood,
-            "windows": np.array(WINDOWS),
-        }
+    liked = rows.stars.numpy() > LIKED_ABOVE
+    arrays = {"vectors": cut.embeddings}
+    target = cut.users
+    if cut.history:
+        arrays |= _history_arrays(cut.history, rows, liked, features.movies)
         target = target.copy()
-        target[:, -mood.shape[1] :] -= model.now(torch.arange(len(target))).mood.numpy() @ mood
+        recent_means = model.now(torch.arange(len(target))).recent_means.numpy()
+        target[:, cut.history.recent_columns] -= recent_means @ cut.history.recent_weights
     people = rng.permutation(np.arange(FIRST_INDEX, features.user_embeddings))[:PEOPLE]
-    chosen = liked & np.isin(user, people)
-    order = np.lexsort((-later[chosen], user[chosen]))
-    owners, starts, counts = np.unique(user[chosen][order], return_index=True, return_counts=True)
-    movies = movie[chosen][order].astype(np.int64)
-    said, whose = [], []
-    for owner, start, count in zip(owners, starts, counts):
-        lengths = np.exp(rng.uniform(0, np.log(count + 1), PIECES)).astype(int).clip(1, count)
-        for first, length in zip(rng.integers(0, count - lengths + 1), lengths):
-            said.append(history_features(sides.embeddings, movies[start + first : start + first + length]))
-            whose.append(owner)
-    features_said = np.array(said, np.float64).reshape(len(said), 2 * sides.embeddings.shape[1] + 2)
-    arrays["map"] = _ridge(features_said, target, np.array(whose, np.int64), rng)
+    inputs, owner = _pieces(cut.embeddings, rows, liked & np.isin(rows.user.numpy(), people), rng)
+    arrays["map"] = _ridge(inputs, target, owner, rng)
     return arrays
 
 
-def _ridge(said: np.ndarray, target: np.ndarray, whose: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _history_arrays(
+    history: HistoryInputs, rows: Interactions, liked: np.ndarray, movies: int
+) -> dict[str, np.ndarray]:
+    """How a list of movies enters a row. Stars are not known of it: as many as others gave to what they liked."""
+    movie, stars = rows.movie.numpy(), rows.stars.numpy()
+    mean = stars.mean()
+    above = stars - mean - shrunk_mean(movie, stars - mean, movies, PRIOR_RATINGS)[movie]
+    return {
+        "above": np.array(above[liked].mean() if liked.any() else 0, np.float32),
+        "past": history.movies,
+        "position": history.position,
+        "history_columns": np.array([history.history_columns.start, history.history_columns.stop]),
+        "recent_columns": np.array([history.recent_columns.start, history.recent_columns.stop]),
+        "recent_weights": history.recent_weights,
+        "windows": np.array(WINDOWS),
+    }
+
+
+def _pieces(
+    embeddings: np.ndarray, rows: Interactions, chosen: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Random pieces of what users liked, `PIECES` each: their features, float64 [pieces, n], and whose each is."""
+    user, movie, later = (column.numpy()[chosen] for column in (rows.user, rows.movie, rows.later))
+    order = np.lexsort((-later, user))
+    users, starts, counts = np.unique(user[order], return_index=True, return_counts=True)
+    movies = movie[order].astype(np.int64)
+    inputs, owner = [], []
+    for one, start, count in zip(users, starts, counts):
+        lengths = np.exp(rng.uniform(0, np.log(count + 1), PIECES)).astype(int).clip(1, count)
+        for first, length in zip(rng.integers(0, count - lengths + 1), lengths):
+            inputs.append(history_features(embeddings, movies[start + first : start + first + length]))
+            owner.append(one)
+    width = 2 * embeddings.shape[1] + 2
+    return np.array(inputs, np.float64).reshape(len(inputs), width), np.array(owner, np.int64)
+
+
+def _ridge(inputs: np.ndarray, target: np.ndarray, owner: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """float32 [features, width], with the penalty that suits people who were left out of the fit best."""
 
     def solve(rows: np.ndarray, penalty: float) -> np.ndarray:
-        x = said[rows]
-        return np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ target[whose[rows]])
+        x = inputs[rows]
+        return np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ target[owner[rows]])
 
-    people = np.unique(whose)
-    out = np.isin(whose, rng.permutation(people)[: max(1, round(HELD_OUT * len(people)))])
+    def error(penalty: float) -> float:
+        """The mean squared error on those left out."""
+        return float(((inputs[out] @ solve(~out, penalty) - target[owner[out]]) ** 2).mean())
+
+    people = np.unique(owner)
+    out = np.isin(owner, rng.permutation(people)[: max(1, round(HELD_OUT * len(people)))])
     best = PENALTIES[-1]
     if not out.all():
-        best = min(PENALTIES, key=lambda p: float(((said[out] @ solve(~out, p) - target[whose[out]]) ** 2).mean()))
-    return solve(np.ones(len(whose), bool), best).astype(np.float32)
+        best = min(PENALTIES, key=error)
+    return solve(np.ones(len(owner), bool), best).astype(np.float32)

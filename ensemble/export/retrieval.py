@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ensemble.export.cut import Sides
+from models.cut import Cut
+from workflows.features.vocabulary import FIRST_INDEX
 
 DIM = 32
 HIDDEN = 128
@@ -30,10 +31,13 @@ LEAST_RECALL = 0.95  # from where on two stages are the default
 LEAST_MOVIES = 10_000  # fewer are scored at once in no more time
 CLIP = 1e-7
 
-NOTHING = np.empty(0, np.int64)
-
 Teacher = Callable[[Tensor, Tensor], Tensor]
-Asked = tuple[np.ndarray, np.ndarray]  # a user's row, float32 [1, width], and the places that are closed to them
+Asked = tuple[np.ndarray, np.ndarray]  # a user's row, float32 [1, width], and the places that are excluded for them
+
+
+def nothing_rated(user: int) -> np.ndarray:
+    """No places in the catalogue."""
+    return np.empty(0, np.int64)
 
 
 class Tower(nn.Module):
@@ -85,18 +89,17 @@ class Retrieval:
 
 
 def fit_retrieval(
-    sides: Sides,
+    cut: Cut,
     users: range,
-    first_movie: int,
     seed: int,
-    rated: Callable[[int], np.ndarray] = lambda user: NOTHING,
+    *,
+    rated: Callable[[int], np.ndarray] = nothing_rated,
     strangers: Sequence[Asked] = (),
 ) -> Retrieval:
     """Trains the towers on random users and judges them by others.
 
     Args:
         users: whose rows are those of trained users.
-        first_movie: the first row of the catalogue.
         rated: what a user is not to be recommended, as places in the catalogue.
         strangers: rows of people that are in no table, to judge by, too; the lower recall of the two counts.
     """
@@ -105,11 +108,11 @@ def fit_retrieval(
         people = torch.randperm(len(users)) + users.start
         judged = people[: min(JUDGED, max(1, len(people) // 5))]
         trained = people[len(judged) :] if len(people) > len(judged) else people
-        user_rows = torch.from_numpy(sides.users)
-        movie_rows = torch.from_numpy(np.concatenate([sides.vectors, sides.hidden], axis=1)[first_movie:])
-        split = [sides.vectors.shape[1], sides.hidden.shape[1]]
+        user_rows = torch.from_numpy(cut.users)
+        movie_rows = torch.from_numpy(np.concatenate([cut.vectors, cut.hidden], axis=1)[FIRST_INDEX:])
+        split = [cut.vectors.shape[1], cut.hidden.shape[1]]
 
-        head = sides.head.for_one_user()  # matrix products, where the head for pairs multiplies and sums
+        head = cut.head.for_one_user()  # matrix products, where the head for pairs multiplies and sums
 
         def teacher(user: Tensor, movies: Tensor) -> Tensor:
             return head(user, *movies.split(split, dim=1))
@@ -119,7 +122,7 @@ def fit_retrieval(
         query = Query(of_user).eval()
         with torch.no_grad():
             vectors = of_movie(movie_rows)
-            known = [(sides.users[user : user + 1], rated(user)) for user in judged.tolist()]
+            known = [(cut.users[user : user + 1], rated(user)) for user in judged.tolist()]
             recall = min(
                 _recall(teacher, query, vectors, movie_rows, asked) for asked in (known, strangers) if len(asked)
             )
@@ -153,15 +156,15 @@ def _train(
 
 def _recall(teacher: Teacher, query: Query, vectors: Tensor, movie_rows: Tensor, asked: Sequence[Asked]) -> float:
     shares = []
-    for row, closed in asked:
+    for row, excluded in asked:
         user = torch.from_numpy(row)
         exact = torch.cat([teacher(user, part) for part in movie_rows.split(MOVIES)])
         near = query(user, vectors)
         for scores in (exact, near):
-            scores[torch.from_numpy(closed.astype(np.int64))] = -torch.inf
-        still_open = int(torch.isfinite(exact).sum())
-        if still_open:
-            best = exact.topk(min(TOP, still_open)).indices
-            found = near.topk(min(CANDIDATES, still_open)).indices
+            scores[torch.from_numpy(excluded.astype(np.int64))] = -torch.inf
+        left = int(torch.isfinite(exact).sum())
+        if left:
+            best = exact.topk(min(TOP, left)).indices
+            found = near.topk(min(CANDIDATES, left)).indices
             shares.append(float(torch.isin(best, found).float().mean()))
     return float(np.mean(shares)) if shares else 1.0

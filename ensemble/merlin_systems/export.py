@@ -28,15 +28,16 @@ from core.run_folder import Run
 from ensemble.merlin_systems import triton_name
 from ensemble.parity import is_equal, largest_difference
 from ensemble.triton_models.files import CONFIG
-from models.data.features import Features, load_features
+from models.data.features import Features
+from models.data.load import load_features
+from models.evaluation.scorers import pair_scorer
 from models.networks.base import Recommender
-from models.networks.scoring import scorer
 from models.training.train import load
 from workflows.features.vocabulary import OUT_OF_VOCABULARY
 
 PARITY_PAIRS = 1_000
-COMPUTES = ("ensemble/merlin_systems", "models/networks", "models/data")
-LIBRARIES = ("merlin-systems", "nvtabular", "torch")
+COMPUTES = ("ensemble/merlin_systems", "models/networks", "models/data", "models/protocols")
+LIBRARIES = ("merlin-systems", "merlin-models", "nvtabular", "torch")
 VERSION = "1"  # Merlin Systems knows only one
 
 
@@ -147,7 +148,7 @@ def _check_parity(name: str, model: Recommender, features: Features, ensemble: E
         raw[ids] = np.where(place < 0, -1, table[ids].to_numpy()[place])
         index.append(np.where(place < 0, OUT_OF_VOCABULARY, table["index"].to_numpy()[place]).astype(np.int64))
     found = ensemble.transform(pd.DataFrame(raw), runtime=Runtime())["score"].to_numpy()
-    worst = largest_difference(found, scorer(model, torch.device("cpu"))(*index))
+    worst = largest_difference(found, pair_scorer(model, torch.device("cpu"), features.protocol)(*index))
     if not is_equal(worst):
         raise UserError(
             f"Merlin's ensemble of {name} scores up to {worst:.1e} away from the trained model; not exported"

@@ -76,6 +76,11 @@ class Network:
     branches: "Callable[[Recommender], list[Recommender]] | None" = None
     is_baseline: bool = False
 
+    @property
+    def is_served(self) -> bool:
+        """Whether it is exported."""
+        return self.cut is not None and not self.is_baseline
+
 
 class Recommender(nn.Module):
     """A Merlin model over (user index, movie index): gathers the side tables and scores.

@@ -1,0 +1,80 @@
+"""The trained networks and the exported files, asked the same questions before a version is sealed."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.errors import UserError
+from ensemble.parity import is_equal, largest_difference
+from ensemble.triton_models.recommendations import Recommendations
+from ensemble.triton_models.scores import Scores
+from models.evaluation.judgement import ScorePairs
+from workflows.features.vocabulary import OUT_OF_VOCABULARY
+
+PARITY_PAIRS = 1_000
+UNKNOWN = 0.05  # of the ids that are checked
+SAMPLE_PAIRS = 100
+SAMPLE_PEOPLE = 3
+
+
+class OfflineCheck:
+    """Compares what the files answer with what the trained networks say.
+
+    Args:
+        trained: each trained network as a function of user and movie indices.
+        scorer, recommend: the version folders of these two Triton models.
+    """
+
+    def __init__(self, trained: Mapping[str, ScorePairs], scorer: Path, recommend: Path):
+        self.rng = np.random.default_rng(0)
+        self.trained = trained
+        self.scores = Scores(scorer)
+        self.recommendations = Recommendations(recommend)
+
+    def pairs(self, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Random pairs, known and unknown: raw ids of users and of movies, int64 [count], then their indices."""
+        raw, index = [], []
+        for table in (self.scores.users, self.scores.movies):
+            place = np.where(self.rng.random(count) < UNKNOWN, -1, self.rng.integers(0, len(table.ids), count))
+            raw.append(np.where(place < 0, -1, table.ids[place]))
+            index.append(np.where(place < 0, OUT_OF_VOCABULARY, table.index[place]))
+        return raw[0], raw[1], index[0], index[1]
+
+    def check_scores(self, name: str) -> None:
+        """
+        Raises:
+            UserError: the exported network scores otherwise than the trained one.
+        """
+        raw_user, raw_movie, user, movie = self.pairs(PARITY_PAIRS)
+        exported, _ = self.scores.score(raw_user, raw_movie, name)
+        _check_equal(name, exported, self.trained[name](user, movie))
+
+    def sample(self, default: str) -> dict[str, Any]:
+        """What the trained networks say of a few pairs, and the best movies of a few users: for any later check.
+
+        Raises:
+            UserError: the exported recommendations score otherwise than the trained network.
+        """
+        raw_user, raw_movie, user, movie = self.pairs(SAMPLE_PAIRS)
+        scores = {name: score(user, movie).tolist() for name, score in self.trained.items()}
+        users = self.scores.users
+        places = self.rng.integers(0, len(users.ids), SAMPLE_PEOPLE)
+        best = [self._recommended(default, int(users.ids[place]), int(users.index[place])) for place in places]
+        return {"user_id": raw_user.tolist(), "movie_id": raw_movie.tolist(), "scores": scores, "recommend": best}
+
+    def _recommended(self, default: str, user_id: int, index: int) -> dict[str, Any]:
+        catalogue = self.scores.movies.index
+        expected = self.trained[default](np.full(len(catalogue), index), catalogue)
+        expected[self.recommendations.rated_by(index)] = -np.inf
+        movies, found, _ = self.recommendations.recommend(user_id, strategy="exact")
+        order = np.argsort(-expected, kind="stable")[: len(found)]
+        _check_equal(f"{default}'s recommendations", found, expected[order])
+        return {"user_id": user_id, "movie_id": movies.tolist(), "score": found.tolist()}
+
+
+def _check_equal(what: str, exported: np.ndarray, trained: np.ndarray) -> None:
+    worst = largest_difference(exported, trained)
+    if not is_equal(worst):
+        raise UserError(f"the exported {what} score up to {worst:.1e} away from the trained ones; nothing was exported")

@@ -1,0 +1,98 @@
+"""Each Triton model's `config.pbtxt`: its tensors, and how Triton runs it."""
+
+from dataclasses import dataclass
+
+SCORER = "scorer"
+MOST_TOGETHER = 64  # requests that `scorer` answers at once
+UNBATCHED = "max_batch_size: 0"
+PYTHON = ('backend: "python"', "instance_group { kind: KIND_CPU count: 1 }")
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input tensor; `size` is -1 for any number."""
+
+    name: str
+    kind: str
+    size: int
+    is_optional: bool = False
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output tensor; `size` is -1 for any number."""
+
+    name: str
+    kind: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A Triton model's tensors."""
+
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
+
+    def config(self, name: str, version: int, *more: str, ragged: bool = False) -> str:
+        """`config.pbtxt`.
+
+        Args:
+            more: lines that say how requests are answered.
+            ragged: whether requests of different lengths may be answered together.
+        """
+        lines = [f'name: "{name}"', *more]
+        for tensor in self.inputs:
+            optional = " optional: true" if tensor.is_optional else ""
+            mixed = " allow_ragged_batch: true" if ragged else ""
+            described = f'name: "{tensor.name}" data_type: {tensor.kind} dims: [ {tensor.size} ]'
+            lines.append(f"input {{ {described}{optional}{mixed} }}")
+        for output in self.outputs:
+            lines.append(f'output {{ name: "{output.name}" data_type: {output.kind} dims: [ {output.size} ] }}')
+        return "\n".join([*lines, f"version_policy {{ specific {{ versions: [ {version} ] }} }}", ""])
+
+
+SCORE = Signature(
+    (
+        Input("user_id", "TYPE_INT64", -1),
+        Input("movie_id", "TYPE_INT64", -1),
+        Input("model", "TYPE_STRING", 1, is_optional=True),
+    ),
+    (Output("score", "TYPE_FP32", -1), Output("known", "TYPE_BOOL", -1)),
+)
+RECOMMEND = Signature(
+    (
+        Input("user_id", "TYPE_INT64", 1),
+        Input("k", "TYPE_INT32", 1, is_optional=True),
+        Input("history", "TYPE_INT64", -1, is_optional=True),
+        Input("strategy", "TYPE_STRING", 1, is_optional=True),
+    ),
+    (Output("movie_id", "TYPE_INT64", -1), Output("score", "TYPE_FP32", -1), Output("known", "TYPE_BOOL", 1)),
+)
+SIMILAR = Signature(
+    (Input("movie_id", "TYPE_INT64", 1), Input("k", "TYPE_INT32", 1, is_optional=True)),
+    (Output("movie_id", "TYPE_INT64", -1), Output("score", "TYPE_FP32", -1)),
+)
+
+
+def configs(version: int) -> dict[str, str]:
+    """Every Triton model's `config.pbtxt`.
+
+    `score` is what clients ask, with tensors of one dimension, which Triton cannot batch. It hands them on as they are,
+    as a row each, to `scorer`, where all that wait are answered together.
+    """
+    batched = (f"max_batch_size: {MOST_TOGETHER}", "dynamic_batching { }")
+    return {
+        "score": SCORE.config("score", version, 'platform: "ensemble"', UNBATCHED, _hand_on_to(SCORER, SCORE)),
+        SCORER: SCORE.config(SCORER, version, *PYTHON, *batched, ragged=True),
+        "recommend": RECOMMEND.config("recommend", version, *PYTHON, UNBATCHED),
+        "similar": SIMILAR.config("similar", version, *PYTHON, UNBATCHED),
+    }
+
+
+def _hand_on_to(model: str, tensors: Signature) -> str:
+    """An ensemble of one step, which has the same tensors."""
+    inputs = [f'input_map {{ key: "{one.name}" value: "{one.name}" }}' for one in tensors.inputs]
+    outputs = [f'output_map {{ key: "{one.name}" value: "{one.name}" }}' for one in tensors.outputs]
+    step = f'{{ model_name: "{model}" model_version: -1 {" ".join([*inputs, *outputs])} }}'
+    return f"ensemble_scheduling {{ step [ {step} ] }}"
