@@ -1,4 +1,4 @@
-"""Things of one kind by name, each added by a file of its own."""
+"""Registries: entries of one kind by name, each added by its own file."""
 
 import importlib
 import importlib.util
@@ -14,10 +14,10 @@ LAST = 100
 
 
 class Registry(Mapping[str, Entry], Generic[Entry]):
-    """Entries of one kind, such as networks or metrics, in the order in which people see them.
+    """Entries of one kind, such as networks or metrics, in the order in which they are displayed.
 
-    The modules of a package add the entries when they are imported, which happens at the first look. A notebook or a
-    test adds one with `add`, and needs no file in the package.
+    The modules of a package add the entries when they are imported, which happens at the first access. A notebook or a
+    test can add one with `add`, without a file in the package.
     """
 
     def __init__(self, kind: str, package: str):
@@ -54,7 +54,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         return self[name]
 
     def files(self) -> tuple[str, ...]:
-        """The names of the package's modules, without importing them: for help texts, which must not wait."""
+        """The names of the package's modules, without importing them: for help texts, which must be quick."""
         package = importlib.util.find_spec(self.package)
         folders = package.submodule_search_locations if package else None
         names = [module.name for module in pkgutil.iter_modules(folders or [])]
@@ -75,7 +75,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     def _load(self) -> None:
         if self._loaded:
             return
-        self._loaded = True  # before the imports, which may look at the registry themselves
+        self._loaded = True  # before the imports, which may read the registry themselves
         try:
             package = importlib.import_module(self.package)
             for folder in getattr(package, "__path__", []):

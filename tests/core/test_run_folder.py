@@ -25,7 +25,7 @@ except UserError as error:
 
 
 def start(root: Path) -> subprocess.Popen:
-    """Another process that takes the lock, says so and holds it until it is told a line."""
+    """Another process that takes the lock, says so and holds it until it reads a line."""
     command = [sys.executable, "-c", TRY_LOCK, str(root)]
     return subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
