@@ -1,12 +1,17 @@
-"""The stages of the road, as the commands run them: each imports what it needs, tells how far it is, is measured."""
+"""The stages that the commands run. Each checks that its input is there, imports what it needs, and is measured.
 
+The check comes before the imports, as Merlin takes ten seconds to import.
+"""
+
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.artifacts import CHECKOUT, MANIFEST, read_manifest
 from core.errors import UserError
-from core.progress import console, progress, working
-from core.resources import measured
-from core.run_folder import ALL_PROTOCOLS, PROTOCOLS, Run
+from core.progress import console, progress, stage, working
+from core.resources import measured, read_stages, stages_line
+from core.run_folder import DEFAULT_SEED, PROTOCOLS, Run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,17 +19,109 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ensemble.client import Access
-    from models.training.settings import TrainSettings
+
+ALL_MODELS = "all"
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """What `prepare` needs besides its tables.
+
+    Attributes:
+        freq_threshold: users and movies with fewer training ratings share one embedding.
+        scheduler: a Dask scheduler's address, `local`, or None for this process alone.
+    """
+
+    freq_threshold: int = 1
+    seed: int = DEFAULT_SEED
+    scheduler: str | None = None
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What is trained, and how.
+
+    Attributes:
+        model: a model's name, or `all`.
+        threads: PyTorch's; None for as many as the settings gain from.
+        changes: settings that differ from the chosen ones, as nested dictionaries.
+    """
+
+    model: str = ALL_MODELS
+    protocols: tuple[str, ...] = PROTOCOLS
+    device: str = "auto"
+    threads: int | None = None
+    seed: int = DEFAULT_SEED
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What `recommend` asks.
+
+    Attributes:
+        user: a MovieLens user id; one that the data does not have, for a new user.
+        history: MovieLens ids of movies that a new user likes, the latest last.
+        strategy: `exact` or `two-stage`; empty for the repository's default.
+    """
+
+    user: int
+    k: int = 10
+    history: tuple[int, ...] = ()
+    strategy: str = ""
+
+
+def run_folder(dataset: str, runs: Path) -> Run:
+    """The run folder of a dataset.
+
+    Raises:
+        UserError: there is no such dataset.
+    """
+    from workflows.sources.datasets import get_dataset
+
+    return Run(runs / get_dataset(dataset).name)
+
+
+# -- checks of the input -----------------------------------------------------------------------------------------------
+
+
+def require_tables(run: Run) -> None:
+    """Raises a UserError unless `fetch` was run."""
+    read_manifest(run.tables, run.command("fetch"))
+
+
+def require_features(run: Run, protocols: "Sequence[str]") -> None:
+    """Raises a UserError unless `prepare` was run."""
+    for protocol in protocols:
+        read_manifest(run.features_of(protocol), run.command("prepare"))
+
+
+def require_models(run: Run, protocol: str = "*") -> None:
+    """Raises a UserError unless any model of the protocol is trained, or of any protocol."""
+    if not any(run.model(protocol, "*").parent.parent.glob(f"{protocol}/*/{MANIFEST}")):
+        where = run.root if protocol == "*" else run.model(protocol, "*").parent
+        raise UserError(f"no model is trained in {where}; run: {run.command('train')}")
+
+
+def require_repository(run: Run) -> None:
+    """Raises a UserError unless `export` was run."""
+    read_manifest(run.repository, run.command("export"))
+
+
+# -- stages ------------------------------------------------------------------------------------------------------------
 
 
 def fetch(run: Run, dataset: str, data: Path | None) -> None:
+    """Reads a dataset into tables."""
     from workflows.sources.datasets import fetch_tables, get_dataset
 
     with measured(run, "fetch") as measure:
         measure.counts = fetch_tables(get_dataset(dataset), data, run.tables, console.print)
 
 
-def prepare(run: Run, freq_threshold: int, seed: int, scheduler: str | None) -> None:
+def prepare(run: Run, options: PrepareOptions) -> None:
+    """Turns the tables into features, for each protocol."""
+    require_tables(run)
     with measured(run, "prepare") as measure:
         with working("loading NVTabular"):
             from workflows.cluster import dask_cluster
@@ -32,74 +129,96 @@ def prepare(run: Run, freq_threshold: int, seed: int, scheduler: str | None) -> 
             from workflows.features.prepare import prepare as prepare_features
             from workflows.features.side_tables import HAS_GPU
         console.print(f"dataframes: {'cuDF, on the GPU' if HAS_GPU else 'pandas, on the CPU'}")
+        settings = PrepareSettings(options.freq_threshold, options.seed)
         for protocol in PROTOCOLS:
             with progress(f"features, {protocol}", len(PREPARE_STEPS), "steps") as advance:
-                cluster = dask_cluster(scheduler) if scheduler else None
-                done = prepare_features(run, protocol, PrepareSettings(freq_threshold, seed), advance, cluster)
+                cluster = dask_cluster(options.scheduler) if options.scheduler else None
+                done = prepare_features(run, protocol, settings, advance, cluster)
                 advance.finish("" if done else "unchanged, reused")
                 measure.counts |= done
 
 
-def train(
-    run: Run,
-    model: str,
-    protocols: tuple[str, ...],
-    device: str,
-    threads: int | None,
-    seed: int,
-    changes: dict[str, Any],
-) -> None:
-    """Trains a model, or with `all` what the comparison needs: DLRM, NCF and, but for large data, MF."""
+def train(run: Run, options: TrainOptions) -> None:
+    """Trains a model, or with `all` what the comparison needs: DLRM, NCF and, except for large data, MF."""
+    require_features(run, options.protocols)
     with measured(run, "train") as measure:
         with working("loading PyTorch and Merlin Models"):
-            import torch
-
-            from models import registry as contenders
-            from models.training import settings
+            from models import registry
             from models.training import train as training
-        chosen = settings.pick_device(device)
-        for protocol in protocols:
+        for protocol in options.protocols:
             rows = training.training_rows(run, protocol)
-            for name in contenders.models_for(rows) if model == "all" else (model,):
-                defaults = contenders.chosen_settings(run, protocol, name, rows)
-                changed = settings.with_changes(defaults, seed=seed, **changes)
-                torch.set_num_threads(threads or settings.threads_for(changed))
-                measure.counts |= _train_one(run, protocol, name, changed, rows, chosen)
+            names = registry.models_for(rows) if options.model == ALL_MODELS else (options.model,)
+            for name in names:
+                measure.counts |= _train_one(run, protocol, name, rows, options)
 
 
-def _train_one(run: Run, protocol: str, name: str, settings: "TrainSettings", rows: int, device: Any) -> bool:
-    from models.training import train as training
+def _train_one(run: Run, protocol: str, name: str, rows: int, options: TrainOptions) -> bool:
+    """Trains one model. Returns whether there was anything to do."""
+    import torch
 
-    passes = 2 if settings.refit else 1
-    total = training.samples_per_epoch(rows, protocol, settings) * settings.epochs * passes
+    from models import registry
+    from models.training import settings, train
+
+    chosen = registry.chosen_settings(run, protocol, name, rows)
+    changed = settings.changed(chosen, options.changes, f"{name}, {protocol}")
+    changed = settings.with_changes(changed, seed=options.seed)
+    source = registry.settings_source(run, protocol, name, rows)
+    console.print(_settings_line(name, protocol, source, options.changes), soft_wrap=True)
+    torch.set_num_threads(options.threads or settings.threads_for(changed))
+    device = settings.pick_device(options.device)
+    passes = 2 if changed.refit else 1
+    total = train.samples_per_epoch(rows, protocol, changed) * changed.epochs * passes
     with progress(f"{name}, {protocol}", total, "samples") as bar:
-        config = training.train(run, protocol, name, settings, device, bar)
+        config = train.train(run, protocol, name, changed, device, bar)
         if config is None:
             bar.finish("unchanged, reused")
+            return False
+        best = config["validation"][config["monitor"]]
+        epochs = f"best epoch {config['best_epoch']} of {config['epochs']}"
+        rate = config["samples_per_second"]
+        bar.finish(f"{epochs}, validation {config['monitor']} {best:.3f}, {rate:,} samples/s")
+    return True
+
+
+def _settings_line(name: str, protocol: str, source: Path, changes: dict[str, Any]) -> str:
+    """Where a model's settings come from, in words."""
+    place = source.relative_to(CHECKOUT) if source.is_relative_to(CHECKOUT) else source
+    line = f"{name}, {protocol}: settings from {place}"
+    changed = [f"{key}={value}" for key, value in _flat(changes).items()]
+    return f"{line}, with {', '.join(changed)}" if changed else line
+
+
+def _flat(changes: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """`{"network": {"dim": 64}}` as `{"network.dim": 64}`."""
+    flat: dict[str, Any] = {}
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{before}{key}.")
         else:
-            best = config["validation"][config["monitor"]]
-            epochs = f"best epoch {config['best_epoch']} of {config['epochs']}"
-            rate = config["samples_per_second"]
-            bar.finish(f"{epochs}, validation {config['monitor']} {best:.3f}, {rate:,} samples/s")
-    return config is not None
+            flat[f"{before}{key}"] = value
+    return flat
 
 
 def evaluate(run: Run, device: str, threads: int | None) -> None:
+    """Scores the trained models and the baselines on the test sets."""
+    require_models(run)
     with measured(run, "evaluate") as measure:
         with working("loading the models"):
             import torch
 
-            from models.evaluation import evaluate as comparison
+            from models.evaluation import evaluate as evaluation
             from models.training import settings
             from models.training import train as training
         torch.set_num_threads(threads or training.threads_for_scoring(run))
-        with progress("test sets", comparison.results_expected(run), "results") as advance:
-            measure.counts = comparison.evaluate(run, settings.pick_device(device), advance)
+        with progress("test sets", evaluation.results_expected(run), "results") as advance:
+            measure.counts = evaluation.evaluate(run, settings.pick_device(device), advance)
             advance.finish("" if measure.counts else "unchanged, reused")
-    _tell_stages(run)
+    _record_stages(run)
 
 
 def export(run: Run, protocol: str, default_model: str | None, sign_key: Path | None = None) -> None:
+    """Writes a version of the Triton model repository."""
+    require_models(run, protocol)
     with measured(run, "export") as measure:
         with working("writing and checking the Triton repository"):
             from ensemble.export.export import export as export_repository
@@ -107,7 +226,7 @@ def export(run: Run, protocol: str, default_model: str | None, sign_key: Path | 
             before = run.repository.stat().st_mtime_ns if run.repository.is_dir() else 0
             manifest = export_repository(run, protocol, default_model, sign_key)
         measure.counts = run.repository.stat().st_mtime_ns != before
-    _tell_stages(run)
+    _record_stages(run)
     recall = f", recall {manifest['recall@10']:.3f}" if manifest["strategy"] == "two-stage" else ""
     console.print(
         f"{run.repository}: version {manifest['version']}, {manifest['default_model']} by default, "
@@ -116,78 +235,93 @@ def export(run: Run, protocol: str, default_model: str | None, sign_key: Path | 
 
 
 def export_reference(run: Run, protocol: str) -> None:
-    """The same models for Merlin Systems' runtime."""
+    """Writes the same models for Merlin Systems' runtime."""
+    require_models(run, protocol)
     with working("writing and checking Merlin Systems' repository"):
         from ensemble.merlin_systems.runtime import export_reference as write
 
         write(run, protocol)
-    console.print(f"{run.reference_repository}: serve it with: python -m marquee serve --runtime merlin")
+    serve = run.command("serve --runtime merlin")
+    console.print(f"{run.reference_repository}: serve it with: {serve}", soft_wrap=True)
 
 
-def _tell_stages(run: Run) -> None:
-    """Puts what the stages took into evaluation.json."""
-    from core.resources import read_stages
+def _record_stages(run: Run) -> None:
+    """Writes the measurements of the stages into evaluation.json."""
     from models.evaluation.results import add_stages
 
     add_stages(run, read_stages(run))
 
 
+# -- answers -----------------------------------------------------------------------------------------------------------
+
+
 def ask_triton(run: Run, user: int) -> "Table":
+    """Recommendations for a user, from a Triton that is started for the question alone."""
     from ensemble.server.process import Ports, free_port, running
 
     server = running(run.repository, run.root / "triton.log", Ports(free_port()))
     with working("starting Triton, asking it, stopping it"), server as triton:
-        return recommendations(run, triton.url, user, 10)
+        return recommendations(run, triton.url, Question(user))
 
 
-def recommendations(
-    run: Run,
-    url: str,
-    user: int,
-    k: int,
-    history: "Sequence[int]" = (),
-    strategy: str = "",
-    access: "Access | None" = None,
-) -> "Table":
+def recommendations(run: Run, url: str, question: Question, access: "Access | None" = None) -> "Table":
+    """What a running Triton recommends, as a table."""
     from ensemble import client
     from marquee.tables import recommendations_table
 
-    answer = client.recommend(url, user, k, history, strategy, access=access or client.Access())
-    return recommendations_table(run, user, list(history), *answer)
+    answer = client.recommend(
+        url, question.user, question.k, question.history, question.strategy, access=access or client.Access()
+    )
+    return recommendations_table(run, question.user, list(question.history), *answer)
 
 
 def print_comparison(run: Run) -> None:
-    from models.evaluation.results import comparison_tables
+    """Prints what `evaluate` found."""
+    from marquee.result_tables import comparison_tables
 
     for table in comparison_tables(run):
         console.print(table)
 
 
-def run_folder(dataset: str, runs: Path) -> Run:
-    from workflows.sources.datasets import get_dataset
-
-    return Run(runs / get_dataset(dataset).name)
+# -- everything --------------------------------------------------------------------------------------------------------
 
 
-def dataset_flag(dataset: str) -> str:
-    """What a command shown to the user needs to mean the same dataset."""
-    return "" if dataset == "ml-100k" else f" --dataset {dataset}"
+@dataclass(frozen=True)
+class RunOptions:
+    """What `run` needs.
 
-
-def check_choice(value: str, known: tuple[str, ...], what: str) -> str:
-    """The value itself.
-
-    Raises:
-        UserError: it is not among those known.
+    Attributes:
+        data: where the dataset's files are; None to look for them.
+        user: whose recommendations are displayed at the end; None for the first user's.
     """
-    if value not in known:
-        raise UserError(f"unknown {what} {value!r}; choose one of {', '.join(known)}")
-    return value
+
+    dataset: str
+    data: Path | None
+    user: int | None
+    prepare: PrepareOptions
+    train: TrainOptions
 
 
-def chosen_protocols(value: str) -> tuple[str, ...]:
-    """The protocols that an option names: one, `both` that a run is about, or `all`, star prediction too."""
-    named = {"both": PROTOCOLS, "all": ALL_PROTOCOLS, **{name: (name,) for name in ALL_PROTOCOLS}}
-    if value not in named:
-        raise UserError(f"unknown protocol {value!r}; choose one of {', '.join((*ALL_PROTOCOLS, 'both', 'all'))}")
-    return named[value]
+def run_everything(run: Run, options: RunOptions) -> None:
+    """All stages in order, then the comparison and recommendations."""
+    from marquee.tables import known_user
+
+    with run.lock():
+        with stage("fetch"):
+            fetch(run, options.dataset, options.data)
+            user = known_user(run, options.user)
+        with stage("prepare"):
+            prepare(run, options.prepare)
+        with stage("train"):
+            train(run, options.train)
+        with stage("evaluate"):
+            evaluate(run, options.train.device, options.train.threads)
+        with stage("export"):
+            export(run, "leave-one-out", None)
+        with stage("serve"):
+            recommended = ask_triton(run, user)
+    console.print()
+    print_comparison(run)
+    console.print(recommended)
+    console.print(stages_line(run))
+    console.print(f"Results: {run.evaluation}. Serve them: [bold]{run.command('serve')}[/bold]", soft_wrap=True)

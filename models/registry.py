@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
@@ -13,7 +14,7 @@ from models.baselines.stars import BiasSettings, KnnMeans, KnnMeansSettings, Sta
 from models.data.features import Features, Interactions
 from models.data.history import joined
 from models.evaluation.judgement import Scorer
-from models.training.settings import LARGE, TrainSettings, defaults_of
+from models.training.settings import LARGE, TrainSettings, defaults_file, defaults_of
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,12 @@ def chosen_settings(run: Run, protocol: str, name: str, rows: int) -> Any:
         if found.is_file()
         else settings_of(protocol, name, run.root.name, rows)
     )
+
+
+def settings_source(run: Run, protocol: str, name: str, rows: int) -> Path:
+    """The file that `chosen_settings` reads."""
+    found = run.tuning(protocol, name) / "best.json"
+    return found if found.is_file() else defaults_file(run.root.name, rows)
 
 
 def _from_json(protocol: str, name: str, found: dict[str, Any]) -> Any:

@@ -1,7 +1,8 @@
 """How a model is trained, and the defaults: data, found by `marquee tune` on validation, in `models/defaults/`."""
 
+import json
 import os
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +89,48 @@ def with_changes(settings: TrainSettings, **changes: Any) -> TrainSettings:
     return replace(settings, **{key: value for key, value in changes.items() if value is not None})
 
 
+def changed(settings: TrainSettings, changes: dict[str, Any], where: str) -> TrainSettings:
+    """The settings with changes that a user asked for, as nested dictionaries.
+
+    Args:
+        where: what the settings are of, for the message.
+
+    Raises:
+        UserError: an unknown key, or a value of another type; the message names the key and what is allowed.
+    """
+    return _changed(settings, changes, where, "")
+
+
+def _changed(settings: Any, changes: dict[str, Any], where: str, before: str) -> Any:
+    known = {one.name: getattr(settings, one.name) for one in fields(settings)}
+    checked: dict[str, Any] = {}
+    for key, value in changes.items():
+        if key not in known:
+            raise UserError(f"{where}: {before}{key} is unknown; allowed is: {', '.join(known)}")
+        old = known[key]
+        if is_dataclass(old) and isinstance(value, dict):
+            checked[key] = _changed(old, value, where, f"{before}{key}.")
+        elif isinstance(old, tuple) and isinstance(value, list):
+            checked[key] = tuple(value)
+        elif type(value) is type(old) or (type(old) is float and type(value) is int):
+            checked[key] = type(old)(value)
+        else:
+            wanted = "an object" if is_dataclass(old) else "a list" if isinstance(old, tuple) else type(old).__name__
+            raise UserError(f"{where}: {before}{key} is {json.dumps(value)}; it must be {wanted}")
+    return replace(settings, **checked)
+
+
 def defaults_of(dataset: str, rows: int) -> dict[str, dict[str, dict[str, Any]]]:
     """The shipped defaults of a dataset, or of its size: protocol to model to `settings` and the study behind them."""
+    return dict(read_json(defaults_file(dataset, rows)))
+
+
+def defaults_file(dataset: str, rows: int) -> Path:
+    """The file with the shipped defaults of a dataset, or of its size."""
     path = DEFAULTS / f"{dataset}.json"
-    if not path.is_file():
-        path = DEFAULTS / ("large.json" if rows >= LARGE else "ml-1m.json" if rows >= MEDIUM else "ml-100k.json")
-    return dict(read_json(path))
+    if path.is_file():
+        return path
+    return DEFAULTS / ("large.json" if rows >= LARGE else "ml-1m.json" if rows >= MEDIUM else "ml-100k.json")
 
 
 def changed_fields(settings: TrainSettings) -> dict[str, Any]:

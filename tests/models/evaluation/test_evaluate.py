@@ -13,8 +13,9 @@ from rich.console import Console
 from core.errors import UserError
 from core.json_files import read_json
 from core.run_folder import ALL_PROTOCOLS, MODELS, PROTOCOLS, RATING_PROTOCOL, TRAINED, Run
+from marquee.result_tables import comparison_tables
 from models.evaluation.evaluate import evaluate, results_expected
-from models.evaluation.results import add_stages, comparison_tables, made_from, read_results
+from models.evaluation.results import add_stages, made_from, read_results
 from models.registry import RULES, models_for, rules_for
 from models.training.settings import LARGE
 
