@@ -154,6 +154,13 @@ def test_a_failure_leaves_nothing(tmp_path):
     assert snapshot(tmp_path) == {}
 
 
+def test_a_failure_leaves_no_empty_parents_and_those_that_were_there(tmp_path):
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(RuntimeError, match="half way"):
+        fail_half_way(tmp_path / "runs" / "features" / "leave-one-out")
+    assert snapshot(tmp_path) == {"runs": "/"}
+
+
 def test_an_interrupt_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "stage", "made-from-1"):
         raise KeyboardInterrupt
