@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -305,3 +306,21 @@ def test_a_terminal_of_80_columns_shows_everything(run, what):
     assert_fits(text)
     expected = {"evaluate": LONGEST_NAME, "compare": "(.012)", "paper": "Rendle", "bars": "412,345"}
     assert expected.get(what, "Strangelove") in text
+
+
+@pytest.mark.slow
+def test_real_commands_fit_a_terminal_of_80_columns(trained, tmp_path):
+    root = tmp_path / trained.root.name
+    shutil.copytree(trained.root, root)
+    where = ["--dataset", root.name, "--runs", str(tmp_path)]
+    python = [sys.executable, "-m", "marquee"]
+    model = ["--model", "ncf", "--protocol", "leave-one-out", "--epochs", "1", "--set", "network.dim=8"]
+    text = in_terminal([*python, "train", *where, *model])
+    assert "settings from models/training/defaults/ml-100k.json, with" in text
+    bars_alone = "\n".join(line for line in text.splitlines() if "settings from" not in line)  # a line to be copied
+    assert_fits(bars_alone)
+    assert re.search(r"best epoch 1 of 1, validation .* samples/s", bars_alone)
+    text = in_terminal([*python, "evaluate", *where])
+    assert_fits(text)
+    assert "What will they watch next?" in text
+    assert re.search(r"^dlrm +0\.\d{3} ±\.\d{3} .* s *$", text, re.MULTILINE)
