@@ -304,7 +304,8 @@ def refusal_here(capsys, *arguments: object) -> str:
 
 
 @pytest.mark.slow
-def test_an_unknown_model_to_tune_is_reported_in_one_line(tmp_path, capsys):
+def test_an_unknown_model_to_tune_is_reported_in_one_line(prepared, tmp_path, capsys):
+    shutil.copytree(prepared.root, tmp_path / prepared.root.name, ignore=shutil.ignore_patterns("models"))
     line = refusal_here(capsys, "tune", *SMALL, "--runs", tmp_path, "--protocol", "rating", "--model", "ease")
     assert "'ease'" in line
     assert "rating" in line
