@@ -67,9 +67,14 @@ class Run:
         """The features of a protocol."""
         return self.features / ("random-split" if protocol == RATING_PROTOCOL else protocol)
 
+    @property
+    def models(self) -> Path:
+        """The trained models, a folder per protocol."""
+        return self.root / "models"
+
     def model(self, protocol: str, name: str) -> Path:
         """Weights, configuration and history of one trained model."""
-        return self.root / "models" / protocol / name
+        return self.models / protocol / name
 
     def tuning(self, protocol: str, name: str) -> Path:
         """The study of one model, and its best settings."""

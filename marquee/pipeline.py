@@ -1,21 +1,16 @@
-"""The stages that the commands run. Each checks that its input is there, imports what it needs, and is measured.
-
-The check comes before the imports, as Merlin takes ten seconds to import.
-"""
+"""The stages that the commands run. Each checks that its input is there, imports what it needs, and is measured."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.artifacts import CHECKOUT, MANIFEST, read_manifest
-from core.errors import UserError
+from core.artifacts import CHECKOUT
 from core.progress import console, progress, stage, working
 from core.resources import measured, read_stages, stages_line
 from core.run_folder import DEFAULT_SEED, PROTOCOLS, Run
+from marquee.inputs import require_features, require_models, require_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.table import Table
 
     from ensemble.client import Access
@@ -80,32 +75,6 @@ def run_folder(dataset: str, runs: Path) -> Run:
     from workflows.sources.datasets import get_dataset
 
     return Run(runs / get_dataset(dataset).name)
-
-
-# -- checks of the input -----------------------------------------------------------------------------------------------
-
-
-def require_tables(run: Run) -> None:
-    """Raises a UserError unless `fetch` was run."""
-    read_manifest(run.tables, run.command("fetch"))
-
-
-def require_features(run: Run, protocols: "Sequence[str]") -> None:
-    """Raises a UserError unless `prepare` was run."""
-    for protocol in protocols:
-        read_manifest(run.features_of(protocol), run.command("prepare"))
-
-
-def require_models(run: Run, protocol: str = "*") -> None:
-    """Raises a UserError unless any model of the protocol is trained, or of any protocol."""
-    if not any(run.model(protocol, "*").parent.parent.glob(f"{protocol}/*/{MANIFEST}")):
-        where = run.root if protocol == "*" else run.model(protocol, "*").parent
-        raise UserError(f"no model is trained in {where}; run: {run.command('train')}")
-
-
-def require_repository(run: Run) -> None:
-    """Raises a UserError unless `export` was run."""
-    read_manifest(run.repository, run.command("export"))
 
 
 # -- stages ------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from core.json_files import write_json
 from core.progress import console, progress, working
 from core.run_folder import DEFAULT_DATASET, DEFAULT_RUNS, DEFAULT_SEED
 from marquee import pipeline
+from marquee.inputs import require_features
 from marquee.options import (
     MODEL_NAMES,
     PAPER_NAMES,
@@ -62,7 +63,7 @@ def tune(
     run = pipeline.run_folder(dataset, runs)
     protocols = chosen_protocols(protocol)
     with run.lock():
-        pipeline.require_features(run, protocols)
+        require_features(run, protocols)
         with working("loading PyTorch, Merlin Models and Optuna"):
             from models import tuning
         studies = [(p, name) for p in protocols for name in tuning.names_of(p, model)]
@@ -102,7 +103,7 @@ def compare(
     out = out or run.root / "comparison.json"
     with run.lock():
         _check_writable(out)
-        pipeline.require_features(run, protocols)
+        require_features(run, protocols)
         with working("loading PyTorch and Merlin Models"):
             from models.evaluation import compare_seeds
         _set_threads(threads)

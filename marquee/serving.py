@@ -11,6 +11,7 @@ from core.errors import UserError
 from core.progress import console
 from core.run_folder import DEFAULT_DATASET, DEFAULT_RUNS, PROTOCOLS
 from marquee import pipeline
+from marquee.inputs import require_repository
 from marquee.options import (
     RUNTIME_NAMES,
     SERVED_NAMES,
@@ -85,7 +86,7 @@ def rollback(
     from ensemble.repository.versions import rollback as roll_back
 
     run = pipeline.run_folder(dataset, runs)
-    pipeline.require_repository(run)
+    require_repository(run)
     with run.lock():
         manifest = roll_back(run.repository, sign_key, verify_key)
     console.print(f"{run.repository}: version {manifest['version']} serves, {manifest['previous']} is kept")
@@ -136,7 +137,7 @@ def serve(
             )
         serve_reference(run.reference_repository, run.root / "triton.log", port)
         return
-    pipeline.require_repository(run)
+    require_repository(run)
     with supervised(run.repository, run.root / "triton.log", ports, access, console.print, verify_key) as supervisor:
         console.print(f"Triton answers at [bold]{ports.url}[/bold] (gRPC). Ask it from another terminal:")
         question = f"recommend --user {known_user(run)}"

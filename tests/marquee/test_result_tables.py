@@ -257,7 +257,6 @@ client.score = lambda *_, **__: (answer[1], np.array([True, False, True]))
 folder, what = Path(sys.argv[1]), sys.argv[2]
 where = ["--dataset", folder.name, "--runs", str(folder.parent)]
 if what == "evaluate":
-    pipeline.require_models = pipeline._record_stages = lambda *_: None
     pipeline.evaluate = lambda *_: None
     main(["evaluate", *where])
 elif what == "compare":
