@@ -1,1 +1,1 @@
-"""What every stage stands on: errors, column names, JSON files, sealed folders, the run folder, progress."""
+"""What every stage needs: errors, column names, JSON files, sealed folders, the run folder, progress."""

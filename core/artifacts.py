@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,15 +21,10 @@ SIGNATURE = "manifest.sig"
 FORMAT = 1
 ANY_COMMAND = "the command that writes it"
 CHECKOUT = Path(__file__).resolve().parent.parent
-SHOWN = {
-    "title",
-    "heading",
-    "question",
-    "position",
-    "help",
-}  # arguments that decide how a result is shown, not what it is
+# Arguments that decide how a result is displayed, not what it is
+DISPLAY_ARGUMENTS = {"title", "heading", "question", "position", "help"}
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-DECIDING = ("torch", "merlin-models", "nvtabular", "numpy")  # the packages that results name
+DECIDING = ("torch", "merlin-models", "nvtabular", "numpy")  # the packages whose versions are written beside results
 
 
 def sha256(path: Path) -> str:
@@ -47,14 +42,17 @@ def fingerprint(**inputs: Any) -> str:
 
 
 def code_digest(rooms: Sequence[str], libraries: Sequence[str], *files: Path) -> str:
-    """SHA-256 over what computes a stage's result: a result is made anew when it changes, and only then.
+    """SHA-256 of the code that computes a stage's result: the result is computed again when it changes, and only then.
 
-    Comments, docstrings, layout and the words that a result is shown with play no part.
+    Comments, docstrings, layout and the words that a result is displayed with do not count.
 
     Args:
         rooms: folders and files of the checkout, such as `models/networks` or `workflows/negatives.py`.
         libraries: installed packages whose versions count.
         files: more sources, from anywhere.
+
+    Raises:
+        ValueError: a room has no sources.
     """
     sources = [path for room in rooms for path in _sources(CHECKOUT / room)]
     parts = {path.relative_to(CHECKOUT).as_posix(): _source_digest(path) for path in sources}
@@ -94,10 +92,8 @@ def _source_digest(path: Path) -> str:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            node.keywords = [keyword for keyword in node.keywords if keyword.arg not in SHOWN]
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(
-            node
-        ):
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg not in DISPLAY_ARGUMENTS]
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node):
             node.body = node.body[1:]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
@@ -128,11 +124,11 @@ def verify(folder: Path, command: str = ANY_COMMAND, public_key: Path | None = N
 
     Args:
         command: the command line that writes the folder, for the message.
-        public_key: of the key that must have signed the manifest; None to accept any.
+        public_key: the public key of the required signature; None to accept any manifest.
 
     Raises:
-        UserError: no manifest, one that is not signed as demanded, or a file that is missing, changed, or not listed;
-            the message names it.
+        UserError: there is no manifest, it lacks the required signature, or a file is missing, changed or not listed;
+            the message names the file.
     """
     remedy = _remedy(folder, command)
     manifest = read_manifest(folder, command)
@@ -152,10 +148,10 @@ def verify(folder: Path, command: str = ANY_COMMAND, public_key: Path | None = N
 
 
 def read_manifest(folder: Path, command: str = ANY_COMMAND) -> dict[str, Any]:
-    """The manifest of a folder, its files unchecked: for what only asks what the folder was made from.
+    """The manifest of a folder, without checking the files: for callers that only need the fingerprint.
 
     Raises:
-        UserError: there is none, or it is not a manifest.
+        UserError: there is no manifest, or the file is not one.
     """
     if not (folder / MANIFEST).is_file():
         raise UserError(f"{folder} is missing or incomplete; run: {command}")
@@ -180,13 +176,17 @@ def is_current(folder: Path, stage_fingerprint: str) -> bool:
 
 @contextmanager
 def new_folder(folder: Path, stage_fingerprint: str, key: Path | None = None, **details: Any) -> Iterator[Path]:
-    """Gives a temporary folder to fill; on success seals it and puts it in the place of `folder`, else removes it."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for left_over in folder.parent.glob(f".{folder.name}.partial-*"):  # of a run that was killed
-        shutil.rmtree(left_over, ignore_errors=True)
+    """Gives a temporary folder to fill; on success seals it and puts it in the place of `folder`.
+
+    A failure leaves everything as it was: the temporary folder is removed, and so are the parents made for it.
+    """
+    missing = missing_folders(folder.parent)
     temporary = folder.parent / f".{folder.name}.partial-{os.getpid()}"
-    temporary.mkdir()
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for left_over in folder.parent.glob(f".{folder.name}.partial-*"):  # of a run that was killed
+            shutil.rmtree(left_over, ignore_errors=True)
+        temporary.mkdir()
         yield temporary
         seal(temporary, stage_fingerprint, key, **details)
         old = folder.parent / f".{folder.name}.partial-old-{os.getpid()}"
@@ -196,3 +196,16 @@ def new_folder(folder: Path, stage_fingerprint: str, key: Path | None = None, **
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        remove_empty(missing)
+
+
+def missing_folders(folder: Path) -> list[Path]:
+    """The folder and its parents, as far as they do not exist, the innermost first."""
+    return [one for one in (folder, *folder.parents) if not one.exists()]
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Removes folders, the innermost first, up to the first that is not empty."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()

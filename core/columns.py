@@ -1,7 +1,7 @@
 """Every column name, once.
 
-MovieLens' own names (`userId`, `movieId`) live at the file border and in NVTabular's schema; everything after the
-workflow speaks of `user_id`, `movie_id` and of their indices.
+The files and NVTabular's schema use MovieLens' own names (`userId`, `movieId`). Everything after the workflow uses
+`user_id`, `movie_id` and their indices.
 """
 
 # MovieLens' own, in the canonical tables

@@ -1,8 +1,8 @@
-"""The one exception that is meant for people."""
+"""The exception whose message is written for the user."""
 
 
 class UserError(Exception):
-    """Something the user can mend: one line that says what was wrong, where, and what to do.
+    """Something the user can fix: one line that says what was wrong, where, and what to do.
 
     The command line prints it without a traceback and exits with code 2.
     """

@@ -11,8 +11,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from core.errors import UserError
 
 T = TypeVar("T")
-STRICT = ConfigDict(extra="forbid")  # of every pydantic dataclass that is read from JSON: unknown keys are refused
-OPEN = ConfigDict(extra="ignore")  # of formats that others may add fields to
+STRICT = ConfigDict(extra="forbid")  # for every pydantic dataclass that is read from JSON: unknown keys are refused
+OPEN = ConfigDict(extra="ignore")  # for formats that others may add fields to
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -46,7 +46,7 @@ def validated(kind: type[T], value: Any, where: str) -> T:
     """Decoded JSON as a pydantic dataclass, or as any other type that pydantic knows.
 
     Args:
-        kind: what it must be.
+        kind: the type that it must have.
         where: the file, and the place in it, for the message.
 
     Raises:

@@ -1,19 +1,28 @@
-"""What the user sees while something runs."""
+"""The console, progress bars and stage headings."""
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.measure import Measurement
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Column
+from rich.table import Column, Table
 from rich.text import Text
 
-PIPED_WIDTH = 110  # columns, where the output is no terminal that knows its own
+PIPED_WIDTH = 110  # columns, where the output is not a terminal with a width of its own
+UNLIMITED = 10_000  # columns, more than any line has
+NOTE_INDENT = 2  # columns, of a note on a line of its own
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 error_console = Console(stderr=True, highlight=False)
+
+
+def needed_width(on: Console, renderable: RenderableType) -> int:
+    """How many columns something takes where nothing of it wraps."""
+    return Measurement.get(on, on.options.update(width=UNLIMITED), renderable).maximum
 
 
 class _Rate(ProgressColumn):
@@ -32,6 +41,22 @@ class _Rate(ProgressColumn):
         return Text(f"{rate:.1f} {task.fields['unit']}/s")
 
 
+class _Display(Progress):
+    """One bar and its note: side by side where the terminal is wide enough, else the note below the bar."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        for task in self.tasks:
+            bar = self.make_tasks_table([task])
+            note = Text(task.fields["note"], overflow="fold")
+            side_by_side = Table.grid(padding=(0, 1))
+            side_by_side.add_row(bar, note)
+            if not note or needed_width(self.console, side_by_side) <= self.console.width:
+                yield side_by_side
+            else:
+                yield bar
+                yield Padding(note, (0, 0, 0, NOTE_INDENT))
+
+
 class Bar:
     """A progress bar; call it with how much was done and a note, which may be empty."""
 
@@ -44,7 +69,7 @@ class Bar:
             self._display.update(self._task, note=note)
 
     def finish(self, note: str) -> None:
-        """Ends the bar where it is: there was less to do than was thought, or nothing."""
+        """Ends the bar where it is: there was less to do than expected, or nothing."""
         done = self._display.tasks[self._task].completed
         self._display.update(self._task, total=done or 1, completed=done or 1, note=note)
 
@@ -54,24 +79,23 @@ def progress(description: str, total: float | None, unit: str) -> Iterator[Bar]:
     """Shows a bar with rate and time left.
 
     Args:
-        total: how many units there are; None where nobody knows.
+        total: how many units there are; None where this is not known.
         unit: what is counted, in the plural.
     """
     columns = (
-        TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=20)),
+        TextColumn("{task.description}", table_column=Column(min_width=20, overflow="fold")),
         BarColumn(bar_width=10),
         TextColumn("{task.percentage:>3.0f}%", table_column=Column(no_wrap=True)),
         _Rate(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(elapsed_when_finished=True, table_column=Column(no_wrap=True)),
     )
-    with Progress(*columns, console=console, transient=False, speed_estimate_period=60) as display:
+    with _Display(*columns, console=console, transient=False, speed_estimate_period=60) as display:
         yield Bar(display, display.add_task(description, total=total, unit=unit, note=""))
 
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Announces a stage, and says how many seconds it took."""
+    """Announces a stage, and prints how many seconds it took."""
     console.rule(f"[bold]{name}", align="left", style="dim")
     start = time.perf_counter()
     yield
@@ -80,7 +104,7 @@ def stage(name: str) -> Iterator[None]:
 
 @contextmanager
 def working(message: str) -> Iterator[None]:
-    """A spinner for work whose length nobody knows, then the seconds that it took."""
+    """A spinner for work of unknown length, then the seconds that it took."""
     start = time.perf_counter()
     with console.status(message):
         yield

@@ -1,4 +1,4 @@
-"""Things of one kind by name, each added by a file of its own."""
+"""Registries: entries of one kind by name, each added by its own file."""
 
 import importlib
 import importlib.util
@@ -13,11 +13,19 @@ Entry = TypeVar("Entry")
 LAST = 100
 
 
-class Registry(Mapping[str, Entry], Generic[Entry]):
-    """Entries of one kind, such as networks or metrics, in the order in which people see them.
+def names_of_files(package: str) -> tuple[str, ...]:
+    """The names of a package's modules but for `base`, without importing them: for help texts, which must not wait."""
+    found = importlib.util.find_spec(package)
+    folders = found.submodule_search_locations if found else None
+    names = [module.name for module in pkgutil.iter_modules(folders or [])]
+    return tuple(name for name in names if not name.startswith("_") and name != "base")
 
-    The modules of a package add the entries when they are imported, which happens at the first look. A notebook or a
-    test adds one with `add`, and needs no file in the package.
+
+class Registry(Mapping[str, Entry], Generic[Entry]):
+    """Entries of one kind, such as networks or metrics, in the order in which they are displayed.
+
+    The modules of a package add the entries when they are imported, which happens at the first access. A notebook or a
+    test can add one with `add`, without a file in the package.
     """
 
     def __init__(self, kind: str, package: str):
@@ -53,13 +61,6 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
             raise UserError(f"unknown {self.kind} {name!r}; choose one of {', '.join(self)}")
         return self[name]
 
-    def files(self) -> tuple[str, ...]:
-        """The names of the package's modules, without importing them: for help texts, which must not wait."""
-        package = importlib.util.find_spec(self.package)
-        folders = package.submodule_search_locations if package else None
-        names = [module.name for module in pkgutil.iter_modules(folders or [])]
-        return tuple(name for name in names if not name.startswith("_") and name != "base")
-
     def __getitem__(self, name: str) -> Entry:
         self._load()
         return self._entries[name][1]
@@ -75,7 +76,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     def _load(self) -> None:
         if self._loaded:
             return
-        self._loaded = True  # before the imports, which may look at the registry themselves
+        self._loaded = True  # before the imports, which may read the registry themselves
         try:
             package = importlib.import_module(self.package)
             for folder in getattr(package, "__path__", []):

@@ -1,4 +1,4 @@
-"""What each stage of a run took: seconds and peak memory, kept in `stages.json`."""
+"""Seconds and peak memory of each stage of a run, kept in `stages.json`."""
 
 import resource
 import time
@@ -16,17 +16,17 @@ SELF = Path("/proc/self")
 
 @dataclass
 class Measure:
-    """Whether a stage had anything to do: where all was there already, what it took when it was made stays."""
+    """Whether a stage had anything to do. Where it reused everything, the earlier measurement stays."""
 
     counts: bool = False
 
 
 @contextmanager
 def measured(run: Run, stage: str) -> Iterator[Measure]:
-    """Measures a stage and writes what it took into the run's folder, if it ends well and its `Measure` counts.
+    """Measures a stage, and writes the result into the run's folder if the stage succeeds and its `Measure` counts.
 
-    The memory is the highest resident size of this process during the stage, in MB; workers of a Dask cluster are not
-    in it.
+    The memory is the highest resident size of this process during the stage, in MB, without the workers of a Dask
+    cluster.
     """
     _forget_peak()
     start = time.perf_counter()
@@ -38,13 +38,13 @@ def measured(run: Run, stage: str) -> Iterator[Measure]:
 
 
 def read_stages(run: Run) -> dict[str, dict[str, float]]:
-    """Each stage's `seconds` and `peak_mb`, in the order of the road."""
-    there = read_json(run.stages) if run.stages.is_file() else {}
-    return {stage: there[stage] for stage in STAGES if stage in there}
+    """Each stage's `seconds` and `peak_mb`, in the order of the pipeline."""
+    measurements = read_json(run.stages) if run.stages.is_file() else {}
+    return {stage: measurements[stage] for stage in STAGES if stage in measurements}
 
 
 def stages_line(run: Run) -> str:
-    """What the stages took, for people."""
+    """The seconds of each stage and the highest peak memory, in one line."""
     stages = read_stages(run)
     each = ", ".join(f"{stage} {took['seconds']:,.0f} s" for stage, took in stages.items())
     if not stages:

@@ -4,17 +4,13 @@ import fcntl
 import os
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.artifacts import missing_folders, remove_empty
 from core.errors import UserError
 
-PROTOCOLS = ("leave-one-out", "random-split")  # each has its features
-RATING_PROTOCOL = "rating"  # how many stars, asked of random-split's features
-ALL_PROTOCOLS = (*PROTOCOLS, RATING_PROTOCOL)
-MODELS = ("dlrm", "ncf")  # what the comparison is about, and what is served
-TRAINED = (*MODELS, "mf")  # all that is trained, the baseline too
 DEFAULT_SEED = 42
 DEFAULT_DATASET = "ml-100k"
 DEFAULT_RUNS = Path("runs")
@@ -28,7 +24,9 @@ class Run:
     root: Path
 
     def command(self, name: str) -> str:
-        """The command line that does something with this run, for messages: `python -m marquee train --dataset ml-1m`.
+        """A command line for this run, for messages: `python -m marquee train --dataset ml-1m --runs elsewhere`.
+
+        Options that have their default values are left out.
 
         Args:
             name: the command, with any options of its own.
@@ -46,34 +44,34 @@ class Run:
         return self.root / "tables"
 
     @property
-    def has_truth(self) -> bool:
-        """Whether the dataset is made up, so that it is known what its ratings were drawn from."""
-        return (self.tables / "synth.json").is_file()
-
-    @property
     def stages(self) -> Path:
-        """What each stage took when it last had anything to do."""
+        """Seconds and peak memory of each stage, from the last time that it had something to do."""
         return self.root / "stages.json"
 
     @property
     def features(self) -> Path:
-        """The transformed splits, schema, vocabularies, side tables and fitted workflows, one folder per protocol."""
+        """The transformed splits, schema, vocabularies, side tables and fitted workflows, one folder per split."""
         return self.root / "features"
 
-    def features_of(self, protocol: str) -> Path:
-        """The features of a protocol."""
-        return self.features / ("random-split" if protocol == RATING_PROTOCOL else protocol)
+    def features_of(self, split: str) -> Path:
+        """The features of a split, which several protocols may be asked of."""
+        return self.features / split
+
+    @property
+    def models(self) -> Path:
+        """The trained models, a folder per protocol."""
+        return self.root / "models"
 
     def model(self, protocol: str, name: str) -> Path:
         """Weights, configuration and history of one trained model."""
-        return self.root / "models" / protocol / name
+        return self.models / protocol / name
 
     def tuning(self, protocol: str, name: str) -> Path:
-        """The study of one model, and what it found."""
+        """The study of one model, and its best settings."""
         return self.root / "tuning" / protocol / name
 
     def of_seed(self, protocol: str, name: str, seed: int) -> Path:
-        """One model trained with one of the seeds that `compare` looks at."""
+        """One model trained with one of the seeds of `compare`."""
         return self.root / "seeds" / str(seed) / protocol / name
 
     @property
@@ -88,22 +86,22 @@ class Run:
 
     @property
     def reference_repository(self) -> Path:
-        """The same models as Merlin Systems exports them, to compare with."""
+        """The same models as Merlin Systems exports them, for comparison."""
         return self.root / "repository-merlin"
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Holds the run folder for this process; a folder in which nothing was written is removed again.
+        """Holds the run folder for this process. A folder that was made for it and stayed empty is removed at the end.
 
         Raises:
             UserError: another process holds it, or the folder cannot be written.
         """
-        missing = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
+        missing = missing_folders(self.root)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.root / LOCK, os.O_CREAT | os.O_RDWR, 0o644)
         except OSError as error:
-            _remove_empty(missing)
+            remove_empty(missing)
             raise UserError(
                 f"cannot write to {self.root}: {error.strerror}; choose another folder with --runs"
             ) from None
@@ -119,13 +117,6 @@ class Run:
             finally:
                 if missing and [path.name for path in self.root.iterdir()] == [LOCK]:
                     (self.root / LOCK).unlink()
-                    _remove_empty(missing)
+                    remove_empty(missing)
         finally:
             os.close(handle)
-
-
-def _remove_empty(folders: list[Path]) -> None:
-    """Removes folders, the innermost first, as far as they are empty."""
-    with suppress(OSError):
-        for folder in folders:
-            folder.rmdir()

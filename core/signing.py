@@ -1,4 +1,4 @@
-"""Signatures of manifests, by a key that the user keeps: Ed25519, in PEM files as `openssl genpkey` makes them."""
+"""Signatures of manifests with the user's own key: Ed25519, in PEM files as `openssl genpkey` makes them."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def sign(file: Path, signature: Path, key: Path) -> None:
     """Writes the signature of a file.
 
     Raises:
-        UserError: `key` is no Ed25519 private key without password.
+        UserError: `key` is not an Ed25519 private key, or has a password.
     """
     signature.write_bytes(_private(key).sign(file.read_bytes()))
 
@@ -35,23 +35,25 @@ def _private(key: Path) -> Ed25519PrivateKey:
         private = None
     if not isinstance(private, Ed25519PrivateKey):
         raise UserError(
-            f"{key} is no Ed25519 private key; make one with: openssl genpkey -algorithm ed25519 -out {key}"
+            f"{key} is not an Ed25519 private key; make one with: openssl genpkey -algorithm ed25519 -out {key}"
         )
     return private
 
 
 def check(file: Path, signature: Path, key: Path) -> None:
-    """Holds a file against its signature.
+    """Checks the signature of a file.
 
     Raises:
-        UserError: there is none, it is not this key's, or `key` is no Ed25519 public key.
+        UserError: there is no signature, it was made with another key, or `key` is not an Ed25519 public key.
     """
     try:
         public = load_pem_public_key(key.read_bytes())
     except (ValueError, UnsupportedAlgorithm, OSError):
         public = None
     if not isinstance(public, Ed25519PublicKey):
-        raise UserError(f"{key} is no Ed25519 public key; get it with: openssl pkey -in PRIVATE_KEY -pubout -out {key}")
+        raise UserError(
+            f"{key} is not an Ed25519 public key; get it with: openssl pkey -in PRIVATE_KEY -pubout -out {key}"
+        )
     if not signature.is_file():
         raise UserError(f"{file} is not signed; export it with --sign-key")
     try:

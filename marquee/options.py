@@ -1,31 +1,59 @@
-"""The command line's options that several commands share."""
+"""The command line's options that several commands share, and how their values are checked."""
 
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from core.errors import UserError
+from core.registry import names_of_files
 from ensemble.triton_models.limits import LARGEST_K
+from models.protocols.base import PROTOCOLS, default_protocols
+from workflows.sources.datasets import DATASETS
 
-DEFAULT_RUNS = Path("runs")
+# Every list of choices that help texts and messages name. None of them imports a heavy package.
+DATASET_NAMES = tuple(DATASETS)
+SYNTHETIC_NAMES = ("ml-20m", "ml-25m", "ml-32m", "ml-latest-small")  # the releases that `synth` imitates
+NETWORK_NAMES = names_of_files("models.networks")
+RUNTIME_NAMES = ("marquee", "merlin")
+STRATEGY_NAMES = ("exact", "two-stage")
+DEVICE_NAMES = ("auto", "cpu", "cuda")
+PRECISION_NAMES = ("auto", "float32", "bfloat16")
+PROTOCOL_GROUPS = {"both": default_protocols(), "all": tuple(PROTOCOLS)}  # what else --protocol takes
+
+
+def listed(names: Sequence[str], last: str = "or") -> str:
+    """Names as a phrase.
+
+    >>> listed(["a", "b", "c"])
+    'a, b or c'
+    """
+    return f" {last} ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
 
 DatasetOption = Annotated[
     str,
-    typer.Option(
-        "--dataset", "-d", help="ml-100k, ml-1m, ml-10m, ml-20m, ml-25m, ml-32m or ml-latest-small.", metavar="NAME"
-    ),
+    typer.Option("--dataset", "-d", help=f"{listed(DATASET_NAMES)}, or a synthetic one from `synth`.", metavar="NAME"),
 ]
 DataOption = Annotated[
     Path | None,
-    typer.Option(help="Folder or zip with the dataset's files. Without it: $MARQUEE_DATA/NAME, then a download."),
+    typer.Option(
+        help="Folder or zip with the dataset's files. Default: $MARQUEE_DATA/NAME, then a download.", metavar="PATH"
+    ),
 ]
-RunsOption = Annotated[Path, typer.Option(help="Where run folders are kept.", envvar="MARQUEE_RUNS")]
-SeedOption = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=2**31 - 1)]
-DeviceOption = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda.", metavar="DEVICE")]
+RunsOption = Annotated[
+    Path, typer.Option(help="Folder that holds the run folders.", envvar="MARQUEE_RUNS", metavar="FOLDER")
+]
+SeedOption = Annotated[int, typer.Option(help="Random seed.", min=0, max=2**31 - 1, metavar="N")]
+DeviceOption = Annotated[
+    str, typer.Option(help=f"{listed(DEVICE_NAMES)}; auto takes a GPU if there is one.", metavar="DEVICE")
+]
 ThreadsOption = Annotated[
     int | None,
     typer.Option(
-        help="Threads that PyTorch may use. Without it: one where small batches gain nothing from more, else all.",
+        help="PyTorch threads. Default: 1 for small batches, which gain nothing from more, else one per core.",
         min=1,
         max=1024,
         metavar="N",
@@ -34,20 +62,25 @@ ThreadsOption = Annotated[
 PrecisionOption = Annotated[
     str | None,
     typer.Option(
-        help="Of the products in training: float32, bfloat16, or auto (bfloat16 where the hardware has it).",
+        help=f"Precision of matrix products in training: {listed(PRECISION_NAMES)}. "
+        "auto is bfloat16 where the hardware supports it.",
         metavar="NAME",
     ),
 ]
 SchedulerOption = Annotated[
     str | None,
     typer.Option(
-        help="Dask cluster for NVTabular: a scheduler's address, or `local`, which starts one with a worker per core "
-        "(per GPU where there are GPUs). Without it, this process does it.",
+        help="Dask cluster for NVTabular: a scheduler's address, or `local` to start one with a worker per core (per "
+        "GPU). Default: no cluster.",
         metavar="ADDRESS",
     ),
 ]
 ProtocolOption = Annotated[
-    str, typer.Option(help="leave-one-out, random-split, rating (stars), both (the first two), or all.", metavar="NAME")
+    str,
+    typer.Option(
+        help=f"{', '.join(PROTOCOLS)}, both ({listed(default_protocols(), 'and')}) or all. rating predicts stars.",
+        metavar="NAME",
+    ),
 ]
 ThresholdOption = Annotated[
     int,
@@ -55,27 +88,139 @@ ThresholdOption = Annotated[
         help="Users and movies with fewer training ratings than this share one embedding.", min=1, metavar="N"
     ),
 ]
-EpochsOption = Annotated[int | None, typer.Option(help="At most so many epochs.", min=1, metavar="N")]
-KOption = Annotated[int, typer.Option("--k", "-k", help="How many movies.", min=1, max=LARGEST_K, metavar="N")]
+EpochsOption = Annotated[int | None, typer.Option(help="Maximum number of epochs.", min=1, metavar="N")]
+KOption = Annotated[int, typer.Option("--k", "-k", help="Number of movies.", min=1, max=LARGEST_K, metavar="N")]
 SecretOption = Annotated[
     Path | None,
-    typer.Option(help="File with the secret that every request must carry.", envvar="MARQUEE_SECRET_FILE"),
+    typer.Option(
+        help="File with the secret that every request must carry.", envvar="MARQUEE_SECRET_FILE", metavar="FILE"
+    ),
 ]
 ServerCaOption = Annotated[
     Path | None,
-    typer.Option(help="Root certificate (PEM) that the server's must come from; asks with TLS.", envvar="MARQUEE_CA"),
+    typer.Option(
+        help="Root certificate (PEM) that the server's certificate must chain to. Turns on TLS.",
+        envvar="MARQUEE_CA",
+        metavar="FILE",
+    ),
 ]
 ClientCertificateOption = Annotated[
-    Path | None, typer.Option(help="This client's certificate (PEM), where the server asks for one.")
+    Path | None, typer.Option(help="This client's certificate (PEM), if the server asks for one.", metavar="FILE")
 ]
-ClientKeyOption = Annotated[Path | None, typer.Option(help="The key of this client's certificate (PEM).")]
+ClientKeyOption = Annotated[
+    Path | None, typer.Option(help="The key of this client's certificate (PEM).", metavar="FILE")
+]
 VerifyKeyOption = Annotated[
     Path | None,
     typer.Option(
-        help="Public key (Ed25519, PEM) that the repository must be signed with.", envvar="MARQUEE_VERIFY_KEY"
+        help="Public key (Ed25519, PEM) to check the repository's signature with; an unsigned one is refused.",
+        envvar="MARQUEE_VERIFY_KEY",
+        metavar="FILE",
     ),
 ]
 SignKeyOption = Annotated[
-    Path | None, typer.Option(help="Private key (Ed25519, PEM) to sign the repository with.", envvar="MARQUEE_SIGN_KEY")
+    Path | None,
+    typer.Option(
+        help="Private key (Ed25519, PEM) to sign the repository with.", envvar="MARQUEE_SIGN_KEY", metavar="FILE"
+    ),
 ]
-UrlOption = Annotated[str, typer.Option(help="host:port of Triton's gRPC.", envvar="MARQUEE_URL")]
+UrlOption = Annotated[
+    str, typer.Option(help="host:port of Triton's gRPC endpoint.", envvar="MARQUEE_URL", metavar="URL")
+]
+SeedsOption = Annotated[int, typer.Option("--seeds", help="Number of training seeds.", min=1, max=100, metavar="N")]
+RuntimeOption = Annotated[
+    str,
+    typer.Option(
+        help=f"{listed(RUNTIME_NAMES)}. merlin is Merlin Systems' own runtime with the same models, for comparison: it "
+        "unpickles what it serves, and has neither supervisor nor versions.",
+        metavar="NAME",
+    ),
+]
+ChangesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Changes any setting of the model, such as network.dim=64. May be given several times.",
+        metavar="KEY=VALUE",
+    ),
+]
+
+
+# -- checks ------------------------------------------------------------------------------------------------------------
+
+
+def check_choice(value: str, known: Sequence[str], what: str) -> str:
+    """The value itself.
+
+    Raises:
+        UserError: it is not one of those known.
+    """
+    if value not in known:
+        raise UserError(f"unknown {what} {value!r}; choose one of {', '.join(known)}")
+    return value
+
+
+def chosen_protocols(value: str) -> tuple[str, ...]:
+    """The protocols that --protocol names: one, or a group.
+
+    Raises:
+        UserError: there is no such protocol.
+    """
+    check_choice(value, (*PROTOCOLS, *PROTOCOL_GROUPS), "protocol")
+    return PROTOCOL_GROUPS.get(value, (value,))
+
+
+def setting_changes(pairs: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Changed settings as nested dictionaries, from `--set KEY=VALUE` and from the options of single settings.
+
+    Args:
+        pairs: what --set was given: `network.dim=64` sets `dim` in `network`. A value is read as JSON, or is a string
+            where it is not JSON.
+        options: settings with options of their own, such as `epochs`; None where the option was not given.
+
+    Raises:
+        UserError: a pair is not KEY=VALUE, or a setting is given twice.
+
+    >>> setting_changes(["network.dim=64", "schedule=cosine"], {"epochs": 3, "patience": None})
+    {'network': {'dim': 64}, 'schedule': 'cosine', 'epochs': 3}
+    """
+    changes: dict[str, Any] = {}
+    for pair in pairs:
+        key, separator, text = pair.partition("=")
+        path = [part.strip() for part in key.split(".")]
+        if not separator or not all(path):
+            raise UserError(f"--set {pair} is not KEY=VALUE; give it as in --set network.dim=64")
+        if path == ["seed"]:
+            raise UserError(f"--set {pair} changes the seed; use --seed instead")
+        _put(changes, path, _value_of(text))
+    for name, value in options.items():
+        if value is None:
+            continue
+        if name in changes:
+            raise UserError(f"--{name.replace('_', '-')} and --set {name}=... are the same setting; give one of them")
+        changes[name] = value
+    return changes
+
+
+def _put(changes: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    *outer, last = path
+    inner = changes
+    for part in outer:
+        inner = inner.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise UserError(f"--set {'.'.join(path)} is given twice; give each setting once")
+    if last in inner:
+        raise UserError(f"--set {'.'.join(path)} is given twice; give each setting once")
+    inner[last] = value
+
+
+def _value_of(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except ValueError:
+        return text
+
+
+def _no_constant(name: str) -> Any:
+    """NaN and Infinity are not JSON, though Python reads them."""
+    raise ValueError(name)

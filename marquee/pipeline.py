@@ -1,23 +1,90 @@
-"""The stages of the road, as the commands run them: each imports what it needs, tells how far it is, is measured."""
+"""The stages that the commands run. Each checks that its input is there, imports what it needs, and is measured."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.errors import UserError
-from core.progress import console, progress, working
-from core.resources import measured
-from core.run_folder import ALL_PROTOCOLS, MODELS, PROTOCOLS, Run
+from core.artifacts import CHECKOUT
+from core.progress import console, progress, stage, working
+from core.resources import measured, read_stages, stages_line
+from core.run_folder import DEFAULT_SEED, Run
+from ensemble.triton_models.limits import DEFAULT_K
+from marquee.inputs import require_features, require_models, require_tables
+from models.protocols.base import PROTOCOLS, default_protocols
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.table import Table
 
     from ensemble.client import Access
-    from models.training.settings import TrainSettings
+
+ALL_MODELS = "all"
+DEFAULT_SERVED = "leave-one-out"  # the protocol whose models are exported
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """What `prepare` needs besides its tables.
+
+    Attributes:
+        freq_threshold: users and movies with fewer training ratings share one embedding.
+        scheduler: a Dask scheduler's address, `local`, or None for this process alone.
+    """
+
+    freq_threshold: int = 1
+    seed: int = DEFAULT_SEED
+    scheduler: str | None = None
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What is trained, and how.
+
+    Attributes:
+        model: a model's name, or `all`.
+        threads: PyTorch's; None for as many as the settings gain from.
+        changes: settings that differ from the chosen ones, as nested dictionaries.
+    """
+
+    model: str = ALL_MODELS
+    protocols: tuple[str, ...] = field(default_factory=default_protocols)
+    device: str = "auto"
+    threads: int | None = None
+    seed: int = DEFAULT_SEED
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What `recommend` asks.
+
+    Attributes:
+        user: a MovieLens user id; one that the data does not have, for a new user.
+        history: MovieLens ids of movies that a new user likes, the latest last.
+        strategy: `exact` or `two-stage`; empty for the repository's default.
+    """
+
+    user: int
+    k: int = DEFAULT_K
+    history: tuple[int, ...] = ()
+    strategy: str = ""
+
+
+def run_folder(dataset: str, runs: Path) -> Run:
+    """The run folder of a dataset.
+
+    Raises:
+        UserError: there is no such dataset.
+    """
+    from workflows.sources.datasets import get_dataset
+
+    return Run(runs / get_dataset(dataset).name)
+
+
+# -- stages ------------------------------------------------------------------------------------------------------------
 
 
 def fetch(run: Run, dataset: str, data: Path | None) -> None:
+    """Reads a dataset into tables."""
     from workflows.sources.datasets import get_dataset
     from workflows.sources.fetch import fetch_tables
 
@@ -25,7 +92,9 @@ def fetch(run: Run, dataset: str, data: Path | None) -> None:
         measure.counts = fetch_tables(get_dataset(dataset), data, run.tables, console.print)
 
 
-def prepare(run: Run, freq_threshold: int, seed: int, scheduler: str | None) -> None:
+def prepare(run: Run, options: PrepareOptions) -> None:
+    """Turns the tables into features, for each protocol."""
+    require_tables(run)
     with measured(run, "prepare") as measure:
         with working("loading NVTabular"):
             from workflows.cluster import dask_cluster
@@ -33,74 +102,96 @@ def prepare(run: Run, freq_threshold: int, seed: int, scheduler: str | None) -> 
             from workflows.features.prepare import prepare as prepare_features
             from workflows.features.side_tables import HAS_GPU
         console.print(f"dataframes: {'cuDF, on the GPU' if HAS_GPU else 'pandas, on the CPU'}")
-        for protocol in PROTOCOLS:
-            with progress(f"features, {protocol}", len(PREPARE_STEPS), "steps") as advance:
-                cluster = dask_cluster(scheduler) if scheduler else None
-                done = prepare_features(run, protocol, PrepareSettings(freq_threshold, seed), advance, cluster)
+        settings = PrepareSettings(options.freq_threshold, options.seed)
+        for split in dict.fromkeys(protocol.split for protocol in PROTOCOLS.values()):
+            with progress(f"features, {split}", len(PREPARE_STEPS), "steps") as advance:
+                cluster = dask_cluster(options.scheduler) if options.scheduler else None
+                done = prepare_features(run, split, settings, advance, cluster)
                 advance.finish("" if done else "unchanged, reused")
                 measure.counts |= done
 
 
-def train(
-    run: Run,
-    model: str,
-    protocols: tuple[str, ...],
-    device: str,
-    threads: int | None,
-    seed: int,
-    changes: dict[str, Any],
-) -> None:
-    """Trains a model, or with `all` what the comparison needs: DLRM, NCF and, but for large data, MF."""
+def train(run: Run, options: TrainOptions) -> None:
+    """Trains a model, or with `all` what the comparison needs: DLRM, NCF and, except for large data, MF."""
+    require_features(run, options.protocols)
     with measured(run, "train") as measure:
         with working("loading PyTorch and Merlin Models"):
-            import torch
-
-            from models import registry as contenders
-            from models.training import settings
-            from models.training import train as training
-        chosen = settings.pick_device(device)
-        for protocol in protocols:
-            rows = training.training_rows(run, protocol)
-            for name in contenders.models_for(rows) if model == "all" else (model,):
-                defaults = contenders.chosen_settings(run, protocol, name, rows)
-                changed = settings.with_changes(defaults, seed=seed, **changes)
-                torch.set_num_threads(threads or settings.threads_for(changed))
-                measure.counts |= _train_one(run, protocol, name, changed, rows, chosen)
+            from models import registry
+            from models.data.load import training_rows
+        for protocol in options.protocols:
+            rows = training_rows(run, protocol)
+            names = registry.networks_for(rows) if options.model == ALL_MODELS else (options.model,)
+            for name in names:
+                measure.counts |= _train_one(run, protocol, name, rows, options)
 
 
-def _train_one(run: Run, protocol: str, name: str, settings: "TrainSettings", rows: int, device: Any) -> bool:
-    from models.training import train as training
+def _train_one(run: Run, protocol: str, name: str, rows: int, options: TrainOptions) -> bool:
+    """Trains one model. Returns whether there was anything to do."""
+    import torch
 
+    from models import registry
+    from models.training.devices import pick_device, threads_for
+    from models.training.loop import samples_per_epoch
+    from models.training.settings import with_changes
+    from models.training.train import train as train_model
+
+    chosen = registry.chosen_settings(run, protocol, name, rows)
+    changes = {**options.changes, "seed": options.seed}
+    settings = with_changes(name, chosen.settings, changes, f"{name}, {protocol}")
+    console.print(_settings_line(name, protocol, chosen.source, options.changes), soft_wrap=True)
+    torch.set_num_threads(options.threads or threads_for(settings.batch_size))
     passes = 2 if settings.refit else 1
-    total = training.samples_per_epoch(rows, protocol, settings) * settings.epochs * passes
+    total = samples_per_epoch(rows, protocol, settings) * settings.epochs * passes
     with progress(f"{name}, {protocol}", total, "samples") as bar:
-        config = training.train(run, protocol, name, settings, device, bar)
+        config = train_model(run, protocol, name, settings, pick_device(options.device), bar)
         if config is None:
             bar.finish("unchanged, reused")
+            return False
+        best = config.validation[config.monitor]
+        epochs = f"best epoch {config.best_epoch} of {config.epochs}"
+        rate = config.samples_per_second
+        bar.finish(f"{epochs}, validation {config.monitor} {best:.3f}, {rate:,} samples/s")
+    return True
+
+
+def _settings_line(name: str, protocol: str, source: Path, changes: dict[str, Any]) -> str:
+    """Where a model's settings come from, in words."""
+    place = source.relative_to(CHECKOUT) if source.is_relative_to(CHECKOUT) else source
+    line = f"{name}, {protocol}: settings from {place}"
+    changed = [f"{key}={value}" for key, value in _flat(changes).items()]
+    return f"{line}, with {', '.join(changed)}" if changed else line
+
+
+def _flat(changes: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """`{"network": {"dim": 64}}` as `{"network.dim": 64}`."""
+    flat: dict[str, Any] = {}
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{before}{key}.")
         else:
-            best = config["validation"][config["monitor"]]
-            epochs = f"best epoch {config['best_epoch']} of {config['epochs']}"
-            rate = config["samples_per_second"]
-            bar.finish(f"{epochs}, validation {config['monitor']} {best:.3f}, {rate:,} samples/s")
-    return config is not None
+            flat[f"{before}{key}"] = value
+    return flat
 
 
 def evaluate(run: Run, device: str, threads: int | None) -> None:
+    """Scores the trained models and the baselines on the test sets."""
+    require_models(run)
     with measured(run, "evaluate") as measure:
         with working("loading the models"):
             import torch
 
-            from models.evaluation import evaluate as comparison
-            from models.training import settings
-            from models.training import train as training
-        torch.set_num_threads(threads or training.threads_for_scoring(run))
-        with progress("test sets", comparison.results_expected(run), "results") as advance:
-            measure.counts = comparison.evaluate(run, settings.pick_device(device), advance)
+            from models.evaluation import evaluate as evaluation
+            from models.training.devices import pick_device
+        torch.set_num_threads(threads or evaluation.threads_for_scoring(run))
+        with progress("test sets", evaluation.results_expected(run), "results") as advance:
+            measure.counts = evaluation.evaluate(run, pick_device(device), advance)
             advance.finish("" if measure.counts else "unchanged, reused")
-    _tell_stages(run)
+    _record_stages(run)
 
 
 def export(run: Run, protocol: str, default_model: str | None, sign_key: Path | None = None) -> None:
+    """Writes a version of the Triton model repository."""
+    require_models(run, protocol)
     with measured(run, "export") as measure:
         with working("writing and checking the Triton repository"):
             from ensemble.export.export import export as export_repository
@@ -108,7 +199,7 @@ def export(run: Run, protocol: str, default_model: str | None, sign_key: Path | 
             before = run.repository.stat().st_mtime_ns if run.repository.is_dir() else 0
             manifest = export_repository(run, protocol, default_model, sign_key)
         measure.counts = run.repository.stat().st_mtime_ns != before
-    _tell_stages(run)
+    _record_stages(run)
     recall = f", recall {manifest['recall@10']:.3f}" if manifest["strategy"] == "two-stage" else ""
     console.print(
         f"{run.repository}: version {manifest['version']}, {manifest['default_model']} by default, "
@@ -117,80 +208,96 @@ def export(run: Run, protocol: str, default_model: str | None, sign_key: Path | 
 
 
 def export_reference(run: Run, protocol: str) -> None:
-    """The same models for Merlin Systems' runtime."""
+    """Writes the same models for Merlin Systems' runtime."""
+    require_models(run, protocol)
     with working("writing and checking Merlin Systems' repository"):
+        from ensemble.export.export import served
         from ensemble.merlin_systems.export import export_merlin
 
-        export_merlin(run, protocol, MODELS)
-    console.print(f"{run.reference_repository}: serve it with: python -m marquee serve --runtime merlin")
+        export_merlin(run, protocol, served(run, protocol))
+    serve = run.command("serve --runtime merlin")
+    console.print(f"{run.reference_repository}: serve it with: {serve}", soft_wrap=True)
 
 
-def _tell_stages(run: Run) -> None:
-    """Puts what the stages took into evaluation.json."""
-    from core.resources import read_stages
+def _record_stages(run: Run) -> None:
+    """Writes the measurements of the stages into evaluation.json."""
     from models.evaluation.results import add_stages
 
     add_stages(run, read_stages(run))
 
 
+# -- answers -----------------------------------------------------------------------------------------------------------
+
+
 def ask_triton(run: Run, user: int) -> "Table":
+    """Recommendations for a user, from a Triton that is started for the question alone."""
     from ensemble.server.ports import Ports, free_port
     from ensemble.server.process import running
 
-    ports, command = Ports(free_port()), run.command("export")
-    server = running(run.repository, run.root / "triton.log", ports, command=command)
+    ports = Ports(free_port())
+    server = running(run.repository, run.root / "triton.log", ports, command=run.command("export"))
     with working("starting Triton, asking it, stopping it"), server as triton:
-        return recommendations(run, triton.url, user, 10)
+        return recommendations(run, triton.url, Question(user))
 
 
-def recommendations(
-    run: Run,
-    url: str,
-    user: int,
-    k: int,
-    history: "Sequence[int]" = (),
-    strategy: str = "",
-    access: "Access | None" = None,
-) -> "Table":
+def recommendations(run: Run, url: str, question: Question, access: "Access | None" = None) -> "Table":
+    """What a running Triton recommends, as a table."""
     from ensemble import client
     from marquee.tables import recommendations_table
 
-    answer = client.recommend(url, user, k, history, strategy, access=access or client.Access())
-    return recommendations_table(run, user, list(history), *answer)
+    answer = client.recommend(
+        url, question.user, question.k, question.history, question.strategy, access=access or client.Access()
+    )
+    return recommendations_table(run, question.user, list(question.history), *answer)
 
 
 def print_comparison(run: Run) -> None:
-    from models.evaluation.results import comparison_tables
+    """Prints what `evaluate` found."""
+    from marquee.result_tables import comparison_tables
 
     for table in comparison_tables(run):
         console.print(table)
 
 
-def run_folder(dataset: str, runs: Path) -> Run:
-    from workflows.sources.datasets import get_dataset
-
-    return Run(runs / get_dataset(dataset).name)
+# -- everything --------------------------------------------------------------------------------------------------------
 
 
-def dataset_flag(dataset: str) -> str:
-    """What a command shown to the user needs to mean the same dataset."""
-    return "" if dataset == "ml-100k" else f" --dataset {dataset}"
+@dataclass(frozen=True)
+class RunOptions:
+    """What `run` needs.
 
-
-def check_choice(value: str, known: tuple[str, ...], what: str) -> str:
-    """The value itself.
-
-    Raises:
-        UserError: it is not among those known.
+    Attributes:
+        data: where the dataset's files are; None to look for them.
+        user: whose recommendations are displayed at the end; None for the first user's.
     """
-    if value not in known:
-        raise UserError(f"unknown {what} {value!r}; choose one of {', '.join(known)}")
-    return value
+
+    dataset: str
+    data: Path | None
+    user: int | None
+    prepare: PrepareOptions
+    train: TrainOptions
 
 
-def chosen_protocols(value: str) -> tuple[str, ...]:
-    """The protocols that an option names: one, `both` that a run is about, or `all`, star prediction too."""
-    named = {"both": PROTOCOLS, "all": ALL_PROTOCOLS, **{name: (name,) for name in ALL_PROTOCOLS}}
-    if value not in named:
-        raise UserError(f"unknown protocol {value!r}; choose one of {', '.join((*ALL_PROTOCOLS, 'both', 'all'))}")
-    return named[value]
+def run_everything(run: Run, options: RunOptions) -> None:
+    """All stages in order, then the comparison and recommendations."""
+    from marquee.tables import known_user
+
+    with run.lock():
+        with stage("fetch"):
+            fetch(run, options.dataset, options.data)
+            user = known_user(run, options.user)
+        with stage("prepare"):
+            prepare(run, options.prepare)
+        with stage("train"):
+            train(run, options.train)
+        with stage("evaluate"):
+            evaluate(run, options.train.device, options.train.threads)
+        with stage("export"):
+            export(run, DEFAULT_SERVED, None)
+        with stage("serve"):
+            recommended = ask_triton(run, user)
+    console.print()
+    print_comparison(run)
+    console.print(recommended)
+    console.print(stages_line(run))
+    console.print(f"Results: {run.evaluation}. Serve them: [bold]{run.command('serve')}[/bold]", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Answers as tables for people: movies by their titles, next to what the user liked."""
+"""The answers of `recommend`, `similar` and `score` as tables: movies by their titles. Long titles wrap."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from core.columns import RATING, RAW_MOVIE, RAW_USER, TIMESTAMP, TITLE, YEAR
 from core.errors import UserError
@@ -20,7 +20,7 @@ def recommendations_table(
 ) -> Table:
     """The recommended movies, best first, next to as many that the user rated highest.
 
-    For someone unknown next to what they listed; nothing stands there where the answer is not personal.
+    For a new user next to the movies of their history; alone where the answer is not personal.
     """
     titles = _titles(run)
     liked = _liked(run, user, len(movies))
@@ -28,16 +28,22 @@ def recommendations_table(
     name = f"user {user}" if rated else "you"
     if not rated:
         liked = [(movie, None) for movie in reversed(history) if movie in titles]
-    heading = "recommended by Triton" if known else "most popular: Triton does not know this person"
-    table = _table("", heading, "score", *([f"what {name} liked"] if liked else []), *(["stars"] if rated else []))
+    table = _table()
+    _add_column(table, "")
+    _add_title_column(table, "recommended by Triton" if known else "most popular: Triton does not know this person")
+    _add_column(table, "score")
+    if liked:
+        _add_title_column(table, f"what {name} liked")
+    if rated:
+        _add_column(table, "stars")
     for position in range(max(len(movies), len(liked))):
-        cells = ["", "", ""]
+        cells: list[str | Text] = ["", "", ""]
         if position < len(movies):
             movie = int(movies[position])
-            cells = [str(position + 1), titles.get(movie, f"Movie {movie}"), f"{scores[position]:.3f}"]
+            cells = [str(position + 1), _title(titles, movie), f"{scores[position]:.3f}"]
         if position < len(liked):
             movie, stars = liked[position]
-            cells += [titles[movie], *([f"{stars:g}"] if stars is not None else [])]
+            cells += [_title(titles, movie), *([f"{stars:g}"] if stars is not None else [])]
         table.add_row(*cells)
     return table
 
@@ -45,24 +51,31 @@ def recommendations_table(
 def similar_table(run: Run, movie: int, movies: np.ndarray, scores: np.ndarray) -> Table:
     """The movies most like one, the most similar first."""
     titles = _titles(run)
-    table = _table("", f"like {titles.get(movie, f'movie {movie}')}", "similarity")
+    table = _table()
+    _add_column(table, "")
+    _add_title_column(table, f"like {titles.get(movie, f'movie {movie}')}")
+    _add_column(table, "similarity")
     for position, (other, score) in enumerate(zip(movies.tolist(), scores), 1):
-        table.add_row(str(position), titles.get(other, f"Movie {other}"), f"{score:.3f}")
+        table.add_row(str(position), _title(titles, other), f"{score:.3f}")
     return table
 
 
 def scores_table(run: Run, user: int, movies: Sequence[int], scores: np.ndarray, known: np.ndarray) -> Table:
     """The scores of given movies, and whether the model knows both the user and the movie."""
     titles = _titles(run)
-    table = _table("movie", "title", f"score for user {user}", "known")
+    table = _table()
+    _add_column(table, "movie")
+    _add_title_column(table, "title")
+    _add_column(table, f"score for user {user}")
+    _add_column(table, "known")
     for movie, score, is_known in zip(movies, scores, known):
-        title = titles.get(movie, "not in the dataset")
+        title = Text(titles.get(movie, "not in the dataset"))
         table.add_row(str(movie), title, f"{score:.4f}", "yes" if is_known else "no")
     return table
 
 
 def known_user(run: Run, wanted: int | None = None) -> int:
-    """The wanted user, or the first one.
+    """The id of the wanted user, or of the first one.
 
     Raises:
         UserError: the dataset has no such user, or there are no tables yet.
@@ -73,15 +86,29 @@ def known_user(run: Run, wanted: int | None = None) -> int:
     return int(users[0] if wanted is None else wanted)
 
 
-def _table(*headings: str) -> Table:
-    return Table(*headings, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+def _table() -> Table:
+    return Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+
+
+def _add_column(table: Table, heading: str) -> None:
+    """A column that is never narrowed."""
+    table.add_column(heading, no_wrap=True)
+
+
+def _add_title_column(table: Table, heading: str) -> None:
+    """A column of movie titles, which wrap where the terminal is narrow."""
+    table.add_column(Text(heading), overflow="fold")
+
+
+def _title(titles: dict[int, str], movie: int) -> Text:
+    return Text(titles.get(movie, f"Movie {movie}"))  # not markup: [REC] is a film
 
 
 def _titles(run: Run) -> dict[int, str]:
     """Every movie's title with its year, by id."""
     table = _read(run, "movies", [RAW_MOVIE, TITLE, YEAR])
     rows = zip(*(table[name].to_pylist() for name in (RAW_MOVIE, TITLE, YEAR)))
-    return {movie: escape(f"{title} ({year})" if year else title) for movie, title, year in rows}  # [REC] is a film
+    return {movie: f"{title} ({year})" if year else title for movie, title, year in rows}
 
 
 def _liked(run: Run, user: int, count: int) -> list[tuple[int, float | None]]:
@@ -94,5 +121,5 @@ def _liked(run: Run, user: int, count: int) -> list[tuple[int, float | None]]:
 def _read(run: Run, table: str, columns: list[str]) -> pa.Table:
     path = run.tables / f"{table}.parquet"
     if not path.is_file():
-        raise UserError(f"{path} is missing; run: python -m marquee fetch --dataset {run.root.name}")
+        raise UserError(f"{path} is missing; run: {run.command('fetch')}")
     return pq.read_table(path, columns=columns)

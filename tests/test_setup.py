@@ -7,7 +7,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def set_up(python, tmp_path, path="/usr/bin:/bin"):
-    command = ["/bin/bash", str(ROOT / "marquee" / "setup.sh"), python, str(tmp_path / "venv")]
+    command = ["/bin/bash", str(ROOT / "tools" / "setup.sh"), python, str(tmp_path / "venv")]
     return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={"PATH": path})
 
 

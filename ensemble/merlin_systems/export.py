@@ -86,7 +86,9 @@ def export_merlin(run: Run, protocol: str, models: Sequence[str]) -> dict[str, A
         return read_manifest(run.reference_repository, command)
     features = load_features(run, protocol)
     with (
-        new_folder(run.reference_repository, made_from, dataset=run.root.name, protocol=protocol) as out,
+        new_folder(
+            run.reference_repository, made_from, dataset=run.root.name, protocol=protocol, models=list(models)
+        ) as out,
         tempfile.TemporaryDirectory(prefix="marquee-categories-") as categories,
     ):
         for name in models:

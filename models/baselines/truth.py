@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 from core.columns import MOVIE_ID, USER_ID
 from models.baselines.base import Baseline, NoSettings, TrainingData, add
 from workflows.features.vocabulary import FIRST_INDEX
+from workflows.synthetic.files import SUMMARY
 
 if TYPE_CHECKING:
-    from workflows.synthetic.synth import Truth
+    from workflows.synthetic.truth import Truth
 
 
 class TruthScorer(ABC):
@@ -27,9 +28,7 @@ class TruthScorer(ABC):
     def __init__(self, data: TrainingData, settings: NoSettings, seed: int):
         if data.features is None or data.tables is None:
             raise ValueError("the truth needs the features and the folder of the tables")
-        from workflows.synthetic.synth import (
-            load_truth,
-        )  # what it imports takes seconds, and only synthetic data need it
+        from workflows.synthetic.truth import load_truth  # takes seconds to import, and only synthetic data needs it
 
         self._truth = load_truth(data.tables)
         self._user_ids, self._movie_ids = (
@@ -70,7 +69,7 @@ class TrueLiking(TruthScorer):
 
 def is_synthetic(tables: Path | None) -> bool:
     """Whether a dataset is synthetic, so that its truth lies beside its tables."""
-    return tables is not None and (tables / "synth.json").is_file()
+    return tables is not None and (tables / SUMMARY).is_file()
 
 
 for protocol, scorer in (("leave-one-out", TrueWatching), ("random-split", TrueLiking)):

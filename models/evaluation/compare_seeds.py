@@ -21,7 +21,7 @@ from models import registry
 from models.data.features import Features
 from models.data.load import load_features, training_rows
 from models.evaluation.evaluate import fitted_baseline, trained_scorer
-from models.evaluation.judgement import Judgement, PerUser
+from models.evaluation.judgement import Judgement, PerRow, PerUser
 from models.evaluation.paired import Difference, paired_difference, paired_row_difference, verdict
 from models.networks.base import NETWORKS
 from models.protocols.base import PROTOCOLS
@@ -166,5 +166,5 @@ def _difference(metric: str, one: list[Judged], other: list[Judged], seed: int) 
     if isinstance(ones[0], PerUser):
         values = [[part.values[metric] for part in parts if isinstance(part, PerUser)] for parts in (ones, others)]
         return paired_difference(np.mean(values[0], axis=0), np.mean(values[1], axis=0), seed)
-    statistics = [[p.statistics[metric] for p in parts if not isinstance(p, PerUser)] for parts in (ones, others)]
-    return paired_row_difference(*statistics, ones[0].owner, seed)
+    first, second = ([p.statistics[metric] for p in parts if isinstance(p, PerRow)] for parts in (ones, others))
+    return paired_row_difference(first, second, ones[0].owner, seed)

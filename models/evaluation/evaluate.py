@@ -1,5 +1,6 @@
 """The command `evaluate`: every trained network and every baseline, scored once on the test sets."""
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,8 @@ from models.evaluation.results import Result, made_from, read_results, write_res
 from models.evaluation.scorers import network_scorer, past_of
 from models.networks.base import Recommender
 from models.protocols.base import PROTOCOLS
+from models.training.loop import FIT
+from models.training.settings import LARGE
 from models.training.train import TrainedConfig, load
 
 ROOMS = (
@@ -45,6 +48,12 @@ def judged_protocols(run: Run) -> list[str]:
     if not found:
         raise UserError(f"no model is trained in {run.root}; run: {run.command('train')}")
     return found
+
+
+def threads_for_scoring(run: Run) -> int:
+    """As many as the run's models were trained with: what scores a few users at a time gains nothing from more."""
+    rows = max(training_rows(run, protocol) for protocol in judged_protocols(run))
+    return (os.cpu_count() or 1) if rows >= LARGE else 1
 
 
 def results_expected(run: Run) -> int:
@@ -102,7 +111,8 @@ def _fingerprint(run: Run, protocols: list[str]) -> str:
 
 def _results(run: Run, protocol: str, device: torch.device, advance: Advance) -> Iterator[Result]:
     features = load_features(run, protocol)
-    seed, known = 0, ("train",)
+    seed = 0
+    known: tuple[str, ...] = FIT
     for name in registry.trained(run, protocol):
         model, config = load(run, features, name, device)
         seed, known = config.seed, tuple(config.trained_on)

@@ -36,6 +36,7 @@ class Protocol(ABC, Generic[Questions]):
         question: the heading of its tables.
         title: its name in the README's tables.
         is_default: whether `run` asks it.
+        is_served: whether its models can be exported: what is served are probabilities.
         draws_negatives: whether a training row comes with movies that its user has not rated.
         space: what a study of a trained model searches besides the model's own settings.
     """
@@ -49,6 +50,7 @@ class Protocol(ABC, Generic[Questions]):
     title: str
     also_compared: tuple[str, ...] = ()
     is_default: bool = True
+    is_served: bool = True
     draws_negatives: bool = False
     space: SearchSpace = field(default_factory=dict)
 
@@ -88,6 +90,11 @@ class Protocol(ABC, Generic[Questions]):
             seed: of what is drawn where there is too much to ask.
         """
         return [self.judge(scorer, self.questions(features, "test"))]
+
+
+def served_protocols() -> tuple[str, ...]:
+    """The protocols whose models can be exported."""
+    return tuple(name for name, protocol in PROTOCOLS.items() if protocol.is_served)
 
 
 def default_protocols() -> tuple[str, ...]:

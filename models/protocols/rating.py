@@ -52,6 +52,7 @@ PROTOCOLS.add(
         question="How many stars will they give? (rating, the same split)",
         title="How many stars? (rating)",
         is_default=False,
+        is_served=False,
     ),
     position=30,
 )

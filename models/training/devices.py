@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -9,6 +10,7 @@ from core.errors import UserError
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "float32", "bfloat16")
+Precision = Literal["float32", "bfloat16"]
 LARGE_BATCH = 8_192  # samples, from where on a second thread gains
 
 
@@ -27,16 +29,16 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def pick_precision(wanted: str, device: torch.device) -> str:
+def pick_precision(wanted: str, device: torch.device) -> Precision:
     """`float32` or `bfloat16`, which `auto` takes where the device multiplies it natively.
 
     Raises:
         UserError: another name.
     """
-    if wanted not in PRECISIONS:
-        raise UserError(f"unknown precision {wanted!r}; choose one of {', '.join(PRECISIONS)}")
-    if wanted != "auto":
+    if wanted == "float32" or wanted == "bfloat16":
         return wanted
+    if wanted != "auto":
+        raise UserError(f"unknown precision {wanted!r}; choose one of {', '.join(PRECISIONS)}")
     if device.type == "cuda":
         native = torch.cuda.get_device_capability(device) >= (8, 0)
     else:

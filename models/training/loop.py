@@ -43,6 +43,11 @@ class Callbacks:
     checkpoint: Checkpoint | None = None
 
 
+def samples_per_epoch(rows: int, protocol: str, settings: TrainSettings) -> int:
+    """How many samples an epoch trains on: rows, and where negatives are drawn, those too."""
+    return rows * (1 + settings.negatives) if PROTOCOLS[protocol].draws_negatives else rows
+
+
 def fit(
     model: Recommender,
     features: Features,

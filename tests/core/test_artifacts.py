@@ -42,7 +42,7 @@ def test_sha256_of_a_known_text(tmp_path):
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_a_sealed_folder_verifies_and_gives_its_facts(sealed):
+def test_a_sealed_folder_verifies_and_gives_its_details(sealed):
     manifest = verify(sealed)
     assert manifest["fingerprint"] == "made-from-1"
     assert manifest["seed"] == 7
@@ -101,7 +101,7 @@ def test_a_folder_that_is_not_there_is_incomplete(tmp_path):
         *(b'{"files": {}}', b'{"format": 2, "files": {}}'),
     ],
 )
-def test_a_manifest_that_is_none_is_refused(sealed, content, check):
+def test_a_file_that_is_not_a_manifest_is_refused(sealed, content, check):
     (sealed / "manifest.json").write_bytes(content)
     assert str(sealed / "manifest.json") in refusal(sealed, check)
 
@@ -154,6 +154,13 @@ def test_a_failure_leaves_nothing(tmp_path):
     assert snapshot(tmp_path) == {}
 
 
+def test_a_failure_leaves_no_empty_parents_and_those_that_were_there(tmp_path):
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(RuntimeError, match="half way"):
+        fail_half_way(tmp_path / "runs" / "features" / "leave-one-out")
+    assert snapshot(tmp_path) == {"runs": "/"}
+
+
 def test_an_interrupt_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "stage", "made-from-1"):
         raise KeyboardInterrupt
@@ -169,7 +176,7 @@ def test_a_failure_leaves_the_earlier_folder_as_it_was(sealed, tmp_path):
 
 def test_a_folder_that_cannot_be_sealed_leaves_the_earlier_one_as_it_was(sealed, tmp_path):
     before = snapshot(tmp_path)
-    with pytest.raises(TypeError), new_folder(sealed, "made-from-2", fact=object()):
+    with pytest.raises(TypeError), new_folder(sealed, "made-from-2", detail=object()):
         pass
     assert snapshot(tmp_path) == before
     verify(sealed)
@@ -225,7 +232,7 @@ def test_json_is_written_and_read_back(tmp_path):
     assert list(snapshot(tmp_path)) == ["x.json"]
 
 
-def test_a_value_that_is_no_json_leaves_the_file_as_it_was(tmp_path):
+def test_a_value_that_is_not_json_leaves_the_file_as_it_was(tmp_path):
     write_json(tmp_path / "x.json", {"a": 1})
     with pytest.raises(TypeError):
         write_json(tmp_path / "x.json", {"a": object()})

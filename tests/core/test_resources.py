@@ -1,4 +1,4 @@
-"""What each stage took: when it is written, what memory counts, and how it is told."""
+"""What each stage took: when it is written, what memory counts, and how it is reported."""
 
 import json
 import os
@@ -99,7 +99,7 @@ def test_without_proc_the_peak_is_that_of_the_process(run, monkeypatch):
     assert read_stages(run)["train"]["peak_mb"] > MEGABYTES
 
 
-def test_stages_are_read_in_the_order_of_the_road(run):
+def test_stages_are_read_in_the_order_of_the_pipeline(run):
     assert read_stages(run) == {}
     for stage in reversed(STAGES):
         take(run, stage)
@@ -109,7 +109,7 @@ def test_stages_are_read_in_the_order_of_the_road(run):
     assert read_stages(run) == took
 
 
-def test_the_line_for_people(run):
+def test_the_line_that_is_printed(run):
     took = {
         "train": {"seconds": 4567.8, "peak_mb": 1234},
         "fetch": {"seconds": 0.2, "peak_mb": 120},

@@ -1,5 +1,6 @@
 """A run folder: the names in it, and that one process at a time writes there."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ except UserError as error:
 
 
 def start(root: Path) -> subprocess.Popen:
-    """Another process that takes the lock, says so and holds it until it is told a line."""
+    """Another process that takes the lock, says so and holds it until it reads a line."""
     command = [sys.executable, "-c", TRY_LOCK, str(root)]
     return subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -100,3 +101,88 @@ def test_each_protocol_has_its_features_and_star_prediction_those_of_random_spli
     assert [run.features_of(protocol) for protocol in PROTOCOLS] == [run.features / protocol for protocol in PROTOCOLS]
     assert run.features_of(RATING_PROTOCOL) == run.features_of("random-split")
     assert set(ALL_PROTOCOLS) == {*PROTOCOLS, RATING_PROTOCOL}
+
+
+# -- commands in messages ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("root", "command"),
+    [
+        ("runs/ml-100k", "python -m marquee train"),
+        ("runs/ml-1m", "python -m marquee train --dataset ml-1m"),
+        ("elsewhere/ml-100k", "python -m marquee train --runs elsewhere"),
+        ("/data/runs/ml-25m", "python -m marquee train --dataset ml-25m --runs /data/runs"),
+        ("my runs/ml-100k", "python -m marquee train --runs 'my runs'"),
+        ("it's/synth-$x", "python -m marquee train --dataset 'synth-$x' --runs 'it'\"'\"'s'"),
+    ],
+)
+def test_a_command_names_what_differs_from_the_defaults(root, command):
+    assert Run(Path(root)).command("train") == command
+
+
+def test_a_command_keeps_its_own_options():
+    assert Run(Path("runs/ml-1m")).command("recommend --user 1") == (
+        "python -m marquee recommend --user 1 --dataset ml-1m"
+    )
+
+
+def test_a_command_can_be_pasted_into_a_shell():
+    words = shlex.split(Run(Path("my runs/it's/synth-$x")).command("train"))
+    assert words == ["python", "-m", "marquee", "train", "--dataset", "synth-$x", "--runs", "my runs/it's"]
+
+
+# -- what a lock leaves ------------------------------------------------------------------------------------------------
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def fail(run: Run, name: str = "") -> None:
+    with run.lock():
+        if name:
+            (run.root / name).mkdir()
+        raise UserError("no")
+
+
+def test_a_lock_leaves_no_empty_folder_after_success(tmp_path):
+    with Run(tmp_path / "a" / "b" / "ml-1m").lock():
+        assert (tmp_path / "a" / "b" / "ml-1m").is_dir()
+    assert left(tmp_path) == []
+
+
+def test_a_lock_leaves_no_empty_folder_after_failure(tmp_path):
+    with pytest.raises(UserError, match="no"):
+        fail(Run(tmp_path / "a" / "b" / "ml-1m"))
+    assert left(tmp_path) == []
+
+
+def test_a_lock_leaves_what_was_written(tmp_path):
+    with pytest.raises(UserError, match="no"):
+        fail(Run(tmp_path / "a" / "ml-1m"), "tables")
+    assert left(tmp_path) == ["a", "a/ml-1m", "a/ml-1m/.lock", "a/ml-1m/tables"]
+
+
+def test_a_lock_leaves_the_folders_that_were_there_before(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(UserError, match="no"):
+        fail(Run(tmp_path / "a" / "ml-1m"))
+    assert left(tmp_path) == ["a"]
+    (tmp_path / "a" / "ml-1m").mkdir()
+    with pytest.raises(UserError, match="no"):
+        fail(Run(tmp_path / "a" / "ml-1m"))
+    assert (tmp_path / "a" / "ml-1m").is_dir()
+
+
+def test_a_lock_leaves_the_parents_that_others_use(tmp_path):
+    with Run(tmp_path / "a" / "ml-1m").lock():
+        (tmp_path / "a" / "other").mkdir()
+    assert left(tmp_path) == ["a", "a/other"]
+
+
+def test_a_lock_that_cannot_be_had_leaves_no_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--runs"), Run(tmp_path / "file" / "runs" / "ml-1m").lock():
+        pass
+    assert left(tmp_path) == ["file"]

@@ -74,7 +74,7 @@ def test_a_file_is_signed_with_the_key_that_signed_it_as_it_is(file, keys, tmp_p
     assert signing.is_signed(file, signature, keys[0])
     other, _ = write_keys(tmp_path, "other", ed25519.Ed25519PrivateKey.generate())
     assert not signing.is_signed(file, signature, other)
-    assert "no Ed25519 private key" in refusal(signing.is_signed, file, signature, keys[1])
+    assert "not an Ed25519 private key" in refusal(signing.is_signed, file, signature, keys[1])
     file.write_bytes(b"changed")
     assert not signing.is_signed(file, signature, keys[0])
 
@@ -121,7 +121,7 @@ def test_a_missing_signature_is_refused(file, keys, tmp_path):
 
 
 def wrong_keys(folder: Path) -> dict[str, tuple[Path, Path]]:
-    """Private and public files that are no Ed25519 keys, by what they are."""
+    """Private and public files that are not Ed25519 keys, by kind."""
     made = {
         "rsa": write_keys(folder, "rsa", rsa.generate_private_key(65537, 2048)),
         "ec": write_keys(folder, "ec", ec.generate_private_key(ec.SECP256R1())),
@@ -141,27 +141,27 @@ def wrong_keys(folder: Path) -> dict[str, tuple[Path, Path]]:
 
 
 @pytest.mark.parametrize("kind", ["rsa", "ec", "missing", "folder", "empty", "garbage", "cut off", "no base64"])
-def test_what_is_no_ed25519_key_is_refused(file, keys, tmp_path, kind):
+def test_a_file_that_is_not_an_ed25519_key_is_refused(file, keys, tmp_path, kind):
     private, public = wrong_keys(tmp_path)[kind]
     signature = tmp_path / "manifest.sig"
     message = refusal(signing.sign, file, signature, private)
-    assert f"{private} is no Ed25519 private key; make one with: openssl genpkey -algorithm ed25519" in message
+    assert f"{private} is not an Ed25519 private key; make one with: openssl genpkey -algorithm ed25519" in message
     assert not signature.exists()
     signing.sign(file, signature, keys[0])
     message = refusal(signing.check, file, signature, public)
-    assert f"{public} is no Ed25519 public key; get it with: openssl pkey" in message
+    assert f"{public} is not an Ed25519 public key; get it with: openssl pkey" in message
 
 
 def test_the_two_halves_of_a_key_are_not_taken_for_each_other(file, keys, tmp_path):
     private, public = keys
-    assert "no Ed25519 private key" in refusal(signing.sign, file, tmp_path / "manifest.sig", public)
+    assert "not an Ed25519 private key" in refusal(signing.sign, file, tmp_path / "manifest.sig", public)
     signing.sign(file, tmp_path / "manifest.sig", private)
-    assert "no Ed25519 public key" in refusal(signing.check, file, tmp_path / "manifest.sig", private)
+    assert "not an Ed25519 public key" in refusal(signing.check, file, tmp_path / "manifest.sig", private)
 
 
 def test_a_key_with_a_password_is_refused(file, tmp_path):
     private, _ = write_keys(tmp_path, "locked", ed25519.Ed25519PrivateKey.generate(), b"secret")
-    assert "no Ed25519 private key" in refusal(signing.sign, file, tmp_path / "manifest.sig", private)
+    assert "not an Ed25519 private key" in refusal(signing.sign, file, tmp_path / "manifest.sig", private)
 
 
 # -- sealed folders ----------------------------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ def test_a_signed_folder_whose_file_has_changed_is_refused(signed, keys):
 
 def test_a_file_that_was_changed_together_with_its_sum_is_refused_by_the_signature_alone(signed, keys):
     (signed / "a.txt").write_text("changed")
-    seal(signed, "made-from-1", seed=7)  # whoever can write there can write a manifest
+    seal(signed, "made-from-1", seed=7)  # an attacker who can write there can write a manifest
     assert verify(signed)["seed"] == 7
     assert "do not serve it" in refusal(verify, signed, public_key=keys[1])
     (signed / SIGNATURE).unlink()
@@ -221,12 +221,12 @@ def sealed_with(folder: Path, key: Path) -> None:
 
 def test_a_key_that_cannot_sign_leaves_the_earlier_folder_as_it_was(signed, keys, tmp_path):
     before = {path.name: path.read_bytes() for path in signed.iterdir()}
-    assert "no Ed25519 private key" in refusal(sealed_with, signed, keys[1])
+    assert "not an Ed25519 private key" in refusal(sealed_with, signed, keys[1])
     assert {path.name: path.read_bytes() for path in signed.iterdir()} == before
     assert not list(tmp_path.glob(".stage*"))
 
 
-def test_linked_folders_are_no_way_around_the_manifest(signed, keys, tmp_path):
+def test_linked_folders_do_not_bypass_the_manifest(signed, keys, tmp_path):
     """What is in a folder behind a symbolic link is not in the manifest, and what looks for models would find it."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "config.pbtxt").write_text("")

@@ -20,12 +20,13 @@ from core.errors import UserError
 from core.json_files import read_json
 from core.resources import STAGES, read_stages
 from core.run_folder import PROTOCOLS, TRAINED, Run
+from marquee import __version__
 from marquee.app import main
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
-    *("fetch", "synth", "prepare", "train", "evaluate", "export", "serve", "recommend", "score", "run"),
-    *("tune", "compare", "paper"),
+    *("fetch", "synth", "prepare", "train", "evaluate", "export", "rollback", "serve", "recommend", "similar"),
+    *("score", "run", "tune", "compare", "paper"),
 )
 SMALL = ("--dataset", "ml-latest-small")
 
@@ -43,7 +44,7 @@ def marquee(*arguments: object, timeout: float = 120) -> subprocess.CompletedPro
 
 @contextmanager
 def started(*arguments: object, log: Path) -> Iterator[subprocess.Popen]:
-    """A command that goes on, its output in `log`; ended with everything that it started, however the test ends."""
+    """A command that keeps running, its output in `log`; killed at the end with everything that it started."""
     command = [sys.executable, "-m", "marquee", *map(str, arguments)]
     with open(log, "wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=output, stderr=subprocess.STDOUT)
@@ -117,11 +118,27 @@ def test_every_command_has_help(command):
     assert ("--data " if command == "paper" else "--dataset") in result.stdout
 
 
-# -- made-up data ------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("command", [(), *((command,) for command in COMMANDS)])
+def test_help_has_a_short_name_and_shows_no_type_for_flags(capsys, command):
+    assert main_here(*command, "--help") == 0
+    long = capsys.readouterr().out
+    assert main_here(*command, "-h") == 0
+    assert capsys.readouterr().out == long
+    assert "<bool>" not in long
+    assert "<" not in long.replace("<=", "")
+
+
+def test_the_version_is_printed(capsys):
+    assert main_here("--version") == 0
+    assert capsys.readouterr().out == f"marquee {__version__}\n"
+    assert __version__ == "0.1.0"
+
+
+# -- synthetic data ----------------------------------------------------------------------------------------------------
 
 
 def test_synth_makes_data_that_fetch_takes_and_leaves_it_the_second_time(tmp_path):
-    folder = tmp_path / "deep" / "made-up"
+    folder = tmp_path / "deep" / "synthetic"
     made = ("synth", "--like", "ml-latest-small", "--scale", 0.05, "--out", folder)
     first = marquee(*made)
     assert (first.returncode, first.stderr) == (0, "")
@@ -163,8 +180,8 @@ BAD_INPUT = {
     "data without ratings": (("fetch", *SMALL, "--data", "{tmp}"), "{tmp}"),
     "data of run that is not there": (("run", *SMALL, "--data", "{tmp}/none"), "{tmp}/none"),
     "no epochs": (("train", *SMALL, "--epochs", "0"), "--epochs"),
-    "epochs that are no number": (("train", *SMALL, "--epochs", "ten"), "--epochs"),
-    "a seed that is no whole number": (("train", *SMALL, "--seed", "1.5"), "--seed"),
+    "epochs that are not a number": (("train", *SMALL, "--epochs", "ten"), "--epochs"),
+    "a seed that is not a whole number": (("train", *SMALL, "--seed", "1.5"), "--seed"),
     "a negative seed": (("prepare", *SMALL, "--seed", "-1"), "--seed"),
     "no threshold": (("prepare", *SMALL, "--freq-threshold", "0"), "--freq-threshold"),
     "an unknown model": (("train", *SMALL, "--model", "svd"), "dlrm, ncf, mf, all"),
@@ -181,23 +198,23 @@ BAD_INPUT = {
     "scoring without a server": (
         ("score", "--user", "1", "--movie", "1", "--url", "127.0.0.1:{port}"), "marquee serve",
     ),
-    "a url that is none": (("recommend", "--user", "1", "--url", "nonsense"), "nonsense"),
+    "something that is not a url": (("recommend", "--user", "1", "--url", "nonsense"), "nonsense"),
     "no movies to recommend": (("recommend", "--user", "1", "-k", "0", "--url", "127.0.0.1:{port}"), "-k"),
-    "a user that is no number": (("recommend", "--user", "anna"), "--user"),
+    "a user that is not a number": (("recommend", "--user", "anna"), "--user"),
     "an unknown option": (("fetch", "--dateset", "ml-100k"), "--dateset"),
     "an unknown command": (("predict",), "predict"),
-    "nobody": (("recommend",), "--user"),
-    "no secret in the file": (("recommend", "--user", "1", "--secret-file", "nothing"), "holds no secret"),
+    "no user": (("recommend",), "give --user, or --history for a new user"),
+    "no secret in the file": (("recommend", "--user", "1", "--secret-file", "nothing"), "does not hold a secret"),
     "a client certificate without TLS": (("recommend", "--user", "1", "--certificate", "nothing"), "certificate"),
     "an unknown runtime": (("export", "--runtime", "pytriton"), "choose one of marquee, merlin"),
     "a default model for Merlin's runtime": (("export", "--runtime", "merlin", "--default-model", "ncf"), "--runtime"),
-    "TLS for Merlin's runtime": (("serve", "--runtime", "merlin", "--tls-key", "nothing"), "takes --port alone"),
+    "TLS for Merlin's runtime": (("serve", "--runtime", "merlin", "--tls-key", "nothing"), "no other server option"),
     "rolling back before exporting": (("rollback", *SMALL), "export"),
     "no movie": (("score", "--user", "1"), "--movie"),
     "an option without its value": (("fetch", "--dataset"), "--dataset"),
-    "made-up data that is not there": (("fetch", "--dataset", "synth-none"), "marquee synth"),
-    "an unknown release to make up": (("synth", "--like", "ml-1m", "--out", "{tmp}/out"), "ml-20m, ml-25m"),
-    "made-up data of no size": (("synth", "--scale", "0", "--out", "{tmp}/out"), "--scale"),
+    "synthetic data that is not there": (("fetch", "--dataset", "synth-none"), "marquee synth"),
+    "an unknown release to imitate": (("synth", "--like", "ml-1m", "--out", "{tmp}/out"), "ml-20m, ml-25m"),
+    "synthetic data of no size": (("synth", "--scale", "0", "--out", "{tmp}/out"), "--scale"),
     "an unknown protocol to tune": (("tune", *SMALL, "--protocol", "k-fold"), "rating, both, all"),
     "no trials": (("tune", *SMALL, "--trials", "0"), "--trials"),
     "an unknown protocol to compare": (("compare", *SMALL, "--protocol", "k-fold"), "rating, both, all"),
@@ -206,38 +223,76 @@ BAD_INPUT = {
     "the paper's files that are not there": (("paper", "--data", "{tmp}/none"), "{tmp}/none"),
     "the paper without its files": (("paper",), "--data"),
     "no threads": (("train", *SMALL, "--threads", "0"), "--threads"),
+    "a setting without a value": (("train", *SMALL, "--set", "epochs"), "--set network.dim=64"),
+    "a setting given twice": (("train", *SMALL, "--set", "l2=1", "--set", "l2=2"), "--set l2 is given twice"),
+    "an option and the same setting": (("train", *SMALL, "--epochs", "2", "--set", "epochs=3"), "the same setting"),
+    "an unknown model of the paper": (("paper", "--data", "{tmp}", "--model", "svd"), "popularity, itemknn"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("what", BAD_INPUT)
-def test_bad_input_is_told_in_one_line(tmp_path, what):
+def test_bad_input_is_reported_in_one_line(tmp_path, what):
     arguments, words = BAD_INPUT[what]
     names = {"tmp": tmp_path, "port": free_port()}
     given = [argument.format(**names) for argument in arguments]
     if given[0] in COMMANDS and given[0] not in ("synth", "paper") and what != "an option without its value":
         given += ["--runs", tmp_path / "runs"]
     assert words.format(**names) in refusal(*given)
-    assert not (tmp_path / "out").exists()
+    assert list(tmp_path.iterdir()) == []  # no empty folder is left
 
 
-@pytest.mark.slow
-def test_evaluating_before_training_is_told_in_one_line(tmp_path):
-    assert "python -m marquee train" in refusal("evaluate", *SMALL, "--runs", tmp_path)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("command", "missing"),
+    ("arguments", "command"),
     [
-        ("prepare", "fetch"),
-        ("train", "prepare"),
-        ("export", "train"),
-        ("tune", "prepare"),
-        ("compare", "prepare"),
+        (("train", "--epochs", "0"), "python -m marquee train --help"),
+        (("fetch", "--dateset", "ml-100k"), "python -m marquee fetch --help"),
+        (("score", "--user", "1"), "python -m marquee score --help"),
+        (("fetch", "--dataset"), "python -m marquee fetch --help"),
+        (("predict",), "python -m marquee --help"),
+        (("--dataset", "ml-100k"), "python -m marquee --help"),
     ],
 )
-def test_a_stage_before_its_time_is_told_in_one_line(tmp_path, capsys, command, missing):
-    assert f"python -m marquee {missing}" in refusal_here(capsys, command, *SMALL, "--runs", tmp_path)
+def test_an_error_about_an_option_names_the_help_of_its_command(capsys, arguments, command):
+    assert refusal_here(capsys, *arguments).endswith(f"; see: {command}")
+
+
+HEAVY = {"merlin", "nvtabular", "torch", "tensorflow", "optuna"}
+LIST_MODULES = """
+import sys
+from marquee import __version__
+from marquee.app import main
+try:
+    main(sys.argv[1:])
+finally:
+    print(*{name.split(".")[0] for name in sys.modules})
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "missing", "words"),
+    [
+        ("prepare", "fetch", "tables is missing or incomplete"),
+        ("train", "prepare", "leave-one-out is missing or incomplete"),
+        ("tune", "prepare", "leave-one-out is missing or incomplete"),
+        ("compare", "prepare", "leave-one-out is missing or incomplete"),
+        ("evaluate", "train", "no model is trained in"),
+        ("export", "train", "no model is trained in"),
+        ("serve", "export", "repository is missing or incomplete"),
+        ("rollback", "export", "repository is missing or incomplete"),
+    ],
+)
+def test_a_stage_without_its_input_says_so_before_it_imports_merlin(tmp_path, command, missing, words):
+    arguments = [command, *SMALL, "--runs", str(tmp_path / "my runs")]
+    result = subprocess.run(
+        [sys.executable, "-c", LIST_MODULES, *arguments], cwd=ROOT, env=environment(), capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert words in line
+    remedy = f"run: python -m marquee {missing} --dataset ml-latest-small --runs '{tmp_path / 'my runs'}'"
+    assert line.endswith(remedy)
+    assert not HEAVY & set(result.stdout.split())
+    assert list(tmp_path.iterdir()) == []
 
 
 def refusal_here(capsys, *arguments: object) -> str:
@@ -249,7 +304,8 @@ def refusal_here(capsys, *arguments: object) -> str:
 
 
 @pytest.mark.slow
-def test_an_unknown_model_to_tune_is_told_in_one_line(tmp_path, capsys):
+def test_an_unknown_model_to_tune_is_reported_in_one_line(prepared, tmp_path, capsys):
+    shutil.copytree(prepared.root, tmp_path / prepared.root.name, ignore=shutil.ignore_patterns("models"))
     line = refusal_here(capsys, "tune", *SMALL, "--runs", tmp_path, "--protocol", "rating", "--model", "ease")
     assert "'ease'" in line
     assert "rating" in line
@@ -257,7 +313,7 @@ def test_an_unknown_model_to_tune_is_told_in_one_line(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_an_unknown_precision_is_told_in_one_line(prepared, tmp_path, capsys):
+def test_an_unknown_precision_is_reported_in_one_line(prepared, tmp_path, capsys):
     trained_by_others = shutil.ignore_patterns("models")
     shutil.copytree(prepared.root, tmp_path / prepared.root.name, ignore=trained_by_others)
     line = refusal_here(capsys, "train", *SMALL, "--runs", tmp_path, "--precision", "float64")
@@ -267,16 +323,52 @@ def test_an_unknown_precision_is_told_in_one_line(prepared, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_scheduler_that_is_none_is_told_in_one_line(prepared, tmp_path):
+def test_train_changes_any_setting_and_says_where_the_others_come_from(prepared, tmp_path, capsys):
+    run = Run(tmp_path / prepared.root.name)
+    shutil.copytree(prepared.root, run.root, ignore=shutil.ignore_patterns("models"))
+    arguments = ("train", *SMALL, "--runs", tmp_path, "--model", "ncf", "--protocol", "random-split", "--epochs", 1)
+    line = refusal_here(capsys, *arguments, "--set", "network.dimension=8")
+    assert "ncf, random-split: network.dimension is unknown" in line
+    assert "dim" in line.partition("allowed")[2]
+    assert "epochs" in refusal_here(capsys, *arguments[:-2], "--set", "epochs=many")
+    assert not (run.root / "models").exists()
+    assert main_here(*arguments, "--set", "network.dim=8", "--set", "batch_size=512") == 0
+    changes = "with network.dim=8, batch_size=512, epochs=1"
+    assert f"ncf, random-split: settings from models/training/defaults/ml-100k.json, {changes}\n" in (
+        capsys.readouterr().out
+    )
+    settings = read_json(run.model("random-split", "ncf") / "config.json")["settings"]
+    assert (settings["network"]["dim"], settings["batch_size"], settings["epochs"]) == (8, 512, 1)
+    best = run.tuning("random-split", "ncf") / "best.json"
+    best.parent.mkdir(parents=True)
+    best.write_text('{"settings": {"network": {"dim": 4}, "epochs": 1}}')
+    assert main_here(*arguments[:-2]) == 0
+    assert f"ncf, random-split: settings from {best}\n" in capsys.readouterr().out
+    assert read_json(run.model("random-split", "ncf") / "config.json")["settings"]["network"]["dim"] == 4
+
+
+@pytest.mark.slow
+def test_a_failed_stage_leaves_no_empty_folder(prepared, tmp_path, capsys):
+    run = Run(tmp_path / prepared.root.name)
+    shutil.copytree(prepared.tables, run.tables)
+    before = sorted(path for path in run.root.rglob("*") if path.is_dir())
+    (run.tables / "ratings.parquet").write_bytes(b"")
+    for command in ("prepare", "train", "tune", "compare", "evaluate", "export"):
+        refusal_here(capsys, command, *SMALL, "--runs", tmp_path)
+    assert sorted(path for path in run.root.rglob("*") if path.is_dir()) == before
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_not_an_address_is_reported_in_one_line(prepared, tmp_path):
     shutil.copytree(prepared.tables, tmp_path / prepared.root.name / "tables")
     line = refusal("prepare", *SMALL, "--runs", tmp_path, "--scheduler", "nonsense")
     assert "nonsense" in line
     assert "tcp://host:port" in line
-    assert not list((tmp_path / prepared.root.name / "features").glob("*"))
+    assert not (tmp_path / prepared.root.name / "features").exists()
 
 
 @pytest.mark.parametrize("command", ["fetch", "prepare", "train", "export"])
-def test_a_place_that_cannot_be_written_is_told_in_one_line(tmp_path, command):
+def test_a_folder_that_cannot_be_written_is_reported_in_one_line(tmp_path, command):
     (tmp_path / "file").write_text("")
     data = ("--data", ROOT / "tests") if command == "fetch" else ()
     message = refusal(command, *SMALL, *data, "--runs", tmp_path / "file" / "runs")

@@ -341,6 +341,6 @@ def test_a_rollback_does_not_sign_what_others_wrote(repository, keys, tmp_path):
 def test_a_key_that_is_none_leaves_the_repository_as_it_was(repository, keys):
     add(repository, "a")
     add(repository, "b")
-    assert "no Ed25519 private key" in refusal(add, repository, "c", keys[1])
-    assert "no Ed25519 private key" in refusal(rollback, repository, keys[1])
+    assert "not an Ed25519 private key" in refusal(add, repository, "c", keys[1])
+    assert "not an Ed25519 private key" in refusal(rollback, repository, keys[1])
     check(repository, 2, "b", (1, "a"))

@@ -13,10 +13,10 @@ from rich.console import Console
 from core.errors import UserError
 from core.json_files import read_json
 from core.run_folder import ALL_PROTOCOLS, MODELS, PROTOCOLS, RATING_PROTOCOL, TRAINED, Run
-from models.baselines.base import baselines_of
+from marquee.result_tables import comparison_tables
 from models.evaluation.evaluate import evaluate, results_expected
-from models.evaluation.results import add_stages, comparison_tables, made_from, read_results
-from models.registry import models_for, rules_for
+from models.evaluation.results import add_stages, made_from, read_results
+from models.registry import RULES, models_for, rules_for
 from models.training.settings import LARGE
 
 FIELDS = {"model", "protocol", "metrics", "ci95", "seed", "epochs", "train_seconds", "samples_per_second"}
@@ -236,7 +236,7 @@ def test_large_data_is_spared_what_costs_too_much():
     names = {protocol: list(rules_for(protocol, LARGE)) for protocol in ALL_PROTOCOLS}
     assert names == {"leave-one-out": ["popularity"], "random-split": ["biases", "popularity"], "rating": ["biases"]}
     for protocol in ALL_PROTOCOLS:
-        assert list(rules_for(protocol, LARGE - 1)) == [name for name in baselines_of(protocol) if name != "truth"]
+        assert list(rules_for(protocol, LARGE - 1)) == list(RULES[protocol])
     assert (models_for(LARGE - 1), models_for(LARGE)) == (TRAINED, MODELS)
 
 
@@ -283,9 +283,8 @@ def made_up(tmp_path_factory) -> Run:
     from models.training.settings import settings_for
     from models.training.train import train
     from workflows.features.prepare import PrepareSettings, prepare
-    from workflows.sources.datasets import get_dataset
-    from workflows.sources.fetch import fetch_tables
-    from workflows.synthetic.synthesise import synthesise
+    from workflows.sources.datasets import fetch_tables, get_dataset
+    from workflows.synthetic.synth import synthesise
 
     folder = tmp_path_factory.mktemp("data") / "synth-x"
     synthesise(folder, "ml-latest-small", 0.3, 5, lambda *_: None)
@@ -360,9 +359,9 @@ def test_the_truth_is_as_good_as_its_makers_say(made_up, judged):
 @pytest.mark.slow
 def test_the_truth_scores_by_movielens_ids(made_up):
     """An index that meant another user or movie would still give a score."""
-    from models.baselines.base import NoSettings, TrainingData
+    from models.baselines.simple import Truth
     from models.data.features import load_features
-    from workflows.synthetic.truth import load_truth
+    from workflows.synthetic.synth import load_truth
 
     truth = load_truth(made_up.tables)
     for protocol, rule in (("leave-one-out", truth.watch), ("random-split", truth.like)):
@@ -375,10 +374,7 @@ def test_the_truth_scores_by_movielens_ids(made_up):
         }
         rng = np.random.default_rng(0)
         user, movie = rng.choice(ids["user"].index, 500), rng.choice(features.catalogue, 500)
-        data = TrainingData(
-            features.interactions("train"), features.users, features.movies, features=features, tables=made_up.tables
-        )
-        found = baselines_of(protocol)["truth"].fit(data, NoSettings(), 0)(user, movie)
+        found = Truth(made_up.tables, features)(user, movie)
         expected = rule(ids["user"][user].to_numpy(), ids["movie"][movie].to_numpy())
         np.testing.assert_allclose(found, expected, rtol=1e-6)
         assert found.dtype == np.float32

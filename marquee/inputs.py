@@ -1,0 +1,31 @@
+"""Checks that a stage's input is there, before anything is imported: Merlin alone takes ten seconds to import."""
+
+from collections.abc import Sequence
+
+from core.artifacts import MANIFEST, read_manifest
+from core.errors import UserError
+from core.run_folder import Run
+from models.protocols.base import PROTOCOLS
+
+
+def require_tables(run: Run) -> None:
+    """Raises a UserError unless `fetch` was run."""
+    read_manifest(run.tables, run.command("fetch"))
+
+
+def require_features(run: Run, protocols: Sequence[str]) -> None:
+    """Raises a UserError unless `prepare` was run."""
+    for protocol in protocols:
+        read_manifest(run.features_of(PROTOCOLS[protocol].split), run.command("prepare"))
+
+
+def require_models(run: Run, protocol: str = "*") -> None:
+    """Raises a UserError unless at least one model is trained for the protocol, or with `*` for any protocol."""
+    if not any(run.models.glob(f"{protocol}/*/{MANIFEST}")):
+        where = run.root if protocol == "*" else run.models / protocol
+        raise UserError(f"no model is trained in {where}; run: {run.command('train')}")
+
+
+def require_repository(run: Run) -> None:
+    """Raises a UserError unless `export` was run."""
+    read_manifest(run.repository, run.command("export"))
