@@ -35,8 +35,10 @@ def pick_precision(wanted: str, device: torch.device) -> Precision:
     Raises:
         UserError: another name.
     """
-    if wanted == "float32" or wanted == "bfloat16":
-        return wanted
+    if wanted == "float32":
+        return "float32"
+    if wanted == "bfloat16":
+        return "bfloat16"
     if wanted != "auto":
         raise UserError(f"unknown precision {wanted!r}; choose one of {', '.join(PRECISIONS)}")
     if device.type == "cuda":
