@@ -18,10 +18,11 @@ PAIRS_AT_ONCE = LARGEST_BATCH // 2  # of one request
 SECRET_HEADER = "marquee-secret"  # as Triton's HTTP reads it; its gRPC expects a prefix before it
 GRPC_PREFIX = "triton-grpc-protocol-"
 INT32 = np.iinfo(np.int32)
+# tritonclient's own defaults, which other channel_args would replace.
 UNLIMITED = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-]  # tritonclient's own default, which channel_args replace
+]
 # Starts of messages that come from Triton itself, though their status is that of a server that is not there.
 TRITON_REFUSALS = ("Request for unknown model", "explicit model load")
 
