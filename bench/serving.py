@@ -118,13 +118,12 @@ def measure(runtime: str, run_folder: Path) -> dict[str, float]:
 
 def serving(runtime: str, run: Any, log: Path) -> AbstractContextManager[Any]:
     """A running server of the runtime."""
-    from core.run_folder import MODELS
     from ensemble.merlin_systems.server import running_merlin
     from ensemble.server.ports import Ports, free_port
     from ensemble.server.process import running
 
     if runtime == "merlin":
-        return running_merlin(run.reference_repository, log, free_port(), MODELS)
+        return running_merlin(run.reference_repository, log, free_port(), COMPARED)
     return running(run.repository, log, Ports(free_port()))
 
 

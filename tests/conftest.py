@@ -54,14 +54,15 @@ def movielens(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def prepared(movielens: Path, tmp_path_factory: pytest.TempPathFactory):
     """A run folder with tables and features, not to be changed."""
-    from core.run_folder import PROTOCOLS, Run
+    from core.run_folder import Run
+    from tests.names import DEFAULT_PROTOCOLS
     from workflows.features.prepare import PrepareSettings, prepare
     from workflows.sources.datasets import get_dataset
     from workflows.sources.fetch import fetch_tables
 
     run = Run(tmp_path_factory.mktemp("runs") / "ml-latest-small")
     fetch_tables(get_dataset("ml-latest-small"), movielens, run.tables, lambda _: None)
-    for protocol in PROTOCOLS:
+    for protocol in DEFAULT_PROTOCOLS:
         prepare(run, protocol, PrepareSettings(), lambda *_: None)
     return run
 
@@ -71,12 +72,12 @@ def trained(prepared):
     """The same run with all six models trained for two epochs; leave-one-out's then on validation rows too."""
     import torch
 
-    from core.run_folder import PROTOCOLS, TRAINED
     from models.training.settings import settings_for
     from models.training.train import train
+    from tests.names import DEFAULT_PROTOCOLS, NETWORKS
 
-    for protocol in PROTOCOLS:
-        for name in TRAINED:
+    for protocol in DEFAULT_PROTOCOLS:
+        for name in NETWORKS:
             refit = protocol == "leave-one-out"
             settings = settings_for(protocol, name, epochs=2, batch_size=256, refit=refit)
             train(prepared, protocol, name, settings, torch.device("cpu"), lambda *_: None)

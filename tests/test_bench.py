@@ -94,14 +94,14 @@ def test_the_readme_shows_the_accuracy_of_the_files(accuracy, tmp_path):
 
 @pytest.mark.parametrize("path", sorted((BENCH / "accuracy").glob("ml-*.json")), ids=lambda path: path.stem)
 def test_the_published_table_has_five_seeds_and_every_baseline(path):
-    from core.run_folder import TRAINED
     from models.registry import rules_for
+    from tests.names import NETWORKS
 
     found = json.loads(path.read_text())
     assert len(found["seeds"]) >= 5
     for protocol, judged in found["protocols"].items():
-        assert list(judged["models"]) == [*TRAINED, *rules_for(protocol, 0)]
-        assert all(len(values) >= 5 for name in TRAINED for values in judged["models"][name]["per_seed"].values())
+        assert list(judged["models"]) == [*NETWORKS, *rules_for(protocol, 0)]
+        assert all(len(values) >= 5 for name in NETWORKS for values in judged["models"][name]["per_seed"].values())
         assert judged["verdict"].endswith(".")
 
 

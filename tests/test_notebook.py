@@ -7,7 +7,7 @@ import nbformat
 import pytest
 import torch
 
-from core.run_folder import PROTOCOLS
+from tests.names import DEFAULT_PROTOCOLS
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "dlrm-vs-ncf.ipynb"
 
@@ -48,10 +48,10 @@ def test_it_says_what_several_seeds_have_settled(trained, monkeypatch, tmp_path)
     evaluate(trained, torch.device("cpu"), lambda *_: None)
     for path in trained.root.iterdir():
         (tmp_path / path.name).symlink_to(path)
-    sentences = {protocol: {"verdict": f"DLRM is better: {protocol}."} for protocol in PROTOCOLS}
+    sentences = {protocol: {"verdict": f"DLRM is better: {protocol}."} for protocol in DEFAULT_PROTOCOLS}
     (tmp_path / "comparison.json").write_text(json.dumps({"protocols": sentences}))
     monkeypatch.setenv("MARQUEE_RUN", str(tmp_path))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     last = notebook.cells[-1].outputs[0].text
-    assert last == "".join(f"{protocol}: DLRM is better: {protocol}.\n" for protocol in PROTOCOLS)
+    assert last == "".join(f"{protocol}: DLRM is better: {protocol}.\n" for protocol in DEFAULT_PROTOCOLS)

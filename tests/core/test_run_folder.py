@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import UserError
-from core.run_folder import ALL_PROTOCOLS, PROTOCOLS, RATING_PROTOCOL, TRAINED, Run
+from core.run_folder import Run
+from tests.names import DEFAULT_PROTOCOLS, NETWORKS, PROTOCOLS, RATING
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TRY_LOCK = """
@@ -89,7 +90,7 @@ def test_the_truth_is_known_where_the_tables_have_it(tmp_path):
 def test_every_stage_has_a_place_of_its_own():
     run = Run(Path("runs/ml-1m"))
     places = [run.tables, run.stages, run.features, run.evaluation, run.repository]
-    trained = [(protocol, name) for protocol in ALL_PROTOCOLS for name in TRAINED]
+    trained = [(protocol, name) for protocol in PROTOCOLS for name in NETWORKS]
     places += [place(*one) for one in trained for place in (run.model, run.tuning)]
     places += [run.of_seed(*one, seed) for one in trained for seed in (1, 2)]
     assert len(set(places)) == len(places)
@@ -98,9 +99,11 @@ def test_every_stage_has_a_place_of_its_own():
 
 def test_each_protocol_has_its_features_and_star_prediction_those_of_random_split():
     run = Run(Path("runs/ml-1m"))
-    assert [run.features_of(protocol) for protocol in PROTOCOLS] == [run.features / protocol for protocol in PROTOCOLS]
-    assert run.features_of(RATING_PROTOCOL) == run.features_of("random-split")
-    assert set(ALL_PROTOCOLS) == {*PROTOCOLS, RATING_PROTOCOL}
+    assert [run.features_of(protocol) for protocol in DEFAULT_PROTOCOLS] == [
+        run.features / protocol for protocol in DEFAULT_PROTOCOLS
+    ]
+    assert run.features_of(RATING) == run.features_of("random-split")
+    assert set(PROTOCOLS) == {*DEFAULT_PROTOCOLS, RATING}
 
 
 # -- commands in messages ----------------------------------------------------------------------------------------------

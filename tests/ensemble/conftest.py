@@ -10,11 +10,11 @@ import psutil
 import pytest
 
 from core.json_files import read_json
-from core.run_folder import MODELS
 from ensemble.server.ports import Ports, free_port
 from ensemble.server.process import running
 from ensemble.triton_models.recommendations import Recommendations
 from ensemble.triton_models.scores import Scores
+from tests.names import COMPARED
 
 PROTOCOL = "leave-one-out"
 UNKNOWN = [-1, 0, 2, 2**40]  # the synthetic users are odd and the movies tens; 0 is not a movie either
@@ -24,14 +24,14 @@ UNKNOWN = [-1, 0, 2, 2**40]  # the synthetic users are odd and the movies tens; 
 def offline(trained) -> Callable[[str, np.ndarray, np.ndarray], np.ndarray]:
     """The trained networks: a function of a model's name and raw ids, by the vocabulary files."""
     import torch
+    from models.networks.scoring import scorer
 
     from models.data.features import load_features
-    from models.networks.scoring import scorer
     from models.training.train import load
 
     features = load_features(trained, PROTOCOL)
     cpu = torch.device("cpu")
-    networks = {name: scorer(load(trained, features, name, cpu)[0], cpu) for name in MODELS}
+    networks = {name: scorer(load(trained, features, name, cpu)[0], cpu) for name in COMPARED}
     places = {}
     for name in ("user_id", "movie_id"):
         table = pd.read_parquet(features.folder / "vocabulary" / f"{name}.parquet")
@@ -102,7 +102,7 @@ def reference():
 @pytest.fixture(scope="session")
 def referenced(reference, trained):
     """The shared run with Merlin's repository."""
-    reference.export_merlin(trained, PROTOCOL, MODELS)
+    reference.export_merlin(trained, PROTOCOL, COMPARED)
     return trained
 
 
@@ -116,11 +116,11 @@ def reference_server(referenced, tmp_path_factory):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("tempfile.tempdir", str(folder))
             running_server = until_stopped.enter_context(
-                running_merlin(referenced.reference_repository, folder / "triton.log", free_port(), MODELS)
+                running_merlin(referenced.reference_repository, folder / "triton.log", free_port(), COMPARED)
             )
         yield running_server
         started = psutil.Process(running_server.process.pid).children(recursive=True)
-        assert len(started) == 2 * len(MODELS) + 1  # an executor and a network for each, and the workflow
+        assert len(started) == 2 * len(COMPARED) + 1  # an executor and a network for each, and the workflow
     assert running_server.process.poll() is not None
     deadline = time.monotonic() + 10
     while (left := [process for process in started if process.is_running()]) and time.monotonic() < deadline:

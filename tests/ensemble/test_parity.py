@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from core.run_folder import MODELS
 from ensemble import client
 from ensemble.merlin_systems.server import score_merlin
+from tests.names import COMPARED
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +26,7 @@ def ask(server, reference_server):
     return lambda runtime, *question: {"marquee": marquee, "merlin": merlin}[runtime](*question)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", COMPARED)
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_ten_thousand_pairs_score_as_the_trained_network_says(ask, some_ids, offline, runtime, model):
     assert sum(size * count for size, count in BATCHES.items()) > 10_000
@@ -38,7 +38,7 @@ def test_ten_thousand_pairs_score_as_the_trained_network_says(ask, some_ids, off
             np.testing.assert_allclose(found, offline(model, user, movie), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", COMPARED)
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize(
     ("user", "movie"),
@@ -53,5 +53,5 @@ def test_every_kind_of_id_is_scored(ask, offline, runtime, model, user, movie):
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_the_two_models_score_differently(ask, runtime):
     users, movies = [1, 3, 5], [10, 20, 30]
-    dlrm, ncf = (ask(runtime, model, users, movies) for model in MODELS)
+    dlrm, ncf = (ask(runtime, model, users, movies) for model in COMPARED)
     assert np.abs(dlrm - ncf).max() > 1e-3

@@ -19,9 +19,10 @@ from core.artifacts import verify
 from core.errors import UserError
 from core.json_files import read_json
 from core.resources import STAGES, read_stages
-from core.run_folder import PROTOCOLS, TRAINED, Run
+from core.run_folder import Run
 from marquee import __version__
 from marquee.app import main
+from tests.names import DEFAULT_PROTOCOLS, NETWORKS
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
@@ -417,21 +418,23 @@ def test_run_does_it_all(finished):
     assert result.stderr == ""
     assert "leave-one-out" in result.stdout
     assert "random-split" in result.stdout
-    for name in (*TRAINED, "ease", "als", "itemknn", "popularity", "biases"):
+    for name in (*NETWORKS, "ease", "als", "itemknn", "popularity", "biases"):
         assert re.search(rf"^\W*{name}\W.*\d\.\d{{3}}", result.stdout, re.MULTILINE)
     titles = titles_shown(result.stdout)
     assert len(titles) == len(set(titles)) == 10
     results = read_json(run.evaluation)
-    assert {(entry["protocol"], entry["model"]) for entry in results} >= {(p, m) for p in PROTOCOLS for m in TRAINED}
-    assert {entry["epochs"] for entry in results if entry["model"] in TRAINED} == {1}
+    assert {(entry["protocol"], entry["model"]) for entry in results} >= {
+        (p, m) for p in DEFAULT_PROTOCOLS for m in NETWORKS
+    }
+    assert {entry["epochs"] for entry in results if entry["model"] in NETWORKS} == {1}
     stages = read_stages(run)
     assert tuple(stages) == STAGES
     assert all(entry["stages"] == stages for entry in results)
     assert re.search(r"^Stages: fetch \d+ s, prepare \d+ s, .*; peak memory \d\.\d GB$", result.stdout, re.MULTILINE)
-    for folder in (run.tables, run.repository, *(run.features / protocol for protocol in PROTOCOLS)):
+    for folder in (run.tables, run.repository, *(run.features / protocol for protocol in DEFAULT_PROTOCOLS)):
         verify(folder)
-    for protocol in PROTOCOLS:
-        for name in TRAINED:
+    for protocol in DEFAULT_PROTOCOLS:
+        for name in NETWORKS:
             verify(run.model(protocol, name))
 
 
@@ -446,7 +449,7 @@ def test_the_same_again_reuses_everything(finished, movielens):
     assert read_stages(run) == stages
     assert run.evaluation.stat().st_mtime_ns == evaluated
     assert read_json(run.repository / "manifest.json") == repository
-    assert result.stdout.count("reused") >= 1 + len(PROTOCOLS) + len(PROTOCOLS) * len(TRAINED)
+    assert result.stdout.count("reused") >= 1 + len(DEFAULT_PROTOCOLS) + len(DEFAULT_PROTOCOLS) * len(NETWORKS)
     assert titles_shown(result.stdout) == titles_shown(first.stdout)
 
 

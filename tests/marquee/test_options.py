@@ -1,13 +1,13 @@
 """How options are read: changed settings, protocols, lists of choices."""
 
 import pytest
+from workflows.synthetic.synth import LIKE
 
 from core.errors import UserError
 from marquee import options
 from marquee.options import check_choice, chosen_protocols, listed, setting_changes
 from models.training.settings import DEFAULTS, PRECISIONS, TrainSettings, changed
 from workflows.sources.datasets import DATASETS
-from workflows.synthetic.synth import LIKE
 
 NONE: dict[str, object] = {"epochs": None, "patience": None}
 

@@ -9,16 +9,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from models.networks.scoring import contender
 
-from core.run_folder import PROTOCOLS, RATING_PROTOCOL, TRAINED, Run
+from core.run_folder import Run
 from models.baselines.base import BASELINES, TrainingData
 from models.data.features import Interactions, load_features
 from models.evaluation.judgement import Contender, judge, leave_one_out_metrics
 from models.networks.base import NetworkSettings, build
-from models.networks.scoring import contender
 from models.registry import fit_baseline, settings_of
 from models.training.settings import TrainSettings
 from models.training.train import fit
+from tests.names import DEFAULT_PROTOCOLS, NETWORKS, RATING
 from workflows.features.prepare import PrepareSettings, prepare
 from workflows.sources.datasets import get_dataset
 from workflows.sources.fetch import fetch_tables
@@ -61,7 +62,7 @@ def write_noise(folder: Path, seed: int = 0) -> Path:
 def prepared(folder: Path, runs: Path) -> Run:
     run = Run(runs / "ml-1m")
     fetch_tables(get_dataset("ml-1m"), folder, run.tables, lambda _: None)
-    for protocol in PROTOCOLS:
+    for protocol in DEFAULT_PROTOCOLS:
         prepare(run, protocol, PrepareSettings(), lambda *_: None)
     return run
 
@@ -108,8 +109,8 @@ def test_of_movies_that_are_noise_nothing_is_learnt(noise, what):
 
 @pytest.mark.parametrize("what", FEATURE_SETS)
 def test_of_stars_that_are_noise_the_best_guess_is_their_mean(noise, what):
-    metrics, _ = judged(noise, RATING_PROTOCOL, *FEATURE_SETS[what])
-    stars = load_features(noise, RATING_PROTOCOL).interactions("test").stars.numpy()
+    metrics, _ = judged(noise, RATING, *FEATURE_SETS[what])
+    stars = load_features(noise, RATING).interactions("test").stars.numpy()
     assert metrics["rmse"] > stars.std() * 0.98
 
 
@@ -119,7 +120,7 @@ def test_of_noise_no_baseline_learns_either(noise, key):
     features = load_features(noise, protocol)
     scorer = fit_baseline(name, features, ("train", "valid"), settings_of(protocol, name, "ml-100k", 0), 0)
     part = judge(Contender.of_rule(scorer), features, 0)[0]
-    if protocol == RATING_PROTOCOL:
+    if protocol == RATING:
         assert part.means()["rmse"] > features.interactions("test").stars.numpy().std() * 0.98
         return
     metric, guess = ("hr@10", 0.1) if protocol == "leave-one-out" else ("auc", 0.5)
@@ -141,7 +142,7 @@ def relabelled(folder: Path, to: Path) -> Path:
     return to
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 def test_other_ids_in_the_same_order_change_no_feature_and_no_weight(noise, tmp_path, protocol):
     raw = write_noise(tmp_path / "raw")
     run = prepared(relabelled(raw, tmp_path / "other"), tmp_path / "runs")
@@ -208,7 +209,7 @@ def test_metrics_do_not_depend_on_the_order_of_users_or_of_negatives(scores, see
     assert plain == pytest.approx(again)
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_model_with_permuted_embeddings_scores_permuted_ids_the_same(noise, name):
     features = load_features(noise, "random-split")
     network = FEATURE_SETS["the moment too"][1] if name == "dlrm" else NetworkSettings(dim=8)

@@ -9,17 +9,17 @@ import torch
 
 from core.errors import UserError
 from core.json_files import read_json
-from core.run_folder import ALL_PROTOCOLS, PROTOCOLS, RATING_PROTOCOL, TRAINED
 from models import tuning
 from models.baselines.base import baselines_of
 from models.registry import chosen_settings, settings_of
 from models.training.settings import DEFAULTS, TrainSettings, changed_fields, defaults_of
+from tests.names import DEFAULT_PROTOCOLS, NETWORKS, PROTOCOLS, RATING
 
 CPU = torch.device("cpu")
 EVERY = [
     (protocol, name)
-    for protocol in ALL_PROTOCOLS
-    for name in (*TRAINED, *(n for n, baseline in baselines_of(protocol).items() if baseline.space))
+    for protocol in PROTOCOLS
+    for name in (*NETWORKS, *(n for n, baseline in baselines_of(protocol).items() if baseline.space))
 ]
 
 
@@ -56,13 +56,13 @@ def test_what_lies_outside_a_space_is_left_out():
 
 
 def test_what_can_be_tuned():
-    assert tuning.names_of("leave-one-out", "all") == [*TRAINED, "ease", "als", "itemknn"]
+    assert tuning.names_of("leave-one-out", "all") == [*NETWORKS, "ease", "als", "itemknn"]
     assert tuning.names_of("random-split", "ncf") == ["ncf"]
     with pytest.raises(UserError, match="'popularity' cannot be tuned for leave-one-out; choose one of dlrm"):
         tuning.names_of("leave-one-out", "popularity")
 
 
-@pytest.mark.parametrize(("protocol", "name"), [("leave-one-out", "ease"), (RATING_PROTOCOL, "biases")])
+@pytest.mark.parametrize(("protocol", "name"), [("leave-one-out", "ease"), (RATING, "biases")])
 def test_a_study_that_was_stopped_goes_on_as_if_it_had_not_been(run, tmp_path, protocol, name):
     told = []
     whole = tuning.tune(run, protocol, name, 6, 3, CPU, lambda by, note: told.append((by, note)))
@@ -119,7 +119,7 @@ def test_the_test_set_plays_no_part(run, monkeypatch):
         plain = getattr(Features, method)
         monkeypatch.setattr(Features, method, lambda self, part, plain=plain: asked.append(part) or plain(self, part))
     tuning.tune(run, "leave-one-out", "mf", 2, 5, CPU, lambda *_: None, epochs=1)
-    tuning.tune(run, RATING_PROTOCOL, "biases", 2, 5, CPU, lambda *_: None)
+    tuning.tune(run, RATING, "biases", 2, 5, CPU, lambda *_: None)
     assert set(asked) == {"train", "valid"}
 
 
@@ -146,10 +146,10 @@ def test_what_is_found_is_shipped_as_the_defaults(tmp_path, monkeypatch):
 @pytest.mark.parametrize("path", sorted(DEFAULTS.glob("*.json")), ids=lambda path: path.stem)
 def test_the_shipped_defaults_are_whole_and_as_short_as_can_be(path):
     defaults = read_json(path)
-    assert set(PROTOCOLS) <= defaults.keys() <= set(ALL_PROTOCOLS)
+    assert set(DEFAULT_PROTOCOLS) <= defaults.keys() <= set(PROTOCOLS)
     for protocol, models in defaults.items():
-        assert set(TRAINED) <= models.keys() <= {*TRAINED, *baselines_of(protocol)}
-        for name in TRAINED:
+        assert set(NETWORKS) <= models.keys() <= {*NETWORKS, *baselines_of(protocol)}
+        for name in NETWORKS:
             settings = TrainSettings.of(models[name]["settings"])
             assert TrainSettings.of(changed_fields(settings)) == settings
 

@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from ensemble.export.cut import DLRMHead, NCFHead, Sides, cut
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from merlin.schema import ColumnSchema, Tags
 
 from core.columns import HISTORY, HISTORY_STARS
-from core.run_folder import MODELS
-from ensemble.export.cut import DLRMHead, NCFHead, Sides, cut
 from models.data.features import Features, load_features
 from models.networks.base import NetworkSettings, Recommender, build, in_vocabulary
+from tests.names import COMPARED
 
 DETAIL_CODES = {"gender": 5, "age": 7, "occupation": 6}
 USER_DETAILS = tuple(DETAIL_CODES)
@@ -108,7 +108,7 @@ def test_the_parts_score_every_pair_as_the_whole_network(request, details, case)
 
 @settings(max_examples=60, deadline=None)
 @given(
-    name=st.sampled_from(MODELS),
+    name=st.sampled_from(COMPARED),
     with_details=st.booleans(),
     seed=st.integers(0, 2**31),
     network=st.builds(
@@ -191,7 +191,7 @@ def test_a_row_changes_with_its_own_user_or_movie_alone(bare, case):
     assert changed == ([7] if case.startswith("ncf") else [])  # DLRM's comes from features
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", COMPARED)
 def test_who_is_out_of_vocabulary_has_the_unknown_one_s_embedding(bare, name):
     case = {"dlrm": "dlrm without statistics", "ncf": "ncf"}[name]
     sides = sides_of(built(bare, case), bare)

@@ -10,21 +10,22 @@ import pytest
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from ensemble.export.cut import cut
 from google.protobuf import text_format
+from models.networks.scoring import scorer
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from core.artifacts import read_manifest, verify
 from core.errors import UserError
 from core.json_files import read_json, write_json
-from core.run_folder import MODELS, RATING_PROTOCOL, Run
+from core.run_folder import Run
 from ensemble.export import export as source
-from ensemble.export.cut import cut
 from ensemble.export.export import configs, export
 from ensemble.export.retrieval import CANDIDATES
 from ensemble.repository.versions import rollback
 from models.data.features import load_features
-from models.networks.scoring import scorer
 from models.training.train import load
+from tests.names import COMPARED, RATING
 
 TRITON_MODELS = ("recommend", "score", "scorer", "similar")
 PROTOCOL = "leave-one-out"
@@ -50,7 +51,7 @@ def refusal(*arguments: object) -> str:
 
 
 def other_than(name: str) -> str:
-    return MODELS[1 - MODELS.index(name)]
+    return COMPARED[1 - COMPARED.index(name)]
 
 
 # -- when --------------------------------------------------------------------------------------------------------------
@@ -133,7 +134,7 @@ def test_a_signed_export_is_signed_once(run, tmp_path):
 # -- what is refused ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", COMPARED)
 @pytest.mark.parametrize("table", ["users", "vectors", "hidden"])
 def test_a_network_that_scores_otherwise_is_not_exported(run, monkeypatch, name, table):
     """One table of one of the two models, a little off."""
@@ -178,7 +179,7 @@ def test_recommendations_that_score_otherwise_are_not_exported(run, monkeypatch)
 
     monkeypatch.setattr(source, "cut", wrong)
     (run.repository / "manifest.json").unlink()  # or the one that serves would be up to date
-    for name in MODELS:
+    for name in COMPARED:
         before = state(run)
         assert f"the exported {name}'s recommendations score up to" in refusal(run, PROTOCOL, name)
         assert state(run) == before
@@ -224,22 +225,22 @@ def test_the_manifest_says_what_serves(exported):
 
 def test_the_default_is_the_model_that_validated_better(exported):
     value = {
-        name: read_json(exported.model(PROTOCOL, name) / "config.json")["validation"]["ndcg@10"] for name in MODELS
+        name: read_json(exported.model(PROTOCOL, name) / "config.json")["validation"]["ndcg@10"] for name in COMPARED
     }
     assert value[read_manifest(exported.repository)["default_model"]] == max(value.values())
 
 
 @pytest.mark.parametrize(
     ("protocol", "metric", "more_is_better"),
-    [(PROTOCOL, "ndcg@10", True), ("random-split", "auc", True), (RATING_PROTOCOL, "rmse", False)],
+    [(PROTOCOL, "ndcg@10", True), ("random-split", "auc", True), (RATING, "rmse", False)],
 )
 @pytest.mark.parametrize("values", [(0.7, 0.8), (0.8, 0.7)])
 def test_better_is_by_the_metric_that_validation_chooses_by(tmp_path, protocol, metric, more_is_better, values):
     own = Run(tmp_path)
-    for name, value in zip(MODELS, values):
+    for name, value in zip(COMPARED, values):
         own.model(protocol, name).mkdir(parents=True)
         write_json(own.model(protocol, name) / "config.json", {"validation": {"auc": 0.5, metric: value}})
-    largest, smallest = (MODELS[values.index(of(values))] for of in (max, min))
+    largest, smallest = (COMPARED[values.index(of(values))] for of in (max, min))
     assert source._better(own, protocol) == (largest if more_is_better else smallest)
 
 
@@ -253,7 +254,7 @@ def test_two_stages_are_the_default_of_many_movies_where_few_of_the_best_are_mis
     monkeypatch.setattr(source, "LEAST_MOVIES", least_movies)
     monkeypatch.setattr(source, "fit_retrieval", fixed_recall(recall))
     served = read_manifest(run.repository)["default_model"]
-    manifest = export(run, PROTOCOL, MODELS[1 - MODELS.index(served)])
+    manifest = export(run, PROTOCOL, COMPARED[1 - COMPARED.index(served)])
     assert (manifest["strategy"], manifest["recall@10"]) == (strategy, recall)
     assert read_json(run.repository / "recommend" / "2" / "serving.json")["strategy"] == strategy
 
@@ -343,10 +344,10 @@ def test_the_sample_is_what_the_trained_networks_say(exported):
     assert len(user) == len(movie) == 100
     assert -1 in sample["user_id"] + sample["movie_id"]
     offline = {
-        name: scorer(load(exported, features, name, torch.device("cpu"))[0], torch.device("cpu")) for name in MODELS
+        name: scorer(load(exported, features, name, torch.device("cpu"))[0], torch.device("cpu")) for name in COMPARED
     }
-    assert list(sample["scores"]) == list(MODELS)
-    for name in MODELS:
+    assert list(sample["scores"]) == list(COMPARED)
+    for name in COMPARED:
         np.testing.assert_allclose(sample["scores"][name], offline[name](user, movie), atol=1e-6, rtol=0)
     default = read_manifest(exported.repository)["default_model"]
     rated = pd.read_parquet(exported.tables / "ratings.parquet").groupby("userId")["movieId"].agg(set)
@@ -375,7 +376,7 @@ def test_what_anyone_has_rated_is_listed_by_user(exported):
     assert starts[:4].tolist() == [0, 0, 0, 0]  # nobody has a reserved index
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", COMPARED)
 def test_a_movie_s_vector_is_half_learned_and_half_its_genres_and_year(exported, name):
     """Row by row by hand."""
     features = load_features(exported, PROTOCOL)

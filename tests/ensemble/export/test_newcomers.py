@@ -6,11 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from ensemble.export.cut import Past, Sides, cut
 
 from core.columns import HISTORY, HISTORY_STARS
-from core.run_folder import MODELS
 from ensemble.export import newcomers as source
-from ensemble.export.cut import Past, Sides, cut
 from ensemble.export.newcomers import fit_newcomers
 from ensemble.triton_models.history import history_features, newcomer_row
 from models.data.features import Features, Interactions, load_features
@@ -18,6 +17,7 @@ from models.data.history import PRIOR_RATINGS, WINDOWS, Moment
 from models.networks.base import NetworkSettings, Recommender, build, in_vocabulary
 from models.training.settings import settings_for
 from models.training.train import fit
+from tests.names import COMPARED
 from workflows.features.vocabulary import FIRST_INDEX
 from workflows.splits.base import LIKED_ABOVE
 
@@ -298,7 +298,7 @@ def test_the_score_of_a_newcomer_is_the_network_s_for_such_a_row(features, with_
 # -- does it help? -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=COMPARED)
 def trained_model(request, features) -> Recommender:
     """A few more epochs than the session's models have, on the training split."""
     settings = settings_for("leave-one-out", request.param, epochs=8, batch_size=256, refit=False)

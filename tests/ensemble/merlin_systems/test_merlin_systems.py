@@ -9,9 +9,10 @@ import pytest
 
 from core.artifacts import verify
 from core.errors import UserError
-from core.run_folder import MODELS, Run
+from core.run_folder import Run
 from ensemble.merlin_systems.server import running_merlin, score_merlin
 from ensemble.server.ports import free_port
+from tests.names import COMPARED
 
 pytestmark = pytest.mark.slow
 
@@ -54,7 +55,7 @@ def test_serving_does_not_change_the_repository(referenced, reference_server):
 
 def test_what_is_up_to_date_is_not_written_again(reference, referenced):
     before = (referenced.reference_repository / "manifest.json").stat()
-    assert reference.export_merlin(referenced, PROTOCOL, MODELS)["protocol"] == PROTOCOL
+    assert reference.export_merlin(referenced, PROTOCOL, COMPARED)["protocol"] == PROTOCOL
     assert (referenced.reference_repository / "manifest.json").stat() == before
 
 
@@ -73,7 +74,7 @@ def test_a_changed_or_extra_file_is_refused(referenced, tmp_path, name, words):
     with open(repository / name, "ab") as file:
         file.write(b"\n")
     log = tmp_path / "triton.log"
-    with pytest.raises(UserError, match=words) as refused, running_merlin(repository, log, free_port(), MODELS):
+    with pytest.raises(UserError, match=words) as refused, running_merlin(repository, log, free_port(), COMPARED):
         pytest.fail("a server was started")
     assert name in str(refused.value)
     assert "\n" not in str(refused.value)
@@ -86,5 +87,5 @@ def test_an_ensemble_that_scores_otherwise_is_not_written(reference, referenced,
     shutil.copytree(referenced.root / "models" / PROTOCOL, run.root / "models" / PROTOCOL)
     monkeypatch.setattr(reference, "scorer", lambda *_: lambda user, movie: np.full(len(user), np.nan, np.float32))
     with pytest.raises(UserError, match="not exported"):
-        reference.export_merlin(run, PROTOCOL, MODELS)
+        reference.export_merlin(run, PROTOCOL, COMPARED)
     assert not run.reference_repository.exists()

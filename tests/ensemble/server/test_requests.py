@@ -12,12 +12,12 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
 from core.errors import UserError
-from core.run_folder import MODELS
 from ensemble import client
 from ensemble.server.ports import Ports, free_port
 from ensemble.server.process import Server, running
 from ensemble.triton_models.limits import LARGEST_BATCH
 from ensemble.triton_models.similar_movies import SimilarMovies
+from tests.names import COMPARED
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +43,7 @@ def ids(name: str, *values: int) -> grpc.InferInput:
 # -- answers -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["", *MODELS])
+@pytest.mark.parametrize("name", ["", *COMPARED])
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_scores_over_grpc_are_those_of_the_files(some_ids, server, scores, name, size):
     user, movie = some_ids(size, size)
@@ -116,7 +116,7 @@ def test_concurrent_clients_all_get_right_answers(some_ids, server, scores, reco
         right = 0
         for request in range(20):
             user, movie = some_ids(100 * thread + request, 1 + request)
-            name = ("", *MODELS)[request % 3]
+            name = ("", *COMPARED)[request % 3]
             found, _ = client.score(server.url, user, movie, name)
             right += np.allclose(found, scores.score(user, movie, name)[0], atol=1e-6, rtol=0)
             one = 1 + 2 * ((20 * thread + request) % 60)

@@ -8,16 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from models.networks.scoring import scorer
 
 from core.artifacts import read_manifest
-from core.run_folder import MODELS, Run
+from core.run_folder import Run
 from ensemble.export.export import export
 from ensemble.triton_models.recommendations import Recommendations
 from ensemble.triton_models.scores import Scores
 from ensemble.triton_models.similar_movies import SimilarMovies
 from models.data.features import load_features
-from models.networks.scoring import scorer
 from models.training.train import load
+from tests.names import COMPARED
 
 UNKNOWN = (-1, 0, 2, 10**9, 2**62)  # no user (odd) and no movie (a multiple of ten from 10) has one of these ids
 MOVIES = 120
@@ -31,7 +32,7 @@ def folder_of(run: Run, model: str) -> Path:
     return run.repository / model / str(read_manifest(run.repository)["version"])
 
 
-@pytest.fixture(scope="session", params=MODELS)
+@pytest.fixture(scope="session", params=COMPARED)
 def served(request, exported, tmp_path_factory) -> Run:
     """The run with its repository, once with DLRM and once with NCF as the default model."""
     run = Run(tmp_path_factory.mktemp("served") / exported.root.name)
@@ -66,7 +67,7 @@ def offline(exported) -> Callable[..., np.ndarray]:
     """Scores by the trained network of raw ids: `offline(model, user_ids, movie_ids)`."""
     features = load_features(exported, "leave-one-out")
     score = {
-        name: scorer(load(exported, features, name, torch.device("cpu"))[0], torch.device("cpu")) for name in MODELS
+        name: scorer(load(exported, features, name, torch.device("cpu"))[0], torch.device("cpu")) for name in COMPARED
     }
 
     tables = {kind: vocabulary(exported, kind) for kind in ("user", "movie")}

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.artifacts import read_manifest
-from core.run_folder import MODELS
 from ensemble.triton_models import network
 from ensemble.triton_models import scores as scoring
 from ensemble.triton_models.limits import BadRequest
@@ -22,9 +21,10 @@ from tests.ensemble.triton_models.conftest import (
     same,
     vocabulary,
 )
+from tests.names import COMPARED
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", COMPARED)
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_scores_are_those_of_the_trained_network(exported, scores, offline, name, size):
     for seed in range(3):
@@ -35,7 +35,7 @@ def test_scores_are_those_of_the_trained_network(exported, scores, offline, name
         np.testing.assert_allclose(found, offline(name, user, movie), atol=CLOSE, rtol=0)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", COMPARED)
 def test_every_pair_scores_as_in_the_trained_network(exported, scores, offline, name):
     users, movies = (vocabulary(exported, kind)[f"{kind}_id"].to_numpy() for kind in ("user", "movie"))
     user, movie = np.repeat([*users, -1], MOVIES + 1), np.tile([*movies, -1], 61)
@@ -43,15 +43,15 @@ def test_every_pair_scores_as_in_the_trained_network(exported, scores, offline, 
     np.testing.assert_allclose(scores.score(user, movie, name)[0], offline(name, user, movie), atol=CLOSE, rtol=0)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", COMPARED)
 def test_the_two_models_and_the_pairs_differ(exported, scores, name):
     user, movie = random_ids(exported, 0, 300)
-    other = MODELS[1 - MODELS.index(name)]
+    other = COMPARED[1 - COMPARED.index(name)]
     assert not np.allclose(scores.score(user, movie, name)[0], scores.score(user, movie, other)[0])
     assert np.ptp(scores.score(user, movie, name)[0]) > 1e-4
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", COMPARED)
 def test_a_pair_scores_the_same_alone_and_among_others(exported, scores, name):
     user, movie = random_ids(exported, 1, 50)
     together, known = scores.score(user, movie, name)
@@ -84,7 +84,7 @@ def test_known_means_rated_in_training(exported, scores):
     assert not scores.score(np.array([1]), np.array([NEVER_RATED[0]]))[1][0]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", COMPARED)
 def test_all_unknown_users_score_alike(scores, name):
     found, known = scores.score(np.array(UNKNOWN), np.full(len(UNKNOWN), 50), name)
     assert np.ptp(found) < 1e-6
@@ -100,7 +100,7 @@ def test_without_a_model_the_default_answers(exported, scores):
 
 def test_no_pairs_are_no_scores(scores):
     nothing = np.empty(0, np.int64)
-    for name in MODELS:
+    for name in COMPARED:
         found, known = scores.score(nothing, nothing, name)
         assert (found.shape, found.dtype) == ((0,), np.float32)
         assert (known.shape, known.dtype) == ((0,), bool)
@@ -132,7 +132,7 @@ REQUESTS = st.lists(
         st.lists(st.sampled_from([1, 3, 59, 119, -1, 2]), max_size=5),
         st.lists(st.sampled_from([10, 50, 1200, 7]), max_size=5),
         st.booleans(),
-        st.sampled_from(["", *MODELS, "svd"]),
+        st.sampled_from(["", *COMPARED, "svd"]),
     ),
     max_size=8,
 )
@@ -198,5 +198,5 @@ def test_no_requests_are_no_answers(scores):
 
 def test_empty_requests_alone_are_answered(scores):
     nothing = np.empty(0, np.int64)
-    for answer in scores.score_batch([(nothing, nothing, name) for name in ("", *MODELS)]):
+    for answer in scores.score_batch([(nothing, nothing, name) for name in ("", *COMPARED)]):
         assert [len(part) for part in answer] == [0, 0]

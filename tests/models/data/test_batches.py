@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from core.run_folder import PROTOCOLS
 from models.data.batches import LEAST_WEIGHT, Batch, Batches, UnseenMovies, epoch_seed, recency_weights
 from models.data.features import Features, Interactions, load_features
 from models.data.history import later_among
+from tests.names import DEFAULT_PROTOCOLS
 from workflows.features.vocabulary import FIRST_INDEX, FOLDS
 from workflows.negatives import NegativeSampler
 
@@ -60,7 +60,7 @@ def equal(first: list[Batch], second: list[Batch]) -> bool:
 # -- rows --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 @pytest.mark.parametrize("draw_rows", [50, 1 << 20])
 def test_every_row_comes_once_with_its_own_columns(prepared, monkeypatch, protocol, draw_rows):
     monkeypatch.setattr("models.data.batches.DRAW_ROWS", draw_rows)
@@ -79,7 +79,7 @@ def test_every_row_comes_once_with_its_own_columns(prepared, monkeypatch, protoc
         assert found == expected
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 def test_a_batch_is_what_the_model_and_the_loss_take(prepared, protocol):
     for recency in (0.0, 5.0):
         for batch in batches_of(load_features(prepared, protocol), recency=recency).epoch(1):
@@ -94,7 +94,7 @@ def test_a_batch_is_what_the_model_and_the_loss_take(prepared, protocol):
                 assert batch.weight is None
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 def test_rows_come_in_another_order_than_they_lie(prepared, protocol):
     features = load_features(prepared, protocol)
     batches = batches_of(features)
@@ -257,7 +257,7 @@ def test_a_batch_has_a_positive_even_where_its_negatives_alone_are_too_many():
 
 
 def test_a_batch_larger_than_the_epoch_is_the_epoch(prepared):
-    for protocol in PROTOCOLS:
+    for protocol in DEFAULT_PROTOCOLS:
         batches = batches_of(load_features(prepared, protocol), batch_size=10**7)
         assert [len(batch) for batch in batches.epoch(1)] == [batches.samples]
 
@@ -265,7 +265,7 @@ def test_a_batch_larger_than_the_epoch_is_the_epoch(prepared):
 # -- seeds -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 @pytest.mark.parametrize("draw_rows", [50, 1 << 20])
 def test_an_epoch_depends_on_the_seed_and_its_number_alone(prepared, monkeypatch, protocol, draw_rows):
     monkeypatch.setattr("models.data.batches.DRAW_ROWS", draw_rows)
@@ -278,14 +278,14 @@ def test_an_epoch_depends_on_the_seed_and_its_number_alone(prepared, monkeypatch
     assert not equal(epochs[3], list(batches_of(features, seed=4).epoch(3)))
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 def test_an_epoch_leaves_torch_s_own_state_alone(prepared, protocol):
     before = torch.random.get_rng_state()
     list(batches_of(load_features(prepared, protocol)).epoch(1))
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 def test_each_epoch_has_a_new_order(prepared, protocol):
     batches = batches_of(load_features(prepared, protocol))
     first, second = (list(batches.epoch(number)) for number in (1, 2))

@@ -12,8 +12,9 @@ import torch
 
 from core.errors import UserError
 from core.json_files import read_json
-from core.run_folder import PROTOCOLS, RATING_PROTOCOL, Run
+from core.run_folder import Run
 from models.data.features import load_features
+from tests.names import DEFAULT_PROTOCOLS, RATING
 from workflows.features.vocabulary import FIRST_INDEX, FOLDS
 
 PARTS = ("train", "valid", "test")
@@ -30,7 +31,7 @@ def copy_of(run: Run, folder: Path) -> Run:
     return Run(folder / run.root.name)
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 def test_sizes_are_those_of_the_vocabularies(prepared, protocol):
     features = load_features(prepared, protocol)
     for kind, embeddings, rows in (
@@ -46,7 +47,7 @@ def test_sizes_are_those_of_the_vocabularies(prepared, protocol):
     assert features.fingerprint == read_json(features.folder / "manifest.json")["fingerprint"]
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 def test_side_tables_are_those_of_the_files(prepared, protocol):
     features = load_features(prepared, protocol)
     side = features.folder / "side"
@@ -66,7 +67,7 @@ def test_side_tables_are_those_of_the_files(prepared, protocol):
     assert features.side.user_details.shape == (features.users, 0)
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 @pytest.mark.parametrize("part", PARTS)
 def test_interactions_are_the_rows_of_the_file_in_their_order(prepared, protocol, part):
     found = load_features(prepared, protocol).interactions(part)
@@ -87,8 +88,8 @@ def test_interactions_are_the_rows_of_the_file_in_their_order(prepared, protocol
 @pytest.mark.parametrize("part", PARTS)
 def test_star_prediction_has_random_split_s_rows_with_their_stars_as_labels(prepared, part):
     """It shares its features too."""
-    features, others = load_features(prepared, RATING_PROTOCOL), load_features(prepared, "random-split")
-    assert features.protocol == RATING_PROTOCOL
+    features, others = load_features(prepared, RATING), load_features(prepared, "random-split")
+    assert features.protocol == RATING
     assert (features.folder, features.fingerprint) == (others.folder, others.fingerprint)
     found, expected = features.interactions(part), others.interactions(part)
     for column in fields(found):
@@ -106,7 +107,7 @@ def test_interactions_larger_than_one_read_keep_their_order(prepared, monkeypatc
     np.testing.assert_array_equal(found.label.numpy(), rows["label"])
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 def test_the_catalogue_is_every_rated_movie_and_no_other(prepared, protocol):
     catalogue = load_features(prepared, protocol).catalogue
     rated = set(pd.read_parquet(prepared.tables / "ratings.parquet")["movieId"])

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.run_folder import PROTOCOLS
 from models.data.features import Interactions, load_features
 from models.data.history import NOTHING, PRIOR_RATINGS, WINDOWS, Timeline, joined, later_among, timeline
+from tests.names import DEFAULT_PROTOCOLS
 
 
 def rows(user, movie, later, stars) -> Interactions:
@@ -109,7 +109,7 @@ def test_a_moment_is_what_a_loop_over_the_past_finds(seed, history):
         assert moment.movies[i].tolist() == expected + [NOTHING] * (history - len(expected))
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 def test_what_comes_later_changes_no_earlier_moment(prepared, protocol):
     """The stars of a row, and everything after it, may be anything: its own moment stays the same."""
     features = load_features(prepared, protocol)

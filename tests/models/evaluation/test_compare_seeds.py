@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from core.run_folder import ALL_PROTOCOLS, TRAINED, Run
+from core.run_folder import Run
 from marquee.app import main
 from models.evaluation import compare_seeds as seeds
 from models.evaluation.judgement import PerRating, PerRow, PerUser
 from models.registry import rules_for
+from tests.names import NETWORKS, PROTOCOLS
 
 CPU = torch.device("cpu")
 
@@ -24,8 +25,8 @@ def run(prepared, tmp_path_factory) -> Run:
     for name in ("tables", "features"):
         (root / name).symlink_to(getattr(prepared, name))
     run = Run(root)
-    for protocol in ALL_PROTOCOLS:
-        for name in TRAINED:
+    for protocol in PROTOCOLS:
+        for name in NETWORKS:
             folder = run.tuning(protocol, name)
             folder.mkdir(parents=True)
             network = {"dim": 8, "top": [8], "bottom": [8], "history": 2 if name == "dlrm" else 0}
@@ -46,18 +47,18 @@ def compared(run, tmp_path_factory) -> dict:
 
 def test_everything_is_there(compared):
     assert compared["seeds"] == [42, 43]
-    assert list(compared["protocols"]) == list(ALL_PROTOCOLS)
+    assert list(compared["protocols"]) == list(PROTOCOLS)
     for protocol, found in compared["protocols"].items():
-        assert list(found["models"]) == [*TRAINED, *rules_for(protocol, 0)]
+        assert list(found["models"]) == [*NETWORKS, *rules_for(protocol, 0)]
         assert found["trained_on"] == ["train", "valid"]
         for name, model in found["models"].items():
-            count = 2 if name in (*TRAINED, "als", "svd") else 1
+            count = 2 if name in (*NETWORKS, "als", "svd") else 1
             for metric, values in model["per_seed"].items():
                 assert len(values) == count
                 assert model["metrics"][metric] == pytest.approx(np.mean(values))
                 low, high = model["ci95"][metric]
                 assert low <= model["metrics"][metric] <= high
-            assert (model["train_seconds"] > 0) == (name in TRAINED)
+            assert (model["train_seconds"] > 0) == (name in NETWORKS)
 
 
 @pytest.mark.parametrize(("protocol", "metric"), [(p, d[1]) for p, d in seeds.DECIDING.items()])
@@ -76,7 +77,7 @@ def test_the_difference_is_that_of_the_means(compared, protocol, metric):
 def test_a_seed_that_is_trained_is_not_trained_again(run, compared):
     told = []
     before = {path: path.stat().st_mtime_ns for path in run.root.glob("seeds/*/*/*/weights.safetensors")}
-    assert len(before) == 2 * len(ALL_PROTOCOLS) * len(TRAINED)
+    assert len(before) == 2 * len(PROTOCOLS) * len(NETWORKS)
     again = seeds.compare(run, ("random-split",), [42, 43], CPU, lambda by, note: told.append(by))
     assert {path: path.stat().st_mtime_ns for path in before} == before
     one, other = (of["protocols"]["random-split"]["models"]["dlrm"] for of in (again, compared))

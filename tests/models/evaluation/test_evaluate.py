@@ -12,12 +12,13 @@ from rich.console import Console
 
 from core.errors import UserError
 from core.json_files import read_json
-from core.run_folder import ALL_PROTOCOLS, MODELS, PROTOCOLS, RATING_PROTOCOL, TRAINED, Run
+from core.run_folder import Run
 from marquee.result_tables import comparison_tables
 from models.evaluation.evaluate import evaluate, results_expected
 from models.evaluation.results import add_stages, made_from, read_results
 from models.registry import RULES, models_for, rules_for
 from models.training.settings import LARGE
+from tests.names import COMPARED, DEFAULT_PROTOCOLS, NETWORKS, PROTOCOLS, RATING
 
 FIELDS = {"model", "protocol", "metrics", "ci95", "seed", "epochs", "train_seconds", "samples_per_second"}
 METRICS = {
@@ -25,7 +26,7 @@ METRICS = {
     "random-split": {"auc", "log_loss"},
 }
 BASELINES = {"leave-one-out": ["ease", "als", "itemknn", "popularity"], "random-split": ["biases", "popularity"]}
-RESULTS = sum(len(TRAINED) + len(BASELINES[protocol]) for protocol in PROTOCOLS)
+RESULTS = sum(len(NETWORKS) + len(BASELINES[protocol]) for protocol in DEFAULT_PROTOCOLS)
 CPU = torch.device("cpu")
 
 
@@ -54,7 +55,7 @@ def results(run) -> list[dict]:
 def test_the_file_is_a_list_of_every_model_and_baseline(run, results):
     assert read_json(run.evaluation) == results
     pairs = [(result["protocol"], result["model"]) for result in results]
-    assert pairs == [(protocol, name) for protocol in PROTOCOLS for name in (*TRAINED, *BASELINES[protocol])]
+    assert pairs == [(protocol, name) for protocol in DEFAULT_PROTOCOLS for name in (*NETWORKS, *BASELINES[protocol])]
     assert len(pairs) == RESULTS
 
 
@@ -68,7 +69,7 @@ def test_every_entry_has_the_format_s_fields(results):
             assert low <= result["metrics"][name] <= high
             assert 0 <= result["metrics"][name] <= 1 or name == "log_loss"
         assert isinstance(result["seed"], int)
-        if result["model"] in TRAINED:
+        if result["model"] in NETWORKS:
             assert result["epochs"] == 2
             assert result["train_seconds"] > 0
             assert result["samples_per_second"] > 0
@@ -79,7 +80,7 @@ def test_every_entry_has_the_format_s_fields(results):
 @pytest.mark.slow
 def test_an_entry_says_how_its_model_was_trained(run, results):
     for result in results:
-        if result["model"] in TRAINED:
+        if result["model"] in NETWORKS:
             config = read_json(run.model(result["protocol"], result["model"]) / "config.json")
             for name in ("seed", "epochs", "train_seconds", "samples_per_second"):
                 assert result[name] == config[name]
@@ -87,7 +88,7 @@ def test_an_entry_says_how_its_model_was_trained(run, results):
 
 @pytest.mark.slow
 def test_all_models_answer_the_same_questions(results):
-    for protocol in PROTOCOLS:
+    for protocol in DEFAULT_PROTOCOLS:
         judged = [
             {name: result.get(name) for name in ("test_users", "full_catalogue_users", "test_rows")}
             for result in results
@@ -197,18 +198,18 @@ def test_star_prediction_is_judged_where_it_was_trained(run, results, tmp_path):
 
     shutil.copytree(run.root, tmp_path / run.root.name)
     copy = Run(tmp_path / run.root.name)
-    for name in MODELS:  # the baseline may be left out
-        settings = settings_for(RATING_PROTOCOL, name, epochs=2, batch_size=256)
-        train(copy, RATING_PROTOCOL, name, settings, CPU, lambda *_: None)
+    for name in COMPARED:  # the baseline may be left out
+        settings = settings_for(RATING, name, epochs=2, batch_size=256)
+        train(copy, RATING, name, settings, CPU, lambda *_: None)
     told = []
     assert evaluate(copy, CPU, lambda by, note: told.append(by)) is True
     found = read_results(copy)
     assert len(told) == results_expected(copy) == len(found)
     assert found[: len(results)] == results
     stars = found[len(results) :]
-    assert [result["model"] for result in stars] == [*MODELS, "knn", "svd", "biases"]
+    assert [result["model"] for result in stars] == [*COMPARED, "knn", "svd", "biases"]
     for result in stars:
-        assert result["protocol"] == RATING_PROTOCOL
+        assert result["protocol"] == RATING
         assert result["metrics"].keys() == result["ci95"].keys() == {"rmse", "mae"}
         assert 0.2 < result["metrics"]["mae"] < result["metrics"]["rmse"] < 1.2
         for name, (low, high) in result["ci95"].items():
@@ -221,23 +222,23 @@ def test_what_run_can_do_without_is_left_out_where_it_is_of_other_features(run, 
     """`run` trains neither the baseline on large data nor star prediction: what an old one left must not stop it."""
     shutil.copytree(run.root, tmp_path / run.root.name)
     copy = Run(tmp_path / run.root.name)
-    shutil.copytree(copy.model("random-split", "dlrm"), copy.model(RATING_PROTOCOL, "dlrm"))
-    for folder in (copy.model("random-split", "mf"), copy.model(RATING_PROTOCOL, "dlrm")):
+    shutil.copytree(copy.model("random-split", "dlrm"), copy.model(RATING, "dlrm"))
+    for folder in (copy.model("random-split", "mf"), copy.model(RATING, "dlrm")):
         manifest = read_json(folder / "manifest.json")
         (folder / "manifest.json").write_text(json.dumps({**manifest, "features": "of another prepare"}))
     evaluate(copy, CPU, lambda *_: None)
     left = [(result["protocol"], result["model"]) for result in read_results(copy)]
     assert ("random-split", "mf") not in left
-    assert {protocol for protocol, _ in left} == set(PROTOCOLS)
+    assert {protocol for protocol, _ in left} == set(DEFAULT_PROTOCOLS)
     assert len(left) == results_expected(copy) == RESULTS - 1
 
 
 def test_large_data_is_spared_what_costs_too_much():
-    names = {protocol: list(rules_for(protocol, LARGE)) for protocol in ALL_PROTOCOLS}
+    names = {protocol: list(rules_for(protocol, LARGE)) for protocol in PROTOCOLS}
     assert names == {"leave-one-out": ["popularity"], "random-split": ["biases", "popularity"], "rating": ["biases"]}
-    for protocol in ALL_PROTOCOLS:
+    for protocol in PROTOCOLS:
         assert list(rules_for(protocol, LARGE - 1)) == list(RULES[protocol])
-    assert (models_for(LARGE - 1), models_for(LARGE)) == (TRAINED, MODELS)
+    assert (models_for(LARGE - 1), models_for(LARGE)) == (NETWORKS, COMPARED)
 
 
 # -- what the stages took ----------------------------------------------------------------------------------------------
@@ -280,11 +281,12 @@ def test_stages_without_results_are_put_nowhere(tmp_path):
 @pytest.fixture(scope="module")
 def made_up(tmp_path_factory) -> Run:
     """A run over made-up data, with its truth: 183 users, all six models trained for an epoch."""
+    from workflows.synthetic.synth import synthesise
+
     from models.training.settings import settings_for
     from models.training.train import train
     from workflows.features.prepare import PrepareSettings, prepare
     from workflows.sources.datasets import fetch_tables, get_dataset
-    from workflows.synthetic.synth import synthesise
 
     folder = tmp_path_factory.mktemp("data") / "synth-x"
     synthesise(folder, "ml-latest-small", 0.3, 5, lambda *_: None)
@@ -292,9 +294,9 @@ def made_up(tmp_path_factory) -> Run:
     assert not run.has_truth
     fetch_tables(get_dataset("synth-x"), folder, run.tables, lambda _: None)
     assert run.has_truth
-    for protocol in PROTOCOLS:
+    for protocol in DEFAULT_PROTOCOLS:
         prepare(run, protocol, PrepareSettings(), lambda *_: None)
-        for name in TRAINED:
+        for name in NETWORKS:
             settings = settings_for(protocol, name, epochs=1, batch_size=1024, refit=False)
             train(run, protocol, name, settings, CPU, lambda *_: None)
     return run
@@ -305,18 +307,18 @@ def judged(made_up) -> dict[str, dict[str, dict]]:
     """By protocol and model."""
     told = []
     assert evaluate(made_up, CPU, lambda by, note: told.append((by, note))) is True
-    assert sum(by for by, _ in told) == len(told) == results_expected(made_up) == RESULTS + len(PROTOCOLS)
+    assert sum(by for by, _ in told) == len(told) == results_expected(made_up) == RESULTS + len(DEFAULT_PROTOCOLS)
     found = read_results(made_up)
     return {
         protocol: {result["model"]: result for result in found if result["protocol"] == protocol}
-        for protocol in PROTOCOLS
+        for protocol in DEFAULT_PROTOCOLS
     }
 
 
 @pytest.mark.slow
 def test_made_up_data_brings_its_truth(made_up, judged):
-    for protocol in PROTOCOLS:
-        assert judged[protocol].keys() == {*TRAINED, *BASELINES[protocol], "truth"}
+    for protocol in DEFAULT_PROTOCOLS:
+        assert judged[protocol].keys() == {*NETWORKS, *BASELINES[protocol], "truth"}
     for protocol, metrics in METRICS.items():
         truth = judged[protocol]["truth"]
         assert truth.keys() >= FIELDS
@@ -360,8 +362,9 @@ def test_the_truth_is_as_good_as_its_makers_say(made_up, judged):
 def test_the_truth_scores_by_movielens_ids(made_up):
     """An index that meant another user or movie would still give a score."""
     from models.baselines.simple import Truth
-    from models.data.features import load_features
     from workflows.synthetic.synth import load_truth
+
+    from models.data.features import load_features
 
     truth = load_truth(made_up.tables)
     for protocol, rule in (("leave-one-out", truth.watch), ("random-split", truth.like)):

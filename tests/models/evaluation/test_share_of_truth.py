@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from models.networks.scoring import contender
 
 from core.run_folder import Run
 from models.data.features import Features, load_features
 from models.evaluation.judgement import Contender, leave_one_out_metrics, random_split_metrics
 from models.networks.base import build
-from models.networks.scoring import contender
 from models.registry import fit_baseline, settings_of
 from models.training.settings import LARGE, settings_for
 from models.training.train import fit

@@ -12,9 +12,9 @@ from merlin.schema import ColumnSchema, Schema, Tags
 from torch import Tensor
 
 from core.columns import CONTINUOUS, LABEL, MOVIE_ID, USER_ID
-from core.run_folder import ALL_PROTOCOLS, MODELS, TRAINED
 from models.data.features import Features, SideTables, load_features
 from models.networks.base import NetworkSettings, PairProducts, Recommender, build
+from tests.names import COMPARED, NETWORKS, PROTOCOLS
 from workflows.features.vocabulary import FIRST_INDEX, FOLDS, OUT_OF_VOCABULARY
 
 USERS, MOVIES = 12, 20  # rows of the side tables
@@ -162,8 +162,8 @@ def test_mf_is_two_biases_and_a_dot_product():
     torch.testing.assert_close(scores(model, user, movie), expected.detach(), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("protocol", ALL_PROTOCOLS)
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_stars_start_at_their_mean_and_logits_at_none(prepared, protocol, name):
     features = load_features(prepared, protocol)
     offset = build(name, features, SIZES, seed=1).state_dict()["offset"].item()
@@ -213,7 +213,7 @@ def test_pair_products_are_merlins_interaction(vectors):
 # -- shapes ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("rows", [1, 2, 33])
 def test_a_logit_per_pair(name, rows):
     model = build(name, made_up_features(), SIZES, seed=1)
@@ -225,8 +225,8 @@ def test_a_logit_per_pair(name, rows):
     torch.testing.assert_close(found, one_by_one, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("name", TRAINED)
-@pytest.mark.parametrize("protocol", ALL_PROTOCOLS)
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("history", [0, 4])
 def test_prepared_features_make_a_model(prepared, protocol, name, history):
     features = load_features(prepared, protocol)
@@ -247,14 +247,14 @@ def test_an_unknown_name_is_refused():
         build("svd", made_up_features(), SIZES, seed=1)
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_the_side_tables_are_no_weights(name):
     features = made_up_features()
     state = build(name, features, SIZES, seed=1).state_dict()
     assert not [key for key in state if "statistics" in key or "details" in key or "movie_features" in key]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", COMPARED)
 def test_dropout_drops_in_training_only(name):
     features = made_up_features()
     model = build(name, features, replace(SIZES, dropout=0.5), seed=1)
@@ -269,7 +269,7 @@ def test_dropout_drops_in_training_only(name):
 # -- seeds -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_seed_fixes_the_weights(name):
     features = made_up_features()
     first, again, other = (build(name, features, SIZES, seed).state_dict() for seed in (7, 7, 8))
@@ -279,7 +279,7 @@ def test_a_seed_fixes_the_weights(name):
     assert not [key for key in weights if torch.equal(first[key], other[key])]
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_building_leaves_the_global_generator_alone(name):
     features = made_up_features()
     before = torch.random.get_rng_state()
@@ -287,7 +287,7 @@ def test_building_leaves_the_global_generator_alone(name):
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_the_global_generator_does_not_change_the_weights(name):
     features = made_up_features()
     first = build(name, features, SIZES, seed=7).state_dict()
@@ -297,7 +297,7 @@ def test_the_global_generator_does_not_change_the_weights(name):
     assert all(torch.equal(first[key], again[key]) for key in first)
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_embeddings_start_with_the_spread_asked_for(name):
     model = build(name, made_up_features(), replace(SIZES, dim=64, init_std=0.01), seed=1)
     for _, table in model.embedding_tables():
@@ -369,7 +369,7 @@ def test_no_fold_is_the_last_one_and_the_others_differ():
 # -- reserved rows -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_reserved_rows_are_filled_with_the_mean_of_the_others(name):
     model = build(name, made_up_features(), SIZES, seed=1)
     before = [table.weight.detach().clone() for _, table in model.embedding_tables()]

@@ -17,12 +17,13 @@ from safetensors.torch import load_file
 
 from core.artifacts import MANIFEST, verify
 from core.json_files import read_json
-from core.run_folder import DEFAULT_SEED, MODELS, PROTOCOLS, Run
+from core.run_folder import DEFAULT_SEED, Run
 from models.data.features import load_features
 from models.networks.base import NetworkSettings, build
 from models.training import checkpoint
 from models.training.settings import TrainSettings, settings_for
 from models.training.train import Kept, fit, train, training_rows
+from tests.names import COMPARED, DEFAULT_PROTOCOLS
 
 CPU = torch.device("cpu")
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -74,7 +75,7 @@ def never_stopped(prepared, tmp_path_factory) -> Run:
     run = copy_of(prepared, tmp_path_factory.mktemp("never stopped"))
     with pytest.MonkeyPatch.context() as monkeypatch:
         make_small(monkeypatch)
-        for name in MODELS:
+        for name in COMPARED:
             train(run, "random-split", name, SETTINGS, CPU, Told())
     return run
 
@@ -140,8 +141,8 @@ def leftovers(run: Run, protocol: str, name: str) -> list[str]:
 # -- stopped and gone on -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
+@pytest.mark.parametrize("name", COMPARED)
 @pytest.mark.parametrize("rowwise", ROWWISE)
 def test_a_stopped_training_ends_as_an_unbroken_one(new_run, protocol, name, rowwise):
     settings = replace(SETTINGS, embedding_rate=ROWWISE[rowwise])
@@ -255,9 +256,9 @@ def test_stopped_in_the_first_epoch_leaves_nothing(new_run):
 
 def test_the_models_of_a_protocol_keep_apart(never_stopped, new_run):
     run = new_run("run")
-    folders = [stopped(run, "random-split", name, SETTINGS, after=1) for name in MODELS]
-    assert len(set(folders)) == len(MODELS)
-    for name in MODELS:
+    folders = [stopped(run, "random-split", name, SETTINGS, after=1) for name in COMPARED]
+    assert len(set(folders)) == len(COMPARED)
+    for name in COMPARED:
         again = Told()
         train(run, "random-split", name, SETTINGS, CPU, again)
         assert again.went_on

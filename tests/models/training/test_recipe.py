@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from core.columns import MOVIE_ID, USER_ID
 from core.json_files import read_json
-from core.run_folder import RATING_PROTOCOL, Run
+from core.run_folder import Run
 from models.data.batches import Batches
 from models.data.features import load_features
 from models.data.history import later_among, timeline
@@ -18,6 +18,7 @@ from models.training import train as training
 from models.training.epoch import make_trainee, set_rates, squares_of_rows
 from models.training.settings import TrainSettings, changed_fields
 from models.training.train import Course, fit, load, pretrain, refit, train
+from tests.names import RATING
 
 CPU = torch.device("cpu")
 SMALL = NetworkSettings(dim=8, bottom=(8,), top=(8,))
@@ -97,7 +98,7 @@ def test_matrix_factorisation_is_two_biases_and_a_dot_product(prepared):
 
 
 def test_star_prediction_starts_from_the_mean_star(prepared):
-    features = load_features(prepared, RATING_PROTOCOL)
+    features = load_features(prepared, RATING)
     stars = features.interactions("train").stars
     model = build("mf", features, NetworkSettings(dim=4, init_std=1e-6), 0)
     torch.testing.assert_close(model(torch.tensor([3, 4]), torch.tensor([3, 4])), stars.mean().expand(2))
@@ -107,7 +108,7 @@ def test_star_prediction_starts_from_the_mean_star(prepared):
 # -- refitting ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("protocol", ["leave-one-out", "random-split", RATING_PROTOCOL])
+@pytest.mark.parametrize("protocol", ["leave-one-out", "random-split", RATING])
 def test_a_refitted_model_has_seen_the_validation_rows(run, protocol):
     settings = replace(QUICK, network=replace(SMALL, history=3), refit=True, epochs=3)
     config = train(run, protocol, "dlrm", settings, CPU, nothing)

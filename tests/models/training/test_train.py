@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from models.networks.scoring import MONITOR, SIGN, scorer, validator
 from safetensors.torch import load_file
 
 from core.artifacts import verify
 from core.columns import MOVIE_ID, USER_ID
 from core.errors import UserError
 from core.json_files import read_json, write_json
-from core.run_folder import ALL_PROTOCOLS, MODELS, PROTOCOLS, TRAINED, Run
+from core.run_folder import Run
 from models.data.features import Features, load_features
 from models.data.history import timeline
 from models.networks.base import NetworkSettings, Recommender, build
-from models.networks.scoring import MONITOR, SIGN, scorer, validator
 from models.training.settings import (
     DEFAULTS,
     LARGE,
@@ -35,6 +35,7 @@ from models.training.settings import (
 )
 from models.training.train import fit, load, refit, samples_per_epoch, threads_for_scoring, train, training_rows
 from tests.conftest import write_movielens
+from tests.names import COMPARED, DEFAULT_PROTOCOLS, NETWORKS, PROTOCOLS
 from workflows.features.prepare import PrepareSettings, prepare
 from workflows.features.vocabulary import FIRST_INDEX
 from workflows.sources.datasets import get_dataset
@@ -82,8 +83,8 @@ def run(prepared, tmp_path) -> Run:
 # -- the loop ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("protocol", ALL_PROTOCOLS)
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_seed_repeats_weights_and_history(prepared, protocol, name):
     features = load_features(prepared, protocol)
     settings = replace(SETTINGS, network=replace(SETTINGS.network, dropout=0.4))  # dropout draws from torch's own state
@@ -98,8 +99,8 @@ def test_a_seed_repeats_weights_and_history(prepared, protocol, name):
     assert other[0]["train_loss"] != history[0]["train_loss"]
 
 
-@pytest.mark.parametrize("protocol", ALL_PROTOCOLS)
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_the_loss_falls(prepared, protocol, name):
     settings = replace(SETTINGS, epochs=6, patience=6)
     _, history, _ = train_in_memory(load_features(prepared, protocol), name, settings)
@@ -110,8 +111,8 @@ def test_the_loss_falls(prepared, protocol, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("protocol", ALL_PROTOCOLS)
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_early_stopping_keeps_the_best_epoch(prepared, protocol, name):
     features = load_features(prepared, protocol)
     settings = replace(SETTINGS, epochs=12, patience=3, learning_rate=0.05)
@@ -133,7 +134,7 @@ def test_the_reserved_embeddings_are_the_mean_of_the_trained_ones(prepared):
         torch.testing.assert_close(table.weight[:3], mean, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 def test_progress_counts_every_sample_once(prepared, protocol):
     features = load_features(prepared, protocol)
     settings = replace(SETTINGS, batch_size=32)  # many steps, so that progress is told within an epoch too
@@ -147,8 +148,8 @@ def test_progress_counts_every_sample_once(prepared, protocol):
     assert history[0]["samples"] == samples_per_epoch(rows, protocol, settings)
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_rowwise_updates_train_every_large_table(prepared, monkeypatch, protocol, name):
     monkeypatch.setattr("models.training.epoch.LARGE_TABLE", 100)  # the movies' tables and not the users'
     features = load_features(prepared, protocol)
@@ -202,8 +203,8 @@ def test_auto_precision_is_what_the_cpu_has(monkeypatch, flags, expected):
     assert pick_precision("auto", CPU) == expected
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
+@pytest.mark.parametrize("name", COMPARED)
 @pytest.mark.parametrize("embedding_rate", [0.0, 0.05])
 def test_bfloat16_ends_near_float32(prepared, monkeypatch, protocol, name, embedding_rate):
     monkeypatch.setattr("models.training.epoch.LARGE_TABLE", 10)
@@ -256,7 +257,7 @@ def meaningless(tmp_path_factory) -> Run:
     return prepared_of_300(tmp_path_factory, shuffled=True)
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_nothing_is_learnt_from_stars_that_mean_nothing(meaningless, name):
     """A statistic that held a validation row's own stars would show here as an AUC well above a half."""
     features = load_features(meaningless, "random-split")
@@ -287,7 +288,7 @@ def test_a_training_row_does_not_see_its_own_stars(meaningless):
 def test_the_models_beat_chance_on_stars_that_mean_something(tmp_path_factory):
     """The counterpart: the same loop learns where there is something to learn."""
     features = load_features(prepared_of_300(tmp_path_factory, shuffled=False), "random-split")
-    for name in TRAINED:
+    for name in NETWORKS:
         _, history, _ = train_in_memory(features, name, replace(SETTINGS, epochs=15, patience=15))
         assert max(row["auc"] for row in history) > 0.65
 
@@ -295,7 +296,7 @@ def test_the_models_beat_chance_on_stars_that_mean_something(tmp_path_factory):
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 def test_a_trained_model_leaves_weights_configuration_and_history(run, protocol):
     config = train(run, protocol, "dlrm", SETTINGS, CPU, silent)
     folder = run.model(protocol, "dlrm")
@@ -381,7 +382,7 @@ def test_a_tampered_model_is_trained_again(run):
     verify(config.parent)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", COMPARED)
 @pytest.mark.parametrize("batch_size", [64, 10**6], ids=["many steps", "one step"])
 def test_a_loss_that_is_not_a_number_is_never_saved(run, name, batch_size):
     settings = replace(SETTINGS, learning_rate=1e38, batch_size=batch_size)
@@ -457,8 +458,8 @@ def test_a_scorer_gives_probabilities_whatever_the_batch(prepared, monkeypatch):
 # -- settings and devices ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("protocol", ALL_PROTOCOLS)
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_settings_change_only_what_is_given(protocol, name):
     defaults = settings_for(protocol, name)
     assert settings_for(protocol, name, epochs=None, learning_rate=None) == defaults
@@ -484,16 +485,16 @@ def test_defaults_are_the_dataset_s_own_or_those_of_its_size(tmp_path, monkeypat
 
 @pytest.mark.parametrize("file", sorted(path.stem for path in DEFAULTS.glob("*.json")))
 def test_shipped_defaults_are_whole(file):
-    for protocol in ALL_PROTOCOLS:
-        for name in TRAINED:
+    for protocol in PROTOCOLS:
+        for name in NETWORKS:
             settings = settings_for(protocol, name, file)
             kept = json.loads(json.dumps(changed_fields(settings)))
             assert TrainSettings.of(kept) == settings
             assert settings.seed == TrainSettings().seed
 
 
-@pytest.mark.parametrize("protocol", ALL_PROTOCOLS)
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_large_datasets_have_large_batches(protocol, name):
     small, large = (settings_for(protocol, name, rows=rows) for rows in (LARGE - 1, LARGE))
     assert large.embedding_rate > 0
@@ -504,7 +505,7 @@ def test_large_datasets_have_large_batches(protocol, name):
 
 def test_a_small_run_is_scored_by_one_thread(prepared, monkeypatch):
     assert threads_for_scoring(prepared) == 1
-    rows = max(training_rows(prepared, protocol) for protocol in PROTOCOLS)
+    rows = max(training_rows(prepared, protocol) for protocol in DEFAULT_PROTOCOLS)
     monkeypatch.setattr("models.training.train.LARGE", rows)
     assert threads_for_scoring(prepared) == (os.cpu_count() or 1)
 

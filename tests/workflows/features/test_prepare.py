@@ -13,8 +13,9 @@ from merlin.schema import Tags
 
 from core.artifacts import verify
 from core.errors import UserError
-from core.run_folder import PROTOCOLS, Run
+from core.run_folder import Run
 from tests.conftest import write_movielens
+from tests.names import DEFAULT_PROTOCOLS
 from workflows.features.prepare import PREPARE_STEPS, PrepareSettings, prepare
 from workflows.features.saved import load_workflow
 from workflows.features.schema import load_schema
@@ -95,7 +96,7 @@ def wide(tmp_path_factory) -> Run:
 def thresholded(wide, tmp_path_factory) -> Run:
     """The same tables, ids with fewer than 5 training ratings left out of the vocabularies."""
     run = unprepared(wide, tmp_path_factory.mktemp("thresholded"))
-    for protocol in PROTOCOLS:
+    for protocol in DEFAULT_PROTOCOLS:
         prepare(run, protocol, PrepareSettings(freq_threshold=5), quiet)
     return run
 
@@ -118,7 +119,7 @@ def described(tmp_path_factory) -> Run:
 
 
 @pytest.mark.parametrize(("name", "raw"), KINDS)
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 @pytest.mark.parametrize("threshold", [1, 5])
 def test_vocabulary_order_and_flags(prepared, thresholded, protocol, name, raw, threshold):
     run = prepared if threshold == 1 else thresholded
@@ -195,13 +196,13 @@ def test_labels_are_whether_rated_or_whether_liked(prepared):
     assert (stars["label"][stars["rating"] == 3.5] == 1).all()
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 def test_no_pair_of_user_and_movie_is_in_two_splits(prepared, protocol):
     together = pd.concat(splits(prepared, protocol).values())
     assert not together.duplicated(["user_index", "movie_index"]).any()
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 def test_training_rows_have_folds_and_the_others_the_one_over_all(prepared, protocol):
     train, valid, test = splits(prepared, protocol).values()
     assert set(train["fold"]) == set(range(FOLDS))
@@ -209,7 +210,7 @@ def test_training_rows_have_folds_and_the_others_the_one_over_all(prepared, prot
     assert set(valid["fold"]) == set(test["fold"]) == {FOLDS}
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 def test_later_counts_the_users_ratings_of_any_split_after_each(prepared, protocol):
     place = {row: number for number, row in enumerate(table_rows(table(prepared, "ratings")))}  # which breaks ties
     together = pd.concat(splits(prepared, protocol))
@@ -319,7 +320,7 @@ def between(statistics: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["movie", "user"])
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 def test_written_statistics_count_the_training_ratings_without_each_fold(prepared, protocol, kind):
     train = splits(prepared, protocol)["train"]
     found = side(prepared, protocol, f"{kind}_statistics")
@@ -346,7 +347,7 @@ def test_written_statistics_of_all_rated_are_standardised(prepared):
 # -- side tables and schema --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 def test_genres_are_those_of_the_movies_table(prepared, protocol):
     features = side(prepared, protocol, "movie_features").set_index("movie_index")
     movies = table(prepared, "movies").set_index("movieId")
@@ -409,7 +410,7 @@ def test_an_unknown_user_detail_is_the_code_of_null(described, detail):
     assert features.loc[index[8], detail] == 1
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 def test_schema_has_tags_and_cardinalities(thresholded, protocol):
     schema = load_schema(thresholded.features / protocol)
     known = details(thresholded, protocol)
@@ -541,7 +542,7 @@ def test_a_prepare_that_is_interrupted_leaves_nothing(prepared, tmp_path, step):
     assert list(run.features.iterdir()) == []
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 def test_the_same_seed_writes_the_same(prepared, tmp_path, protocol):
     again = unprepared(prepared, tmp_path)
     prepare(again, protocol, PrepareSettings(), quiet)
@@ -560,15 +561,15 @@ FEW = 50  # rows at once
 def piecewise(prepared, tmp_path_factory) -> tuple[Run, dict[str, list[tuple[float, str]]]]:
     """The run of `prepared` from the same tables, few rows at a time, and what each protocol's progress reported."""
     run = unprepared(prepared, tmp_path_factory.mktemp("piecewise"))
-    reported: dict[str, list[tuple[float, str]]] = {protocol: [] for protocol in PROTOCOLS}
+    reported: dict[str, list[tuple[float, str]]] = {protocol: [] for protocol in DEFAULT_PROTOCOLS}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("workflows.features.interactions.ROWS_AT_ONCE", FEW)
-        for protocol in PROTOCOLS:
+        for protocol in DEFAULT_PROTOCOLS:
             prepare(run, protocol, PrepareSettings(), lambda *step, to=reported[protocol]: to.append(step))
     return run, reported
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 def test_the_same_rows_in_the_same_order_whatever_is_read_at_once(prepared, piecewise, protocol):
     run, _ = piecewise
     files = split_files(run.features / protocol, "train")
@@ -580,7 +581,7 @@ def test_the_same_rows_in_the_same_order_whatever_is_read_at_once(prepared, piec
         pd.testing.assert_frame_equal(after[part], before[part])
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 def test_everything_else_is_the_same_whatever_is_read_at_once(prepared, piecewise, protocol):
     run, _ = piecewise
     others = [name for name in written(prepared, protocol) if name.split("/")[0] not in PARTS]
@@ -592,7 +593,7 @@ def test_everything_else_is_the_same_whatever_is_read_at_once(prepared, piecewis
     assert details(run, protocol) == details(prepared, protocol)
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 def test_progress_is_reported_in_fractions_that_add_up_to_the_steps(piecewise, protocol):
     run, reported = piecewise
     steps = reported[protocol]
@@ -604,7 +605,7 @@ def test_progress_is_reported_in_fractions_that_add_up_to_the_steps(piecewise, p
     assert sum(by for by, _ in within) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 def test_only_what_is_read_later_is_kept(piecewise, protocol):
     folder = piecewise[0].features / protocol
     found = {path.name for path in folder.iterdir()}
@@ -615,7 +616,7 @@ def test_only_what_is_read_later_is_kept(piecewise, protocol):
         assert {path.name for path in (folder / part).iterdir()} == {
             *(path.name for path in split_files(folder, part)), "_metadata", ".merlin", "schema.pbtxt"
         }  # fmt: skip
-    assert {path.name for path in folder.parent.iterdir()} == set(PROTOCOLS)
+    assert {path.name for path in folder.parent.iterdir()} == set(DEFAULT_PROTOCOLS)
     verify(folder)
 
 

@@ -1,0 +1,8 @@
+"""The names that the registries hold as the project ships, written out: what a test expects, it does not ask for."""
+
+DEFAULT_PROTOCOLS = ("leave-one-out", "random-split")
+RATING = "rating"
+PROTOCOLS = (*DEFAULT_PROTOCOLS, RATING)
+COMPARED = ("dlrm", "ncf")
+NETWORKS = (*COMPARED, "mf")
+SPLITS = {"leave-one-out": "leave-one-out", "random-split": "random-split", "rating": "random-split"}
