@@ -123,7 +123,7 @@ def serving(runtime: str, run: Any, log: Path) -> AbstractContextManager[Any]:
     from ensemble.server.process import running
 
     if runtime == "merlin":
-        return running_merlin(run.reference_repository, log, free_port(), COMPARED)
+        return running_merlin(run.reference_repository, log, free_port(), compared())
     return running(run.repository, log, Ports(free_port()))
 
 
