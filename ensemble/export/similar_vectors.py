@@ -23,8 +23,8 @@ def similar_vectors(cut: Cut, features: Features) -> np.ndarray:
 
 
 def _content(features: Features) -> np.ndarray:
-    """The features that count, float64 [movies of the catalogue, columns], each weighed as it says."""
-    table = features.side.movie_features[FIRST_INDEX:].numpy().astype(np.float64)
+    """The features that count, float32 [movies of the catalogue, columns], each weighed as it says."""
+    table = features.side.movie_features[FIRST_INDEX:].numpy()
     parts, start = [table[:, :0]], 0
     for name, columns in features.side.movie_columns.items():
         values = table[:, start : start + len(columns)]

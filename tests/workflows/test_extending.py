@@ -21,7 +21,7 @@ from core.errors import UserError
 from core.run_folder import Run
 from tests.contracts.readers import ReaderContract
 from tests.contracts.splits import SplitContract
-from workflows.added_code import stage_code
+from core.stage_code import stage_code
 from workflows.features.prepare import PrepareSettings, prepare
 from workflows.features.schema import load_schema
 from workflows.features.side_features.base import SIDE_FEATURES, MovieFeature, UserFeature

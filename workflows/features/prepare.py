@@ -19,7 +19,7 @@ from core.artifacts import fingerprint, is_current, new_folder, verify
 from core.columns import MOVIE_ID, RAW_USER, TIMESTAMP, USER_ID
 from core.json_files import write_json
 from core.run_folder import DEFAULT_SEED, Run
-from workflows.added_code import stage_code
+from core.stage_code import stage_code
 from workflows.features.candidates import write_candidates
 from workflows.features.side_features.base import SIDE_FEATURES
 from workflows.features.vocabulary import FOLDS, Vocabulary, fit_vocabularies

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from core.artifacts import fingerprint, is_current, new_folder, sha256
 from core.errors import UserError
-from workflows.added_code import stage_code
+from core.stage_code import stage_code
 from workflows.sources.datasets import Dataset, data_home
 from workflows.sources.download import Unreachable
 from workflows.sources.layouts.base import LAYOUTS
