@@ -2,4 +2,4 @@
 
 import os
 
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # before it is imported; `client` tells its errors in one line
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # before it is imported; `client` reports its errors in one line

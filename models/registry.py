@@ -53,7 +53,7 @@ def trained(run: Run, protocol: str) -> tuple[str, ...]:
     """The networks that are trained for a protocol.
 
     A network that `run` can do without (a baseline, or any for a protocol that it does not ask) counts only where it
-    was trained on the features that are there: one that is left over stops nobody.
+    was trained on the features that are there: one that is left over is passed over.
     """
     needed = compared() if PROTOCOLS[protocol].is_default else ()
     folders = {name: run.model(protocol, name) for name in NETWORKS if run.model(protocol, name).is_dir()}

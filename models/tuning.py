@@ -10,12 +10,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-import matplotlib.pyplot as plt
 import optuna
 import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import TrialState
 
 from core.artifacts import fingerprint, package_versions
@@ -28,6 +25,7 @@ from models.data.batches import epoch_seed
 from models.data.features import Features
 from models.data.load import load_features, training_rows
 from models.evaluation.judgement import scorer_of
+from models.importance import draw_importance
 from models.networks.base import NETWORKS, build
 from models.protocols.base import PROTOCOLS, Protocol
 from models.search_space import Integer, Log, OneOf, Range, SearchSpace
@@ -39,8 +37,6 @@ START = "start"  # whose defaults a study starts from: what an earlier one has f
 STARTUP = 8  # trials drawn at random before TPE learns from them
 
 Advance = Callable[[float, str], None]
-
-matplotlib.use("agg")
 
 
 # What a study of any network searches; the network's and the protocol's own come after it.
@@ -164,7 +160,6 @@ def tune(
     done = len(_finished(study))
     advance(done, f"resumes after trial {done}" if done else "")
     choices = space(protocol, name)
-    distributions = distributions_of(choices)
 
     def found() -> dict[str, Any]:
         return _found(study, features, name, base, search)
@@ -176,13 +171,7 @@ def tune(
         study.sampler = optuna.samplers.TPESampler(
             seed=epoch_seed(search.seed, done), multivariate=True, n_startup_trials=STARTUP
         )
-        trial = study.ask(distributions)
-        try:
-            value = _validate(features, name, with_parameters(base, choices, trial.params), device, trial)
-        except (optuna.TrialPruned, UserError):  # a loss that broke down is no more than a bad trial
-            study.tell(trial, state=TrialState.PRUNED)
-        else:
-            study.tell(trial, value)
+        _run_trial(study, features, name, base, device)
         advance(1, _note(study, PROTOCOLS[protocol].monitor))
         if _complete(study):
             write_json(folder / "best.json", found())
@@ -193,6 +182,18 @@ def tune(
     title = f"{name}, {protocol}, {features.dataset}: what {PROTOCOLS[protocol].monitor} depends on"
     draw_importance(study, title, folder / "importance.png")
     return best
+
+
+def _run_trial(study: optuna.Study, features: Features, name: str, base: Any, device: torch.device) -> None:
+    """Trains a model with the parameters that the sampler chooses, and validates it."""
+    choices = space(features.protocol, name)
+    trial = study.ask(distributions_of(choices))
+    try:
+        value = _validate(features, name, with_parameters(base, choices, trial.params), device, trial)
+    except (optuna.TrialPruned, UserError):  # a loss that broke down is no more than a bad trial
+        study.tell(trial, state=TrialState.PRUNED)
+    else:
+        study.tell(trial, value)
 
 
 def _open_study(folder: Path, protocol: Protocol, made_from: str) -> optuna.Study:
@@ -276,29 +277,6 @@ def _validate(features: Features, name: str, settings: Any, device: torch.device
         return float(history[best - 1][protocol.monitor])
     score = registry.fit_baseline(name, features, FIT, settings, DEFAULT_SEED)
     return protocol.judge(scorer_of(score), protocol.questions(features, "valid")).means()[protocol.monitor]
-
-
-def draw_importance(study: optuna.Study, title: str, path: Path) -> None:
-    """A bar for each parameter: how much of the metric's variance over the trials it explains (fANOVA).
-
-    Hutter et al., "An Efficient Approach for Assessing Hyperparameter Importance", 2014, as Optuna has it.
-    """
-    varied = {
-        name for t in study.trials for name in t.params if len({str(o.params.get(name)) for o in study.trials}) > 1
-    }
-    if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < 4 or not varied:
-        return  # of fewer trials fANOVA tells nothing
-    shares = optuna.importance.get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
-    figure, axes = plt.subplots(figsize=(7, 0.6 + 0.35 * len(shares)), layout="constrained")
-    names, values = list(shares)[::-1], list(shares.values())[::-1]
-    bars = axes.barh(names, values, color="#76b900")
-    axes.bar_label(bars, fmt="%.2f", padding=3)
-    axes.set_xlim(0, max(values) * 1.15)
-    axes.set_xlabel("share of the variance over the trials")
-    axes.set_title(title, loc="left", fontsize=10)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 def ship(dataset: str, protocol: str, name: str, found: dict[str, Any]) -> Path:

@@ -2,7 +2,7 @@
 
 He et al., "Neural Collaborative Filtering", 2017: a user's last movie among 99 published others, HR@10 and NDCG@10,
 ties against the model. A model's number of epochs is found on validation rows held out from train (each user's last
-one); then it is trained anew on all of train, once for each seed, and scored once on the test lists. What the files do
+one); then it is trained again on all of train, once for each seed, and scored once on the test lists. What the files do
 not have (genres, ages, ...) no model sees; DLRM sees statistics of the training rows and what the user had watched.
 """
 

@@ -110,7 +110,7 @@ def verdict(
 
     Args:
         difference: `name_one`'s metric minus `name_other`'s.
-        seeds: how many training seeds the metrics are means over, if it shall be told.
+        seeds: how many training seeds the metrics are means over, if the sentence is to say so.
 
     >>> verdict("DLRM", "NCF", "HR@10", Difference(-0.012, -0.02, -0.004, 0.003))
     'NCF is better than DLRM: HR@10 higher by 0.012 (95 % interval 0.004 to 0.020, p = 0.003), so this is very likely.'
@@ -137,8 +137,10 @@ def verdict(
 
 def _decimals(*sizes: float) -> int:
     """Decimals to print: three, or up to six where one of the sizes would print as 0."""
-    shown = [size for size in sizes if size > NOISE]
-    return min(6, max(3, math.ceil(-math.log10(min(shown))))) if shown else 3
+    visible = [size for size in sizes if size > NOISE]
+    if not visible:
+        return 3
+    return min(6, max(3, math.ceil(-math.log10(min(visible)))))
 
 
 def _subtract(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -91,7 +91,7 @@ class HistoryBlock(nn.Module):
         self.table = EmbeddingTable(dim, movies)
         self.position = nn.Parameter(torch.full((2, length), length**-0.5))
 
-    # typing.Dict, not dict: Merlin tells by the annotation whether a module takes a dictionary
+    # typing.Dict, not dict: Merlin reads from the annotation whether a module takes a dictionary
     def forward(self, inputs: Dict[str, Tensor]) -> Dict[str, Tensor]:  # noqa: UP006
         vectors = self.inputs(inputs)
         pooled = self.pooled(inputs[HISTORY], inputs[HISTORY_STARS])

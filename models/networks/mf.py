@@ -18,7 +18,7 @@ from models.search_space import OneOf
 class BiasedDot(nn.Module):
     """The interaction: the last column of each embedding is a bias. float [n, 1]."""
 
-    # typing.Dict, not dict: Merlin tells by the annotation whether a module takes a dictionary
+    # typing.Dict, not dict: Merlin reads from the annotation whether a module takes a dictionary
     def forward(self, inputs: Dict[str, Tensor]) -> Tensor:  # noqa: UP006
         user, movie = inputs[USER_ID], inputs[MOVIE_ID]
         product = (user[:, :-1] * movie[:, :-1]).sum(dim=1, keepdim=True)

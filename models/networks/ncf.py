@@ -53,7 +53,7 @@ class NCFSettings(NetworkSettings):
 class Product(nn.Module):
     """GMF's interaction: the element-wise product of the user's and the movie's embedding."""
 
-    # typing.Dict, not dict: Merlin tells by the annotation whether a module takes a dictionary
+    # typing.Dict, not dict: Merlin reads from the annotation whether a module takes a dictionary
     def forward(self, inputs: Dict[str, Tensor]) -> Tensor:  # noqa: UP006
         return inputs[USER_ID] * inputs[MOVIE_ID]
 

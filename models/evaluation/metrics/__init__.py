@@ -1,1 +1,1 @@
-"""Metrics, registered by name with their direction and how they are shown: a file for each kind of question."""
+"""Metrics, registered by name with their direction and their titles: a file for each kind of question."""

@@ -1,7 +1,7 @@
 """What a metric is: a function with a name, a direction, and a title.
 
 A metric belongs to a task: `ranking` (where does the held-out movie stand among others?), `classification` (does a
-score tell the rows with label 1 from those with 0?) or `rating` (how far are the predicted stars off?). A protocol is
+score separate rows with label 1 from those with 0?) or `rating` (how far are the predicted stars off?). A protocol is
 judged by every metric of its task.
 """
 

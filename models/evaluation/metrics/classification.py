@@ -1,4 +1,4 @@
-"""Metrics of scores that tell rows with label 1 from rows with label 0."""
+"""Metrics of scores that separate rows with label 1 from rows with label 0."""
 
 import numpy as np
 
