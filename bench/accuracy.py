@@ -14,34 +14,22 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from inputs import ROOT  # which puts the checkout on Python's path
 from report import BENCH, machine, replace
 
-ROOT = BENCH.parent
+from models.baselines.base import baselines_of
+from models.evaluation.metrics.base import columns_of, metrics_of
+from models.evaluation.ncf_paper import METRICS, PROTOCOL, PUBLISHED
+from models.networks.base import NETWORKS
+from models.protocols.base import PROTOCOLS, default_protocols
+
 FOLDER = BENCH / "accuracy"
 README = ROOT / "README.md"
 PAPER = FOLDER / "paper.json"
 RUN = FOLDER / "run.txt"
 NAMES = {"ml-100k": "MovieLens-100K", "ml-1m": "MovieLens-1M"}
-QUESTIONS = {
-    "leave-one-out": "What will they watch next?",
-    "random-split": "Will they like it?",
-    "rating": "How many stars?",
-}
-COLUMNS = {
-    "leave-one-out": {"hr@10": "HR@10", "ndcg@10": "NDCG@10", "full_hr@10": "HR@10, all movies"},
-    "random-split": {"auc": "AUC", "log_loss": "log loss"},
-    "rating": {"rmse": "RMSE", "mae": "MAE"},
-}
-LABELS = {
-    "dlrm": "**DLRM**",
-    "ncf": "**NCF** (NeuMF)",
-    "mf": "matrix factorisation",
-    "ease": "EASE",
-    "als": "ALS",
-    "itemknn": "item-kNN",
-    "knn": "k-NN with means",
-    "svd": "SVD",
-}
+LEFT_OUT = {"leave-one-out": ("auc", "full_ndcg@10")}  # columns that the page has no room for
+REMARKS = {"ncf": " (NeuMF)"}  # what the page says after a network's title
 
 
 def write(page: Path = README) -> None:
@@ -57,20 +45,35 @@ def write(page: Path = README) -> None:
 
 
 def dataset_section(found: dict[str, Any]) -> str:
-    """A table for each protocol, and what it says of DLRM and NCF."""
+    """A table for each protocol, and what it says of the networks that are compared."""
     name = NAMES[found["dataset"]]
     size = ", ".join(f"{number:,} {what}" for what, number in found["counts"].items())
     lines = [f"**{name}** ({size}; {len(found['seeds'])} training seeds)"]
     for protocol, judged in found["protocols"].items():
-        columns = COLUMNS[protocol]
-        lines += ["", f"| {QUESTIONS[protocol]} ({protocol}) | " + " | ".join(columns.values()) + " | seeds |"]
+        columns = _columns(protocol, judged["models"])
+        lines += ["", f"| {PROTOCOLS[protocol].title} | " + " | ".join(columns.values()) + " | seeds |"]
         lines.append("|---" * (len(columns) + 2) + "|")
         for model, row in judged["models"].items():
             cells = " | ".join(_figure(row, metric) for metric in columns)
             seeds = max(len(values) for values in row["per_seed"].values())
-            lines.append(f"| {LABELS.get(model, model)} | {cells} | {seeds} |")
+            lines.append(f"| {_label(protocol, model)} | {cells} | {seeds} |")
         lines += ["", judged["verdict"]]
     return "\n".join(lines)
+
+
+def _columns(protocol: str, models: dict[str, Any]) -> dict[str, str]:
+    """The headings of the metrics that any model of a table has."""
+    there = {metric for row in models.values() for metric in row["metrics"]} - set(LEFT_OUT.get(protocol, ()))
+    columns = columns_of(PROTOCOLS[protocol].task)
+    return {metric: heading.replace("\n", ", ") for heading, metric in columns if metric in there}
+
+
+def _label(protocol: str, model: str) -> str:
+    """What the page calls a model: the compared networks stand out."""
+    if model not in NETWORKS:
+        return baselines_of(protocol)[model].title
+    network = NETWORKS[model]
+    return (network.title if network.is_baseline else f"**{network.title}**") + REMARKS.get(model, "")
 
 
 def _figure(row: dict[str, Any], metric: str) -> str:
@@ -84,12 +87,13 @@ def _figure(row: dict[str, Any], metric: str) -> str:
 
 def paper_section(found: dict[str, Any]) -> str:
     """The NCF paper's benchmark: means over seeds, beside what was published."""
-    lines = ["| model | HR@10 | NDCG@10 | seeds |", "|---|---|---|---|"]
+    titles = " | ".join(metrics_of(PROTOCOLS[PROTOCOL].task)[metric].title for metric in METRICS)
+    lines = [f"| model | {titles} | seeds |", "|---|---|---|---|"]
     results = found["results"]
     by_model = {name: [r for r in results if r["model"] == name] for name in dict.fromkeys(r["model"] for r in results)}
     for name, rows in sorted(by_model.items(), key=lambda item: -mean(r["ndcg@10"] for r in item[1])):
-        cells = " | ".join(_mean([row[metric] for row in rows]) for metric in ("hr@10", "ndcg@10"))
-        lines.append(f"| {LABELS.get(name, name)} | {cells} | {len(rows)} |")
+        cells = " | ".join(_mean([row[metric] for row in rows]) for metric in METRICS)
+        lines.append(f"| {_label(PROTOCOL, name)} | {cells} | {len(rows)} |")
     lines += [f"| *published: {source}* | {hits} | {gain} | |" for source, (hits, gain) in found["published"].items()]
     return "\n".join(lines)
 
@@ -115,9 +119,6 @@ def measure(ml_1m: Path | None, paper: Path | None, runs: Path) -> None:
 
 def keep_paper(results: list[dict[str, Any]]) -> None:
     """Puts what `paper --out` wrote among the published files, with what it is compared to."""
-    sys.path.insert(0, str(ROOT))
-    from models.evaluation.ncf_paper import PUBLISHED
-
     _write(PAPER, {"machine": machine(), "published": PUBLISHED, "results": results})
 
 
@@ -135,7 +136,8 @@ def _marquee(*arguments: str) -> str:
 
 def _end_of_run(text: str) -> str:
     """From the comparison on, without where things were written."""
-    start = text.index("What will they watch next?")
+    first = PROTOCOLS[default_protocols()[0]].question.partition(" (")[0]
+    start = text.index(first)
     return "\n".join(line.rstrip() for line in text[start:].splitlines() if not line.startswith("Results:")) + "\n"
 
 

@@ -42,7 +42,7 @@ class Seen:
 
     right: int = 0
     wrong: int = 0
-    failures: list[tuple[float, str]] = field(default_factory=list)  # when, and what they were told
+    failures: list[tuple[float, str]] = field(default_factory=list)  # when, and the error message
 
 
 class Clients:
@@ -282,10 +282,10 @@ def measure(run_folder: Path) -> list[dict[str, Any]]:
     found = []
     with tempfile.TemporaryDirectory() as temporary:
         repository = Path(shutil.copytree(run_folder / "repository", Path(temporary) / "repository"))
-        told: list[str] = []
+        reported: list[str] = []
 
         def report_event(what: str) -> None:
-            told.append(what.replace(f"{temporary}/", ""))
+            reported.append(what.replace(f"{temporary}/", ""))
 
         log, ports = Path(temporary) / "triton.log", Ports(free_port())
         with (
@@ -293,17 +293,17 @@ def measure(run_folder: Path) -> list[dict[str, Any]]:
             Clients(ports.url, [repository]) as clients,
         ):
             for name, fault in FAULTS:
-                found.append(_one(name, fault, supervisor, repository, clients, told))
+                found.append(_one(name, fault, supervisor, repository, clients, reported))
                 print(json.dumps(found[-1]), flush=True)
     return found
 
 
 def _one(
-    name: str, fault: Fault, supervisor: Any, repository: Path, clients: Clients, told: list[str]
+    name: str, fault: Fault, supervisor: Any, repository: Path, clients: Clients, reported: list[str]
 ) -> dict[str, Any]:
     _step(supervisor, 2)
     clients.take()
-    told.clear()
+    reported.clear()
     soak = fault is _nothing
     before = memory(supervisor)
     began = time.monotonic()
@@ -312,7 +312,7 @@ def _one(
     seen = clients.take()
     while time.monotonic() < began + LONGEST:
         last = max((when for when, _ in seen.failures), default=began)
-        switching = fault in (_new_version, _rollback, _wrong_version, _tampered_version) and not told
+        switching = fault in (_new_version, _rollback, _wrong_version, _tampered_version) and not reported
         if time.monotonic() > last + QUIET and not switching:
             break
         _step(supervisor, 1)
@@ -327,7 +327,7 @@ def _one(
         "failed": len(seen.failures),
         "wrong": seen.wrong,
         "seconds_to_recover": round(last - began, 1),
-        "told": list(told),
+        "told": list(reported),
         **({"memory_before_mb": round(before), "memory_after_mb": round(memory(supervisor))} if soak else {}),
     }
 

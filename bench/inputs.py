@@ -1,4 +1,4 @@
-"""What the benchmarks run on: a made-up ML-25M at some scale, prepared by Marquee, and the same rows for its peers."""
+"""What the benchmarks run on: a synthetic ML-25M at some scale, prepared by Marquee; and the same rows for peers."""
 
 import shutil
 import subprocess
@@ -22,7 +22,7 @@ EVALUATION_USERS = 8_000
 
 
 def dataset(scale: float) -> str:
-    """The name of the made-up dataset."""
+    """The name of the synthetic dataset."""
     return f"synth-{LIKE}-{scale:g}"
 
 
@@ -78,8 +78,8 @@ def _write(run_folder: Path, folder: Path) -> None:
 
     from core.json_files import write_json
     from core.run_folder import Run
-    from models.data.batches import Batches
-    from models.data.features import load_features
+    from models.data.batches import Batches, Sampling
+    from models.data.load import load_features
     from workflows.features.vocabulary import FOLDS
     from workflows.splits.base import read_split
 
@@ -98,7 +98,8 @@ def _write(run_folder: Path, folder: Path) -> None:
     _write_parts(folder / "dlrm", table | {name: columns[:, i] for i, name in enumerate(names)})
 
     features = load_features(run, "leave-one-out")
-    batches = Batches(features.interactions("train"), features, cpu, PART_ROWS, 4, 0.0, SEED)
+    sampling = Sampling(batch_size=PART_ROWS, negatives=4, seed=SEED)
+    batches = Batches(features.interactions("train"), features.rated_movies, sampling, cpu)
     samples: list[tuple[np.ndarray, ...]] = []
     for batch in batches.epoch(1):
         samples.append((batch.user.numpy(), batch.movie.numpy(), batch.label.numpy()))

@@ -67,7 +67,7 @@ def judge(recommendations: Any, newcomers: pd.DataFrame) -> dict[str, np.ndarray
 
 
 def measure(dataset: str, data: Path | None) -> dict[str, Any]:
-    """Takes people out, walks the road without them, and asks for them."""
+    """Takes people out, runs the pipeline without them, and asks for them."""
     from ensemble.triton_models.recommendations import Recommendations
     from models.evaluation.paired import paired_difference
 

@@ -30,7 +30,7 @@ class Cut:
 
     def __init__(self, batches: Any, epoch: Iterator[Any], steps: int):
         self._batches = itertools.islice(epoch, steps)
-        self.loss, self.samples = batches.loss, batches.samples
+        self.samples = batches.samples
 
     def epoch(self, number: int) -> Iterator[Any]:
         return self._batches
@@ -41,19 +41,19 @@ def train(run_folder: Path, model: str, variant: str, batch_size: int, samples: 
     import torch
 
     from core.run_folder import Run
-    from models.data.features import load_features
+    from models.data.load import load_features
     from models.networks.base import build
-    from models.training import train as training
+    from models.training.devices import device_name, pick_device
     from models.training.epoch import train_epoch
-    from models.training.settings import pick_device
+    from models.training.loop import FIT, Callbacks, TrainingLoop
 
     torch.set_num_threads(threads)
     protocol, device = PROTOCOL[model], pick_device("auto")
     features = load_features(Run(run_folder), protocol)
     settings = varied(large_settings(protocol, model, batch_size=batch_size), variant, device)
     network = build(model, features, settings.network, settings.seed).to(device)
-    course = training.Course.of(network, features, settings, device, ("train",))
-    batches, trainee = course.batches, course.trainee
+    loop = TrainingLoop(network, features, settings, device, parts=FIT, callbacks=Callbacks())
+    batches, trainee = loop.task.batches, loop.trainee
     if variant == "floor":
         trainee.rowwise.step = lambda: [taken.clear() for taken in trainee.rowwise._taken]  # type: ignore[method-assign]
     elif variant == "frozen":
@@ -64,7 +64,8 @@ def train(run_folder: Path, model: str, variant: str, batch_size: int, samples: 
     epoch = batches.epoch(1)
 
     def run(steps: int) -> float:
-        loss = train_epoch(trainee, Cut(batches, epoch, steps), 1, settings, device, lambda *_: None)  # type: ignore[arg-type]
+        task = replace(loop.task, batches=Cut(batches, epoch, steps))
+        loss = train_epoch(trainee, task, 1, lambda *_: None)
         if device.type == "cuda":
             torch.cuda.synchronize()
         return loss
@@ -81,7 +82,7 @@ def train(run_folder: Path, model: str, variant: str, batch_size: int, samples: 
         "loss": loss,
         "precision": settings.precision,
     }
-    return {**figures, "device": training.device_name(device), "weights": sum(p.numel() for p in network.parameters())}
+    return {**figures, "device": device_name(device), "weights": sum(p.numel() for p in network.parameters())}
 
 
 def large_settings(protocol: str, model: str, **changes: Any) -> Any:
@@ -93,7 +94,7 @@ def large_settings(protocol: str, model: str, **changes: Any) -> Any:
 
 def varied(settings: Any, variant: str, device: Any) -> Any:
     """The settings of a variant."""
-    from models.training.settings import pick_precision
+    from models.training.devices import pick_precision
 
     precision = "float32" if "float32" in variant else pick_precision(settings.precision, device)
     return replace(settings, precision=precision, embedding_rate=0.0 if "dense" in variant else settings.embedding_rate)
@@ -104,19 +105,19 @@ def accuracy(run_folder: Path, model: str, variant: str, threads: int) -> dict[s
     import torch
 
     from core.run_folder import Run
-    from models.data.features import load_features
+    from models.data.load import load_features
     from models.networks.base import build
-    from models.networks.scoring import MONITOR
-    from models.training import train as training
-    from models.training.settings import pick_device
+    from models.protocols.base import PROTOCOLS
+    from models.training.devices import pick_device
+    from models.training.loop import fit
 
     torch.set_num_threads(threads)
     protocol, device = PROTOCOL[model], pick_device("auto")
     features = load_features(Run(run_folder), protocol)
     settings = varied(large_settings(protocol, model, epochs=1), variant, device)
     network = build(model, features, settings.network, settings.seed).to(device)
-    history, _ = training.fit(network, features, settings, device, lambda *_: None)
-    return {"metric": history[0][MONITOR[protocol]], "history": history}
+    history, _ = fit(network, features, settings, device)
+    return {"metric": history[0][PROTOCOLS[protocol].monitor], "history": history}
 
 
 def evaluate(run_folder: Path, users: int, threads: int) -> dict[str, Any]:
@@ -125,11 +126,12 @@ def evaluate(run_folder: Path, users: int, threads: int) -> dict[str, Any]:
     import torch
 
     from core.run_folder import Run
-    from models.data.features import Candidates, load_features
-    from models.evaluation.judgement import leave_one_out_metrics
+    from models.data.interactions import Candidates
+    from models.data.load import load_features
+    from models.evaluation.ranking import sampled_metrics
+    from models.evaluation.scorers import pair_scorer
     from models.networks.base import build
-    from models.networks.scoring import scorer
-    from models.training.settings import pick_device
+    from models.training.devices import pick_device
     from workflows.features.vocabulary import FIRST_INDEX
     from workflows.negatives import NegativeSampler
 
@@ -137,7 +139,7 @@ def evaluate(run_folder: Path, users: int, threads: int) -> dict[str, Any]:
     device = pick_device("auto")
     features = load_features(Run(run_folder), "leave-one-out")
     settings = large_settings("leave-one-out", "ncf")
-    score = scorer(build("ncf", features, settings.network, 0).to(device), device)
+    score = pair_scorer(build("ncf", features, settings.network, 0).to(device), device, "leave-one-out")
     sampler = NegativeSampler(*features.seen("train", "valid", "test"), FIRST_INDEX, features.rated_movies)
     questions = features.candidates("test")
     for warm_up in (True, False):
@@ -145,7 +147,7 @@ def evaluate(run_folder: Path, users: int, threads: int) -> dict[str, Any]:
         user, positive = questions.user[asked], questions.positive[asked]
         start = time.perf_counter()
         drawn = sampler.draw_distinct(user, 99, np.random.default_rng(0))
-        leave_one_out_metrics(score, Candidates(user, positive, drawn)).means()
+        sampled_metrics(score, Candidates(user, positive, drawn)).means()
     seconds = time.perf_counter() - start
     return {"users_per_second": len(user) / seconds, "seconds": seconds, "users": len(user)}
 

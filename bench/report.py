@@ -22,7 +22,7 @@ def keep(group: str, results: list[dict[str, Any]]) -> None:
 
 
 def keep_scaling(points: list[dict[str, Any]]) -> None:
-    """The whole road at each scale."""
+    """The whole pipeline at each scale."""
     _write(SCALING, [{**point, "machine": machine()} for point in points])
 
 

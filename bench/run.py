@@ -334,16 +334,16 @@ def main() -> None:
             group = GROUPS[name]
             report.keep(name, measure(group, group.rounds or given.rounds, given.threads))
     if "scaling" in wanted:
-        report.keep_scaling([whole_road(scale) for scale in SCALES])
+        report.keep_scaling([whole_pipeline(scale) for scale in SCALES])
     for script in ("newcomers", "faults"):
         if script in wanted:
             subprocess.run([sys.executable, str(BENCH / f"{script}.py")], cwd=ROOT, check=True)
     report.write()
 
 
-def whole_road(scale: float) -> dict[str, Any]:
+def whole_pipeline(scale: float) -> dict[str, Any]:
     """Fetch to exported repository, both models, both protocols, one epoch each, in one command."""
-    runs = WORK / "whole-road"
+    runs = WORK / "whole-pipeline"
     shutil.rmtree(runs, ignore_errors=True)
     folder = inputs.raw(scale)
     inputs.marquee(

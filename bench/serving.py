@@ -121,6 +121,7 @@ def serving(runtime: str, run: Any, log: Path) -> AbstractContextManager[Any]:
     from ensemble.merlin_systems.server import running_merlin
     from ensemble.server.ports import Ports, free_port
     from ensemble.server.process import running
+    from models.registry import compared
 
     if runtime == "merlin":
         return running_merlin(run.reference_repository, log, free_port(), compared())

@@ -28,6 +28,7 @@ def report() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def accuracy(report) -> ModuleType:
+    load("inputs")
     return load("accuracy")
 
 
@@ -67,7 +68,7 @@ def test_the_page_shows_the_figures_of_the_files(report, tmp_path, monkeypatch):
     assert (tmp_path / "scaling.png").stat().st_size > 10_000
 
 
-def test_the_whole_road_was_walked_at_three_scales(report):
+def test_the_whole_pipeline_ran_at_three_scales(report):
     points = json.loads((BENCH / "scaling.json").read_text())
     assert [point["scale"] for point in points] == sorted(point["scale"] for point in points)
     assert len(points) == 3
@@ -94,13 +95,13 @@ def test_the_readme_shows_the_accuracy_of_the_files(accuracy, tmp_path):
 
 @pytest.mark.parametrize("path", sorted((BENCH / "accuracy").glob("ml-*.json")), ids=lambda path: path.stem)
 def test_the_published_table_has_five_seeds_and_every_baseline(path):
-    from models.registry import rules_for
+    from models.registry import baselines_for
     from tests.names import NETWORKS
 
     found = json.loads(path.read_text())
     assert len(found["seeds"]) >= 5
     for protocol, judged in found["protocols"].items():
-        assert list(judged["models"]) == [*NETWORKS, *rules_for(protocol, 0)]
+        assert list(judged["models"]) == [*NETWORKS, *baselines_for(protocol, 0)]
         assert all(len(values) >= 5 for name in NETWORKS for values in judged["models"][name]["per_seed"].values())
         assert judged["verdict"].endswith(".")
 
@@ -121,7 +122,7 @@ def test_the_published_paper_results_are_in_their_format(accuracy):
     assert all(result.keys() == {"model", "seed", "hr@10", "ndcg@10"} for result in found["results"])
 
 
-def test_under_every_fault_no_answer_was_wrong_and_what_is_harmless_failed_nobody(report):
+def test_under_every_fault_no_answer_was_wrong_and_harmless_faults_failed_no_request(report):
     found = json.loads(report.FAULTS.read_text())["faults"]
     assert len(found) >= 10
     assert all(fault["right"] > 1000 and fault["wrong"] == 0 for fault in found)

@@ -26,7 +26,7 @@ def test_the_committed_notebook_was_executed_in_order_and_shows_its_pictures():
 
 
 @pytest.mark.slow
-def test_it_runs_over_another_run_folder(trained, monkeypatch, tmp_path):
+def test_it_runs_over_another_run_folder(trained, monkeypatch):
     from nbclient import NotebookClient
 
     from models.evaluation.evaluate import evaluate
@@ -34,9 +34,20 @@ def test_it_runs_over_another_run_folder(trained, monkeypatch, tmp_path):
     evaluate(trained, torch.device("cpu"), lambda *_: None)
     monkeypatch.setenv("MARQUEE_RUN", str(trained.root))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": NOTEBOOK.parent}}
+    ).execute()
     assert len(pictures(notebook)) == 2
     assert "run: python -m marquee compare" in notebook.cells[-1].outputs[0].text
+    tables = [
+        output.data["text/html"]
+        for cell in notebook.cells
+        for output in cell.get("outputs", ())
+        if "data" in output and "text/html" in output.data
+    ]
+    assert len(tables) == len(DEFAULT_PROTOCOLS)
+    for title in ("DLRM", "NCF", "matrix factorisation", "EASE", "HR@10, all movies"):
+        assert title in tables[0]
 
 
 @pytest.mark.slow
@@ -52,6 +63,8 @@ def test_it_says_what_several_seeds_have_settled(trained, monkeypatch, tmp_path)
     (tmp_path / "comparison.json").write_text(json.dumps({"protocols": sentences}))
     monkeypatch.setenv("MARQUEE_RUN", str(tmp_path))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": NOTEBOOK.parent}}
+    ).execute()
     last = notebook.cells[-1].outputs[0].text
     assert last == "".join(f"{protocol}: DLRM is better: {protocol}.\n" for protocol in DEFAULT_PROTOCOLS)

@@ -1,4 +1,4 @@
-"""Real MovieLens copies, where they lie beside the checkout: their layouts are read whole, and the road is walked."""
+"""Real MovieLens copies, where they lie beside the checkout: layouts are read whole, and the pipeline runs on them."""
 
 import json
 import subprocess
@@ -47,7 +47,7 @@ def test_the_double_colon_layout_is_read_whole(shared_data):
 
 
 @pytest.mark.slow
-def test_the_whole_road_on_real_ratings_beats_popularity(shared_data, tmp_path):
+def test_the_whole_pipeline_on_real_ratings_beats_popularity(shared_data, tmp_path):
     command = [sys.executable, "-m", "marquee", "run", "--dataset", "ml-latest-small", "--epochs", "2"]
     command += ["--data", str(shared_data / "ml-latest-small"), "--runs", str(tmp_path)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)

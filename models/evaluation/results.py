@@ -46,10 +46,12 @@ def read_results(run: Run) -> list[Result]:
     """
     command = run.command("evaluate")
     results = validated(list[Result], read_json(run.evaluation, command), str(run.evaluation))
-    for result in results:
-        if result.metrics.keys() != result.ci95.keys():
+    for place, result in enumerate(results):
+        for name in sorted(result.metrics.keys() ^ result.ci95.keys()):
+            lacking = "ci95" if name in result.metrics else "metrics"
             raise UserError(
-                f"{run.evaluation}: {result.model} has metrics without intervals; delete it and run: {command}"
+                f"{run.evaluation}: {place}.{lacking}.{name} is missing: every metric has an interval, and every "
+                f"interval a metric; delete the file and run: {command}"
             )
     return results
 

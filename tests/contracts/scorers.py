@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.baselines.base import PairScorer
-from models.data.features import Interactions
+from models.data.interactions import Interactions, joined
 from workflows.features.vocabulary import FIRST_INDEX
 
 SEED = 42
@@ -24,8 +24,14 @@ def interactions(user: np.ndarray, movie: np.ndarray, label: np.ndarray | None =
     label = np.ones(len(user)) if label is None else np.asarray(label)
     values = torch.tensor(label, dtype=torch.float32)
     nothing = torch.zeros(len(user), dtype=torch.int32)
-    indices = (torch.tensor(index, dtype=torch.int32) for index in (user, movie))
-    return Interactions(*indices, values, nothing.to(torch.int8), nothing, values)
+    return Interactions(
+        user=torch.tensor(user, dtype=torch.int32),
+        movie=torch.tensor(movie, dtype=torch.int32),
+        label=values,
+        fold=nothing.to(torch.int8),
+        later=nothing,
+        stars=values,
+    )
 
 
 def every_pair(users: int, movies: int) -> tuple[np.ndarray, np.ndarray]:
@@ -166,8 +172,8 @@ class ScorerContract:
         before = self.every_score(scorer)
         there = set(zip(rows.user.tolist(), rows.movie.tolist()))
         new = [i for i, pair in enumerate(zip(more.user.tolist(), more.movie.tolist())) if pair not in there]
-        columns = (torch.cat([old, column[new]]) for old, column in zip(vars(rows).values(), vars(more).values()))
-        after = self.every_score(self.fit(Interactions(*columns), SEED))
+        added = Interactions(**{name: column[new] for name, column in vars(more).items()})
+        after = self.every_score(self.fit(joined([rows, added]), SEED))
         assert np.isfinite(after).all()
         assert not np.array_equal(after, before)
         np.testing.assert_array_equal(self.every_score(scorer), before)

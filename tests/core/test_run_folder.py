@@ -9,7 +9,9 @@ import pytest
 
 from core.errors import UserError
 from core.run_folder import Run
-from tests.names import DEFAULT_PROTOCOLS, NETWORKS, PROTOCOLS, RATING
+from models.baselines.truth import is_synthetic
+from models.protocols.base import PROTOCOLS as REGISTERED
+from tests.names import DEFAULT_PROTOCOLS, NETWORKS, PROTOCOLS, RATING, SPLITS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TRY_LOCK = """
@@ -80,11 +82,12 @@ def test_a_run_below_a_file_cannot_be_written(tmp_path):
 
 def test_the_truth_is_known_where_the_tables_have_it(tmp_path):
     run = Run(tmp_path)
-    assert not run.has_truth
+    assert not is_synthetic(None)
+    assert not is_synthetic(run.tables)
     run.tables.mkdir()
-    assert not run.has_truth
+    assert not is_synthetic(run.tables)
     (run.tables / "synth.json").write_text("{}")
-    assert run.has_truth
+    assert is_synthetic(run.tables)
 
 
 def test_every_stage_has_a_place_of_its_own():
@@ -99,10 +102,12 @@ def test_every_stage_has_a_place_of_its_own():
 
 def test_each_protocol_has_its_features_and_star_prediction_those_of_random_split():
     run = Run(Path("runs/ml-1m"))
-    assert [run.features_of(protocol) for protocol in DEFAULT_PROTOCOLS] == [
+    found = {protocol: run.features_of(REGISTERED[protocol].split) for protocol in REGISTERED}
+    assert found == {protocol: run.features / SPLITS[protocol] for protocol in PROTOCOLS}
+    assert [found[protocol] for protocol in DEFAULT_PROTOCOLS] == [
         run.features / protocol for protocol in DEFAULT_PROTOCOLS
     ]
-    assert run.features_of(RATING) == run.features_of("random-split")
+    assert found[RATING] == found["random-split"]
     assert set(PROTOCOLS) == {*DEFAULT_PROTOCOLS, RATING}
 
 

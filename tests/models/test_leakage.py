@@ -9,16 +9,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from models.networks.scoring import contender
 
 from core.run_folder import Run
 from models.baselines.base import BASELINES, TrainingData
-from models.data.features import Interactions, load_features
-from models.evaluation.judgement import Contender, judge, leave_one_out_metrics
+from models.data.interactions import Interactions
+from models.data.load import load_features
+from models.evaluation.evaluate import trained_scorer
+from models.evaluation.judgement import scorer_of
+from models.evaluation.ranking import sampled_metrics
 from models.networks.base import NetworkSettings, build
-from models.registry import fit_baseline, settings_of
+from models.networks.dlrm import DLRMSettings
+from models.networks.ncf import NCFSettings
+from models.protocols.base import PROTOCOLS
+from models.registry import default_settings, fit_baseline
+from models.training.loop import fit
 from models.training.settings import TrainSettings
-from models.training.train import fit
 from tests.names import DEFAULT_PROTOCOLS, NETWORKS, RATING
 from workflows.features.prepare import PrepareSettings, prepare
 from workflows.sources.datasets import get_dataset
@@ -27,11 +32,11 @@ from workflows.sources.fetch import fetch_tables
 USERS, MOVIES, RATED = 300, 200, 20
 CPU = torch.device("cpu")
 FEATURE_SETS = {
-    "ids": ("ncf", NetworkSettings(dim=8, top=(16,))),
+    "ids": ("ncf", NCFSettings(dim=8, top=(16,))),
     "ids, factorised": ("mf", NetworkSettings(dim=8)),
-    "side tables": ("dlrm", NetworkSettings(dim=8, bottom=(8,), top=(16,))),
-    "no user statistics": ("dlrm", NetworkSettings(dim=8, bottom=(8,), top=(16,), user_statistics=False)),
-    "the moment too": ("dlrm", NetworkSettings(dim=8, bottom=(8,), top=(16,), history=5)),
+    "side tables": ("dlrm", DLRMSettings(dim=8, bottom=(8,), top=(16,))),
+    "no user statistics": ("dlrm", DLRMSettings(dim=8, bottom=(8,), top=(16,), user_statistics=False)),
+    "the history too": ("dlrm", DLRMSettings(dim=8, bottom=(8,), top=(16,), history=5)),
 }
 
 
@@ -76,10 +81,10 @@ def noise(tmp_path_factory) -> Run:
 def judged(run: Run, protocol: str, name: str, network: NetworkSettings) -> tuple[dict, dict]:
     """Test metrics and their intervals of a model after three epochs, chosen on validation as always."""
     features = load_features(run, protocol)
-    chosen = TrainSettings(network, learning_rate=3e-3, averaging=0.9, batch_size=256, epochs=3)
+    chosen = TrainSettings(network=network, learning_rate=3e-3, averaging=0.9, batch_size=256, epochs=3)
     model = build(name, features, network, chosen.seed)
-    fit(model, features, chosen, CPU, lambda *_: None)
-    parts = judge(contender(model, features, ("train",), CPU), features, 0)
+    fit(model, features, chosen, CPU)
+    parts = PROTOCOLS[protocol].test(trained_scorer(model, features, ("train",), CPU), features, 0)
     return parts[0].means(), parts[0].intervals(0)
 
 
@@ -118,8 +123,9 @@ def test_of_stars_that_are_noise_the_best_guess_is_their_mean(noise, what):
 def test_of_noise_no_baseline_learns_either(noise, key):
     protocol, name = key.split("/")
     features = load_features(noise, protocol)
-    scorer = fit_baseline(name, features, ("train", "valid"), settings_of(protocol, name, "ml-100k", 0), 0)
-    part = judge(Contender.of_rule(scorer), features, 0)[0]
+    chosen = default_settings(protocol, name, "ml-100k", 0).settings
+    scorer = fit_baseline(name, features, ("train", "valid"), chosen, 0)
+    part = PROTOCOLS[protocol].test(scorer_of(scorer), features, 0)[0]
     if protocol == RATING:
         assert part.means()["rmse"] > features.interactions("test").stars.numpy().std() * 0.98
         return
@@ -150,15 +156,22 @@ def test_other_ids_in_the_same_order_change_no_feature_and_no_weight(noise, tmp_
     for part in ("train", "valid", "test"):
         for column, same in zip(vars(one.interactions(part)).values(), vars(other.interactions(part)).values()):
             assert torch.equal(column, same)
-    network = FEATURE_SETS["the moment too"][1]
+    network = FEATURE_SETS["the history too"][1]
     results = [judged(of, protocol, "dlrm", network)[0] for of in (noise, run)]
     assert results[0] == results[1]
 
 
 def interactions(user: np.ndarray, movie: np.ndarray, label: np.ndarray) -> Interactions:
-    zeros = np.zeros(len(user), np.int32)
-    columns = (user.astype(np.int32), movie.astype(np.int32), label.astype(np.float32), zeros.astype(np.int8), zeros)
-    return Interactions(*map(torch.from_numpy, (*columns, label.astype(np.float32))))
+    zeros = torch.zeros(len(user), dtype=torch.int32)
+    values = torch.from_numpy(label.astype(np.float32))
+    return Interactions(
+        user=torch.from_numpy(user.astype(np.int32)),
+        movie=torch.from_numpy(movie.astype(np.int32)),
+        label=values,
+        fold=zeros.to(torch.int8),
+        later=zeros,
+        stars=values,
+    )
 
 
 PERMUTED = {
@@ -196,23 +209,24 @@ def test_a_permutation_of_indices_permutes_a_baselines_scores_and_nothing_else(k
     seed=st.integers(0, 2**32 - 1),
 )
 def test_metrics_do_not_depend_on_the_order_of_users_or_of_negatives(scores, seed):
-    from models.data.features import Candidates
+    from models.data.interactions import Candidates
 
     rng = np.random.default_rng(seed)
     users, movies = np.arange(7), np.arange(1, 5)
     negatives = np.tile(movies, (7, 1))
     score = lambda user, movie: scores[user, movie]  # noqa: E731
-    plain = leave_one_out_metrics(score, Candidates(users, np.zeros(7, int), negatives)).means()
+    plain = sampled_metrics(score, Candidates(users, np.zeros(7, int), negatives)).means()
     order = rng.permutation(7)
     shuffled = np.stack([rng.permutation(movies) for _ in users])
-    again = leave_one_out_metrics(score, Candidates(users[order], np.zeros(7, int), shuffled)).means()
+    again = sampled_metrics(score, Candidates(users[order], np.zeros(7, int), shuffled)).means()
     assert plain == pytest.approx(again)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_model_with_permuted_embeddings_scores_permuted_ids_the_same(noise, name):
     features = load_features(noise, "random-split")
-    network = FEATURE_SETS["the moment too"][1] if name == "dlrm" else NetworkSettings(dim=8)
+    networks = {"dlrm": FEATURE_SETS["the history too"][1], "ncf": NCFSettings(dim=8), "mf": NetworkSettings(dim=8)}
+    network = networks[name]
     model = build(name, replace(features), network, 0).eval()
     rng = np.random.default_rng(0)
     new = torch.from_numpy(np.r_[:3, 3 + rng.permutation(features.movies - 3)])

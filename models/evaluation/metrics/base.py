@@ -102,6 +102,16 @@ def columns_of(task: str) -> list[tuple[str, str]]:
     return columns + full
 
 
+def refuse_other_shapes(label: np.ndarray, score: np.ndarray) -> None:
+    """Labels (or stars) and scores must be of the same rows: numpy would stretch a single value.
+
+    Raises:
+        ValueError: they have different shapes.
+    """
+    if label.shape != score.shape:
+        raise ValueError(f"the shapes {label.shape} and {score.shape} differ")
+
+
 def mean_of(values: np.ndarray) -> RowStatistic:
     """A metric that is the mean of float64 [rows] values."""
     return RowStatistic(np.stack([np.ones(len(values)), values], axis=1), lambda sums: sums[1] / sums[0])

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from models.evaluation.metrics.base import Metric, RowStatistic, add, mean_of
+from models.evaluation.metrics.base import Metric, RowStatistic, add, mean_of, refuse_other_shapes
 
 
 def auc(label: np.ndarray, score: np.ndarray) -> float:
@@ -16,7 +16,7 @@ def auc(label: np.ndarray, score: np.ndarray) -> float:
         NaN where there are only positives or only negatives.
 
     Raises:
-        ValueError: a score is not a number.
+        ValueError: a score is not a number, or the shapes differ.
 
     >>> auc(np.array([1, 0, 1, 0]), np.array([0.9, 0.5, 0.5, 0.1]))
     0.875
@@ -35,6 +35,7 @@ def placements(label: np.ndarray, score: np.ndarray) -> np.ndarray:
     >>> placements(np.array([1, 0, 1, 0]), np.array([0.9, 0.5, 0.5, 0.1])).tolist()
     [1.0, 0.75, 0.75, 1.0]
     """
+    refuse_other_shapes(label, score)
     if np.isnan(score).any():
         raise ValueError("a score is not a number")
     order = np.argsort(score, kind="stable")
@@ -50,6 +51,7 @@ def placements(label: np.ndarray, score: np.ndarray) -> np.ndarray:
 
 def log_losses(label: np.ndarray, probability: np.ndarray) -> np.ndarray:
     """Minus the logarithm of the probability given to what happened: float64 [n]; probabilities clipped at 1e-7."""
+    refuse_other_shapes(label, probability)
     p = np.clip(probability.astype(np.float64), 1e-7, 1 - 1e-7)
     return -np.where(label > 0, np.log(p), np.log1p(-p))
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from models.baselines.base import BASELINES, Baseline, PairScorer, TrainingData
-from models.data.features import Interactions
+from models.data.interactions import Interactions
 from tests.contracts.scorers import SEED, ScorerContract, every_pair, interactions
 from workflows.features.vocabulary import FIRST_INDEX
 

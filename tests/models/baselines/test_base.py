@@ -11,7 +11,7 @@ import pytest
 from core.errors import UserError
 from core.json_files import validated
 from models.baselines.base import BASELINES, Baseline, NoSettings, add, baselines_of
-from models.registry import rules_for
+from models.registry import baselines_for
 from models.search_space import Integer, Log, OneOf, Uniform
 from models.training.settings import LARGE
 from tests.models.baselines.contracts import BaselineContract
@@ -62,18 +62,18 @@ def test_the_order_of_the_tables():
 def test_a_baseline_that_is_added_is_in_each_of_its_protocols(first_movie):
     assert baselines_of("leave-one-out")["first"] is baselines_of("rating")["first"] is first_movie
     assert list(baselines_of("leave-one-out"))[-2:] == ["first", "truth"]
-    assert list(rules_for("rating", LARGE - 1)) == ["knn", "svd", "biases", "first"]
-    assert list(rules_for("rating", LARGE)) == ["biases"]
+    assert list(baselines_for("rating", LARGE - 1)) == ["knn", "svd", "biases", "first"]
+    assert list(baselines_for("rating", LARGE)) == ["biases"]
 
 
 def test_only_a_synthetic_dataset_has_a_truth(tmp_path):
-    assert "truth" not in rules_for("leave-one-out", 0)
-    assert "truth" not in rules_for("leave-one-out", 0, tmp_path)
+    assert "truth" not in baselines_for("leave-one-out", 0)
+    assert "truth" not in baselines_for("leave-one-out", 0, tmp_path)
     (tmp_path / "synth.json").write_text("{}")
     for rows in (0, LARGE):
-        assert list(rules_for("leave-one-out", rows, tmp_path))[-1] == "truth"
-        assert list(rules_for("random-split", rows, tmp_path))[-1] == "truth"
-    assert "truth" not in rules_for("rating", 0, tmp_path)
+        assert list(baselines_for("leave-one-out", rows, tmp_path))[-1] == "truth"
+        assert list(baselines_for("random-split", rows, tmp_path))[-1] == "truth"
+    assert "truth" not in baselines_for("rating", 0, tmp_path)
 
 
 def test_only_als_and_svd_use_chance():
@@ -118,8 +118,8 @@ def test_every_end_of_a_search_space_makes_settings(key):
     for name, values in baseline.space.items():
         default = getattr(baseline.settings(), name)
         if isinstance(values, OneOf):
-            assert default in values.values
-            ends = values.values
+            assert default in values.choices.values()
+            ends = tuple(values.choices.values())
         else:
             assert values.low <= default <= values.high
             ends = (values.low, values.high)
@@ -136,10 +136,21 @@ def test_a_baseline_without_settings_has_no_search_space():
 def test_ranges_become_distributions_of_optuna():
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    from models.tuning import distribution
+    from models.tuning import distributions_of
 
-    assert distribution(Log(10, 100)) == FloatDistribution(10, 100, log=True)
-    assert distribution(Uniform(0.1, 3)) == FloatDistribution(0.1, 3)
-    assert distribution(Integer(5, 30)) == IntDistribution(5, 30)
-    assert distribution(Integer(5, 30, log=True)) == IntDistribution(5, 30, log=True)
-    assert distribution(OneOf("cosine", "bm25")) == CategoricalDistribution(("cosine", "bm25"))
+    space = {
+        "log": Log(10, 100),
+        "uniform": Uniform(0.1, 3),
+        "integer": Integer(5, 30),
+        "log integer": Integer(5, 30, log=True),
+        "one of": OneOf("cosine", "bm25"),
+        "named": OneOf(small=(32, 16), large=(64, 32)),
+    }
+    assert distributions_of(space) == {
+        "log": FloatDistribution(10, 100, log=True),
+        "uniform": FloatDistribution(0.1, 3),
+        "integer": IntDistribution(5, 30),
+        "log integer": IntDistribution(5, 30, log=True),
+        "one of": CategoricalDistribution(("cosine", "bm25")),
+        "named": CategoricalDistribution(("small", "large")),
+    }

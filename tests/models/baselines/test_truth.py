@@ -5,12 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from workflows.synthetic.synth import load_truth, synthesise
 
 from core.errors import UserError
 from models.baselines.base import BASELINES, NoSettings, TrainingData
 from tests.models.baselines.contracts import training_data
 from workflows.features.vocabulary import FIRST_INDEX
+from workflows.synthetic.synthesise import synthesise
+from workflows.synthetic.truth import load_truth
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,17 @@ import torch
 from core.run_folder import Run
 from marquee.app import main
 from models.evaluation import compare_seeds as seeds
-from models.evaluation.judgement import PerRating, PerRow, PerUser
-from models.registry import rules_for
+from models.evaluation.judgement import PerUser, judge_rows
+from models.protocols.base import PROTOCOLS as REGISTERED
+from models.registry import baselines_for
 from tests.names import NETWORKS, PROTOCOLS
 
 CPU = torch.device("cpu")
+NETWORK_SETTINGS = {
+    "dlrm": {"dim": 8, "top": [8], "bottom": [8], "history": 2},
+    "ncf": {"dim": 8, "top": [8]},
+    "mf": {"dim": 8},
+}
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +35,13 @@ def run(prepared, tmp_path_factory) -> Run:
         for name in NETWORKS:
             folder = run.tuning(protocol, name)
             folder.mkdir(parents=True)
-            network = {"dim": 8, "top": [8], "bottom": [8], "history": 2 if name == "dlrm" else 0}
-            settings = {"network": network, "epochs": 2, "averaging": 0.9, "refit": True, "batch_size": 256}
+            settings = {
+                "network": NETWORK_SETTINGS[name],
+                "epochs": 2,
+                "averaging": 0.9,
+                "refit": True,
+                "batch_size": 256,
+            }
             (folder / "best.json").write_text(json.dumps({"settings": settings}))
     return run
 
@@ -49,7 +60,7 @@ def test_everything_is_there(compared):
     assert compared["seeds"] == [42, 43]
     assert list(compared["protocols"]) == list(PROTOCOLS)
     for protocol, found in compared["protocols"].items():
-        assert list(found["models"]) == [*NETWORKS, *rules_for(protocol, 0)]
+        assert list(found["models"]) == [*NETWORKS, *baselines_for(protocol, 0)]
         assert found["trained_on"] == ["train", "valid"]
         for name, model in found["models"].items():
             count = 2 if name in (*NETWORKS, "als", "svd") else 1
@@ -61,8 +72,11 @@ def test_everything_is_there(compared):
             assert (model["train_seconds"] > 0) == (name in NETWORKS)
 
 
-@pytest.mark.parametrize(("protocol", "metric"), [(p, d[1]) for p, d in seeds.DECIDING.items()])
+@pytest.mark.parametrize(
+    ("protocol", "metric"), [("leave-one-out", "hr@10"), ("random-split", "auc"), ("rating", "rmse")]
+)
 def test_the_difference_is_that_of_the_means(compared, protocol, metric):
+    assert REGISTERED[protocol].deciding == metric
     found = compared["protocols"][protocol]
     models = found["models"]
     difference = found["dlrm_minus_ncf"][metric]
@@ -75,14 +89,14 @@ def test_the_difference_is_that_of_the_means(compared, protocol, metric):
 
 
 def test_a_seed_that_is_trained_is_not_trained_again(run, compared):
-    told = []
+    reported = []
     before = {path: path.stat().st_mtime_ns for path in run.root.glob("seeds/*/*/*/weights.safetensors")}
     assert len(before) == 2 * len(PROTOCOLS) * len(NETWORKS)
-    again = seeds.compare(run, ("random-split",), [42, 43], CPU, lambda by, note: told.append(by))
+    again = seeds.compare(run, ("random-split",), [42, 43], CPU, lambda by, note: reported.append(by))
     assert {path: path.stat().st_mtime_ns for path in before} == before
     one, other = (of["protocols"]["random-split"]["models"]["dlrm"] for of in (again, compared))
     assert one == other
-    assert sum(told) == seeds.steps(run, ("random-split",), 2)
+    assert sum(reported) == seeds.steps(run, ("random-split",), 2)
 
 
 def test_a_protocol_takes_the_place_of_its_former_results(tmp_path):
@@ -107,10 +121,13 @@ def test_the_same_models_do_not_differ():
     owner = np.repeat(np.arange(4), 5)
     rng = np.random.default_rng(0)
     score, label = rng.random(20), np.tile([0.0, 1.0], 10)
-    rows = [[PerRow(label, score, owner, True)]]
-    found = seeds.differences("random-split", rows, rows, [1])
+    rows = [[judge_rows("classification", label, score, owner)]]
+    found = seeds.differences("random-split", {"dlrm": rows, "ncf": rows}, [1])
     assert found["dlrm_minus_ncf"]["auc"]["value"] == 0
     assert found["verdict"].startswith("No difference")
-    stars = [[PerRating(label, score, owner)]], [[PerRating(label, label, owner)]]
-    better = seeds.differences("rating", *stars, [1])
+    stars = {
+        "dlrm": [[judge_rows("rating", label, score, owner)]],
+        "ncf": [[judge_rows("rating", label, label, owner)]],
+    }
+    better = seeds.differences("rating", stars, [1])
     assert better["verdict"].startswith("NCF is better than DLRM")

@@ -9,18 +9,18 @@ import pytest
 import torch
 from sklearn.metrics import log_loss, roc_auc_score
 
-from models.data.features import Candidates, Features, Interactions, load_features
-from models.evaluation import judgement as evaluation
-from models.evaluation.judgement import (
-    Contender,
-    PerRow,
-    Scorer,
-    full_catalogue_metrics,
-    leave_one_out_metrics,
-    random_split_metrics,
-)
-from models.networks.base import NetworkSettings, build
-from models.networks.scoring import scorer
+from models.data.features import Features
+from models.data.interactions import Candidates, Interactions
+from models.data.load import load_features
+from models.evaluation.evaluate import judged
+from models.evaluation.judgement import PerRow, ScorePairs, Scorer, judge_rows, owners
+from models.evaluation.ranking import full_catalogue_metrics, sampled_metrics
+from models.evaluation.results import Result
+from models.evaluation.scorers import pair_scorer
+from models.networks.base import build
+from models.networks.dlrm import DLRMSettings
+from models.protocols.base import PROTOCOLS
+from models.training.train import CONFIG_FORMAT, TrainedConfig
 
 FIRST, RATED, NEVER_RATED = 3, 30, 2  # movie indices 3 to 32 are rated, 33 and 34 are not
 USERS = 3 + 8
@@ -42,7 +42,7 @@ def features_in(folder: Path) -> Features:
         rows.astype("int32").to_parquet(folder / part / "part_0.parquet", index=False)
     return Features(
         protocol="leave-one-out",
-        dataset="made up",
+        dataset="synthetic",
         folder=folder,
         schema=None,
         side=None,
@@ -51,7 +51,8 @@ def features_in(folder: Path) -> Features:
         users=USERS,
         movies=FIRST + RATED + NEVER_RATED,
         rated_movies=RATED,
-        fingerprint="made up",
+        fingerprint="synthetic",
+        label=PROTOCOLS["leave-one-out"].label,
     )
 
 
@@ -62,14 +63,19 @@ def interactions(user: np.ndarray, movie: np.ndarray, label: np.ndarray) -> Inte
     return Interactions(**{column.name: given.get(column.name, unused) for column in fields(Interactions)})
 
 
-def scored(rows: Interactions, score: Scorer, is_probability: bool = True) -> PerRow:
+def random_split_metrics(scores: np.ndarray, rows: Interactions, is_probability: bool) -> PerRow:
+    """Random-split's metrics of the scores of rows."""
+    return judge_rows("classification", rows.label.numpy(), scores, owners(rows), is_probability)
+
+
+def scored(rows: Interactions, score: ScorePairs, is_probability: bool = True) -> PerRow:
     """Random-split's metrics of a scorer of pairs."""
     return random_split_metrics(score(rows.user.numpy(), rows.movie.numpy()), rows, is_probability)
 
 
-def contender(score: Scorer, is_probability: bool) -> Contender:
+def of_pairs(score: ScorePairs, is_probability: bool) -> Scorer:
     """A scorer of pairs as a test set asks it."""
-    return Contender(score, lambda rows: score(rows.user.numpy(), rows.movie.numpy()), is_probability)
+    return Scorer(score, lambda rows: score(rows.user.numpy(), rows.movie.numpy()), is_probability)
 
 
 def perfect(user: np.ndarray, movie: np.ndarray) -> np.ndarray:
@@ -98,15 +104,15 @@ def as_noise(seed: int):
 
 
 def test_a_perfect_scorer_gets_everything():
-    assert leave_one_out_metrics(perfect, questions()).means() == {"auc": 1, "hr@10": 1, "ndcg@10": 1, "mrr@10": 1}
+    assert sampled_metrics(perfect, questions()).means() == {"auc": 1, "hr@10": 1, "ndcg@10": 1, "mrr@10": 1}
 
 
 def test_a_constant_scorer_gets_nothing_as_ties_count_against_it():
-    assert leave_one_out_metrics(constant, questions()).means() == {"auc": 0.5, "hr@10": 0, "ndcg@10": 0, "mrr@10": 0}
+    assert sampled_metrics(constant, questions()).means() == {"auc": 0.5, "hr@10": 0, "ndcg@10": 0, "mrr@10": 0}
 
 
 def test_the_worst_scorer_gets_nothing():
-    found = leave_one_out_metrics(high_numbers_first, questions()).means()
+    found = sampled_metrics(high_numbers_first, questions()).means()
     assert found == {"auc": 0, "hr@10": 0, "ndcg@10": 0, "mrr@10": 0}
 
 
@@ -118,7 +124,7 @@ def test_ranks_by_hand():
         above = np.array([higher[u] for u in user])
         return np.where((movie > 20) & (movie <= 20 + above), 2.0, np.where(movie == 20, 1.0, 0.0)).astype(np.float32)
 
-    found = leave_one_out_metrics(score, asked).values
+    found = sampled_metrics(score, asked).values
     np.testing.assert_allclose(found["auc"], [1, 10 / 12, 9 / 12])
     np.testing.assert_allclose(found["hr@10"], [1, 1, 1])
     np.testing.assert_allclose(found["ndcg@10"], [1, 1 / np.log2(4), 1 / np.log2(5)])
@@ -131,7 +137,7 @@ def test_padding_counts_for_nothing_and_is_never_scored(score):
         assert (movie >= FIRST).all()
         return score(user, movie)
 
-    whole, padded = (leave_one_out_metrics(checked, questions(12, padding)).values for padding in (0, 9))
+    whole, padded = (sampled_metrics(checked, questions(12, padding)).values for padding in (0, 9))
     for name, values in whole.items():
         np.testing.assert_array_equal(values, padded[name])
 
@@ -140,15 +146,15 @@ def test_padding_counts_for_nothing_and_is_never_scored(score):
 @pytest.mark.parametrize("score", [perfect, constant, as_noise(5)])
 def test_sampled_metrics_do_not_depend_on_how_many_pairs_are_scored_at_once(monkeypatch, pairs, score):
     asked = questions(20, padding=4)
-    whole = leave_one_out_metrics(score, asked).values
-    monkeypatch.setattr("models.evaluation.judgement.PAIRS_AT_ONCE", pairs)
+    whole = sampled_metrics(score, asked).values
+    monkeypatch.setattr("models.evaluation.ranking.PAIRS_AT_ONCE", pairs)
     calls = []
 
     def counted(user, movie):
         calls.append(len(user))
         return score(user, movie)
 
-    found = leave_one_out_metrics(counted, asked).values
+    found = sampled_metrics(counted, asked).values
     assert found.keys() == whole.keys()
     for name, values in whole.items():
         np.testing.assert_array_equal(values, found[name])
@@ -159,15 +165,15 @@ def test_sampled_metrics_do_not_depend_on_how_many_pairs_are_scored_at_once(monk
 def test_sampled_metrics_of_a_trained_model_s_scorer_do_not_depend_on_the_blocks(prepared, monkeypatch):
     features = load_features(prepared, "leave-one-out")
     asked = features.candidates("test")
-    score = scorer(build("dlrm", features, NetworkSettings(dim=8), 0), torch.device("cpu"))
-    whole = leave_one_out_metrics(score, asked).means()
-    monkeypatch.setattr("models.evaluation.judgement.PAIRS_AT_ONCE", 70)  # more blocks than users: some are empty
-    assert leave_one_out_metrics(score, asked).means() == pytest.approx(whole)
+    score = pair_scorer(build("dlrm", features, DLRMSettings(dim=8), 0), torch.device("cpu"), "leave-one-out")
+    whole = sampled_metrics(score, asked).means()
+    monkeypatch.setattr("models.evaluation.ranking.PAIRS_AT_ONCE", 70)  # more blocks than users: some are empty
+    assert sampled_metrics(score, asked).means() == pytest.approx(whole)
 
 
 def test_a_scorer_that_says_not_a_number_is_refused():
     with pytest.raises(ValueError, match="not a number"):
-        leave_one_out_metrics(lambda user, movie: np.full(len(user), np.nan, np.float32), questions())
+        sampled_metrics(lambda user, movie: np.full(len(user), np.nan, np.float32), questions())
 
 
 # -- leave-one-out, the whole catalogue --------------------------------------------------------------------------------
@@ -217,7 +223,7 @@ def test_full_catalogue_does_not_depend_on_how_many_pairs_are_scored_at_once(tmp
     features = features_in(tmp_path)
     whole = full_catalogue_metrics(as_noise(1), features, questions(), 0).values
     for pairs in (1, 2 * RATED + 1):
-        monkeypatch.setattr("models.evaluation.judgement.PAIRS_AT_ONCE", pairs)
+        monkeypatch.setattr("models.evaluation.ranking.PAIRS_AT_ONCE", pairs)
         found = full_catalogue_metrics(as_noise(1), features, questions(), 0).values
         for name, values in whole.items():
             np.testing.assert_array_equal(values, found[name])
@@ -226,7 +232,7 @@ def test_full_catalogue_does_not_depend_on_how_many_pairs_are_scored_at_once(tmp
 def test_full_catalogue_draws_users_where_there_are_many(tmp_path, monkeypatch):
     features = features_in(tmp_path)
     every = full_catalogue_metrics(low_numbers_first, features, questions(), 0).values["full_ndcg@10"]
-    monkeypatch.setattr("models.evaluation.judgement.FULL_CATALOGUE_USERS", 5)
+    monkeypatch.setattr("models.evaluation.ranking.FULL_CATALOGUE_USERS", 5)
     drawn = {}
     for seed in range(4):
         found = full_catalogue_metrics(low_numbers_first, features, questions(), seed).values["full_ndcg@10"]
@@ -241,7 +247,7 @@ def test_full_catalogue_draws_users_where_there_are_many(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("most", "users"), [(RATED * 3, 3), (RATED * 4 - 1, 3), (1, 1), (10**9, USERS - 3)])
 def test_full_catalogue_draws_as_many_users_as_there_may_be_scores(tmp_path, monkeypatch, most, users):
     features = features_in(tmp_path)
-    monkeypatch.setattr("models.evaluation.judgement.FULL_CATALOGUE_PAIRS", most)
+    monkeypatch.setattr("models.evaluation.ranking.FULL_CATALOGUE_PAIRS", most)
     scored = []
 
     def spy(user, movie):
@@ -305,7 +311,7 @@ def test_rows_of_a_user_are_drawn_together():
 
 def test_intervals_contain_the_mean(tmp_path):
     for result in (
-        leave_one_out_metrics(as_noise(3), questions()),
+        sampled_metrics(as_noise(3), questions()),
         full_catalogue_metrics(as_noise(3), features_in(tmp_path), questions(), 0),
         scored(some_rows(3), as_noise(3)),
     ):
@@ -317,7 +323,7 @@ def test_intervals_contain_the_mean(tmp_path):
 
 
 def test_the_intervals_of_a_perfect_scorer_have_no_width():
-    intervals = leave_one_out_metrics(perfect, questions()).intervals(0)
+    intervals = sampled_metrics(perfect, questions()).intervals(0)
     assert intervals == {"auc": [1, 1], "hr@10": [1, 1], "ndcg@10": [1, 1], "mrr@10": [1, 1]}
 
 
@@ -363,7 +369,7 @@ def test_the_interval_of_a_perfect_auc_has_no_width():
 
 
 def test_intervals_repeat_with_their_seed():
-    result = leave_one_out_metrics(as_noise(4), questions())
+    result = sampled_metrics(as_noise(4), questions())
     assert result.intervals(5) == result.intervals(5)
     assert result.intervals(5) != result.intervals(6)
 
@@ -373,6 +379,30 @@ def test_intervals_repeat_with_their_seed():
 ENTRY = {
     "model", "protocol", "metrics", "ci95", "seed", "epochs", "train_seconds", "samples_per_second", "versions"
 }  # fmt: skip
+CONFIG = TrainedConfig(
+    format=CONFIG_FORMAT,
+    model="oracle",
+    protocol="leave-one-out",
+    dataset="ml-latest-small",
+    settings={},
+    seed=7,
+    epochs=3,
+    best_epoch=2,
+    monitor="ndcg@10",
+    validation={},
+    trained_on=["train"],
+    train_seconds=1.5,
+    samples_per_second=1000,
+    weights=1,
+    device="cpu",
+    threads=1,
+    versions={},
+)
+
+
+def filled(entry: Result) -> set[str]:
+    """The fields of a result that have a value."""
+    return {field.name for field in fields(entry) if getattr(entry, field.name) is not None}
 
 
 def test_an_entry_of_leave_one_out(prepared):
@@ -383,28 +413,27 @@ def test_an_entry_of_leave_one_out(prepared):
     def oracle(user, movie):
         return np.array([answer[u] == m for u, m in zip(user.tolist(), movie.tolist())], np.float32)
 
-    training = {"epochs": 3, "train_seconds": 1.5, "samples_per_second": 1000, "batch_size": 7}
-    entry = evaluation.test_result("oracle", contender(oracle, True), features, 11, training)
-    assert entry.keys() == ENTRY | {"test_users", "full_catalogue_users"}
+    entry = judged("oracle", of_pairs(oracle, True), features, 11, CONFIG)
+    assert filled(entry) == ENTRY | {"test_users", "full_catalogue_users"}
     names = {"auc", "hr@10", "ndcg@10", "mrr@10", "full_hr@10", "full_ndcg@10"}
-    assert entry["metrics"] == dict.fromkeys(names, 1)
-    assert entry["ci95"] == {name: [1, 1] for name in names}
-    assert (entry["model"], entry["protocol"], entry["seed"]) == ("oracle", "leave-one-out", 11)
-    assert (entry["epochs"], entry["train_seconds"], entry["samples_per_second"]) == (3, 1.5, 1000)
-    assert entry["test_users"] == entry["full_catalogue_users"] == len(held_out.user) == 60
-    assert set(entry["versions"]) == {"torch", "merlin-models", "nvtabular", "numpy"}
+    assert entry.metrics == dict.fromkeys(names, 1)
+    assert entry.ci95 == dict.fromkeys(names, (1, 1))
+    assert (entry.model, entry.protocol, entry.seed) == ("oracle", "leave-one-out", 11)
+    assert (entry.epochs, entry.train_seconds, entry.samples_per_second) == (3, 1.5, 1000)
+    assert entry.test_users == entry.full_catalogue_users == len(held_out.user) == 60
+    assert set(entry.versions) == {"torch", "merlin-models", "nvtabular", "numpy"}
 
 
 @pytest.mark.parametrize("is_probability", [True, False])
 def test_an_entry_of_random_split(prepared, is_probability):
     features = load_features(prepared, "random-split")
     rows = features.interactions("test")
-    entry = evaluation.test_result("half", contender(constant, is_probability), features, 11, {})
-    assert entry.keys() == ENTRY | {"test_rows"}
-    assert entry["test_rows"] == len(rows)
-    assert entry["metrics"]["auc"] == 0.5
-    assert entry["metrics"].keys() == entry["ci95"].keys() == ({"auc", "log_loss"} if is_probability else {"auc"})
+    entry = judged("half", of_pairs(constant, is_probability), features, 11, None)
+    assert filled(entry) == ENTRY | {"test_rows"}
+    assert entry.test_rows == len(rows)
+    assert entry.metrics["auc"] == 0.5
+    assert entry.metrics.keys() == entry.ci95.keys() == ({"auc", "log_loss"} if is_probability else {"auc"})
     if is_probability:
-        assert entry["metrics"]["log_loss"] == pytest.approx(np.log(2))
-        assert entry["ci95"]["log_loss"] == pytest.approx([np.log(2)] * 2)
-    assert (entry["epochs"], entry["train_seconds"], entry["samples_per_second"]) == (0, 0, 0)
+        assert entry.metrics["log_loss"] == pytest.approx(np.log(2))
+        assert entry.ci95["log_loss"] == pytest.approx((np.log(2), np.log(2)))
+    assert (entry.epochs, entry.train_seconds, entry.samples_per_second) == (0, 0, 0)

@@ -9,17 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import metrics as sk
 
-from models.evaluation.metrics import (
-    auc,
-    bootstrap,
-    hit_rate,
-    log_losses,
-    mrr,
-    ndcg,
-    placements,
-    rank_of_positive,
-    user_auc,
-)
+from models.evaluation.bootstrap import bootstrap
+from models.evaluation.metrics.classification import auc, log_losses, placements
+from models.evaluation.metrics.ranking import hit_rate, mrr, ndcg, rank_of_positive, user_auc
 
 # Few different values, so that ties are frequent; all exact in binary.
 TIED_SCORES = st.integers(-4, 4).map(lambda value: value / 4)

@@ -1,4 +1,4 @@
-"""The NCF paper's benchmark, on made-up files in the authors' format."""
+"""The NCF paper's benchmark, on synthetic files in the authors' format."""
 
 import json
 from pathlib import Path
@@ -9,14 +9,22 @@ import torch
 
 from marquee.app import main
 from models.evaluation import ncf_paper as paper
-from models.evaluation.judgement import leave_one_out_metrics
-from models.registry import settings_of
-from models.training.settings import NetworkSettings, TrainSettings
+from models.evaluation.ranking import sampled_metrics
+from models.networks.base import NetworkSettings
+from models.networks.dlrm import DLRMSettings
+from models.networks.ncf import NCFSettings
+from models.registry import default_settings
+from models.training.settings import TrainSettings
 from workflows.features.vocabulary import FIRST_INDEX, FOLDS
 from workflows.sources.ncf_files import read_ncf_files
 
 USERS, MOVIES = 40, 60
 CPU = torch.device("cpu")
+NETWORK_SETTINGS = {
+    "mf": NetworkSettings(dim=8),
+    "ncf": NCFSettings(dim=8, top=(16,)),
+    "dlrm": DLRMSettings(dim=8, top=(16,), bottom=(8,), history=3),
+}
 
 
 def write_ncf(folder: Path, seed: int = 0) -> Path:
@@ -60,7 +68,7 @@ def test_validation_is_each_user_s_last_training_movie(features, folder):
     assert sorted(set(train.later.tolist())) == list(range(1, 11))
 
 
-def test_no_model_is_told_of_the_test_movies(features, folder):
+def test_no_model_sees_the_test_movies(features, folder):
     files = read_ncf_files(folder)
     held_out = set(zip((files.test_user + FIRST_INDEX).tolist(), (files.test_movie + FIRST_INDEX).tolist()))
     for part in ("train", "valid"):
@@ -88,33 +96,34 @@ def test_ones_own_test_movie_among_the_negatives_counts_once(tmp_path):
         "\n".join([f"{lines[0]}\t{own}", *(f"{line}\t{line.split(chr(9))[1]}" for line in lines[1:])]) + "\n"
     )
     asked = paper.paper_features(read_ncf_files(folder), folder, 0).candidates("test")
-    best = leave_one_out_metrics(lambda user, movie: (movie == int(own) + FIRST_INDEX).astype(float), asked)
+    best = sampled_metrics(lambda user, movie: (movie == int(own) + FIRST_INDEX).astype(float), asked)
     assert best.values["hr@10"][0] == 1  # were it counted twice, it would tie with itself and still be in: so the rank
     assert best.values["ndcg@10"][0] == 1
 
 
 @pytest.mark.parametrize("name", ["popularity", "itemknn", "als", "ease"])
-def test_rules_find_the_halves(features, name):
-    told = []
-    settings = settings_of("leave-one-out", name, "ml-100k", 0)
-    results = paper.judge(features, name, settings, [3, 4], CPU, lambda by, note: told.append((by, note)))
+def test_baselines_find_the_halves(features, name):
+    reported = []
+    settings = default_settings("leave-one-out", name, "ml-100k", 0).settings
+    results = paper.judge(features, name, settings, [3, 4], CPU, lambda by, note: reported.append((by, note)))
     assert [result["seed"] for result in results] == ([3, 4] if name == "als" else [3])
-    assert sum(by for by, _ in told) == paper.steps([name], 2) == len(results)
+    assert sum(by for by, _ in reported) == paper.steps([name], 2) == len(results)
     if name != "popularity":
         assert results[0]["hr@10"] > 0.5
 
 
 @pytest.mark.parametrize("name", ["mf", "ncf", "dlrm"])
 def test_trained_models_find_the_halves_and_repeat_themselves(features, name):
-    network = NetworkSettings(dim=8, top=(16,), bottom=(8,), history=3)
-    settings = TrainSettings(network, learning_rate=0.02, averaging=0.9, batch_size=128, epochs=8, patience=3)
-    told = []
-    results = paper.judge(features, name, settings, [1, 2], CPU, lambda by, note: told.append((by, note)))
+    settings = TrainSettings(
+        network=NETWORK_SETTINGS[name], learning_rate=0.02, averaging=0.9, batch_size=128, epochs=8, patience=3
+    )
+    reported = []
+    results = paper.judge(features, name, settings, [1, 2], CPU, lambda by, note: reported.append((by, note)))
     again = paper.judge(features, name, settings, [1], CPU, lambda *_: None)
     assert [result["seed"] for result in results] == [1, 2]
     assert results[0] == again[0]
     assert results[0]["hr@10"] > 0.5
-    assert sum(by for by, _ in told) == paper.steps([name], 2) == 3
+    assert sum(by for by, _ in reported) == paper.steps([name], 2) == 3
 
 
 def test_the_command_prints_the_published_figures_and_writes_json(folder, tmp_path, capsys):
@@ -126,10 +135,10 @@ def test_the_command_prints_the_published_figures_and_writes_json(folder, tmp_pa
     results = json.loads(out.read_text())
     assert [(result["model"], result["seed"]) for result in results] == [("popularity", 42), ("ncf", 42), ("ncf", 43)]
     assert all(result.keys() == {"model", "seed", "hr@10", "ndcg@10"} for result in results)
-    shown = capsys.readouterr().out
-    assert "0.7294" in shown
-    assert "0.705" in shown
-    assert "±" in shown
+    printed = capsys.readouterr().out
+    assert "0.7294" in printed
+    assert "0.705" in printed
+    assert "±" in printed
 
 
 @pytest.mark.parametrize(
@@ -140,7 +149,7 @@ def test_the_command_prints_the_published_figures_and_writes_json(folder, tmp_pa
         (["--data", "FILES", "--out", "no/such/folder/x.json"], "cannot be written"),
     ],
 )
-def test_bad_arguments_are_told_in_a_line(folder, arguments, message, capsys):
+def test_bad_arguments_are_refused_in_a_line(folder, arguments, message, capsys):
     given = [str(folder) if argument == "FILES" else argument for argument in arguments]
     with pytest.raises(SystemExit) as stopped:
         main(["paper", *given])

@@ -10,14 +10,19 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from models.evaluation import paired as statistics
-from models.evaluation.metrics import auc
-from models.evaluation.paired import (
-    Difference,
-    paired_auc_difference,
-    paired_difference,
-    paired_rmse_difference,
-    verdict,
-)
+from models.evaluation.metrics.classification import auc, auc_statistic
+from models.evaluation.metrics.stars import rmse
+from models.evaluation.paired import Difference, paired_difference, paired_row_difference, verdict
+
+
+def paired_auc_difference(label, one, other, owner, seed: int, rounds: int) -> Difference:
+    """Difference in AUC of two scorers of the same rows."""
+    return paired_row_difference([auc_statistic(label, one)], [auc_statistic(label, other)], owner, seed, rounds)
+
+
+def paired_rmse_difference(stars, one, other, owner, seed: int, rounds: int) -> Difference:
+    """Difference in RMSE of two predictions of the same rows."""
+    return paired_row_difference([rmse(stars, one)], [rmse(stars, other)], owner, seed, rounds)
 
 
 def close(found: Difference, value: float, low: float, high: float, p_value: float, abs: float = 1e-12) -> bool:
@@ -190,7 +195,8 @@ def test_the_auc_difference_agrees_with_resampled_rows():
     found = auc_difference(rows, rounds=2000)
     low, high = plain_bootstrap(rows, lambda drawn, name: auc(rows["label"][drawn], rows[name][drawn]), 9, 600)
     width = high - low
-    assert found.value == auc(rows["label"], rows["one"]) - auc(rows["label"], rows["other"])
+    expected = auc(rows["label"], rows["one"]) - auc(rows["label"], rows["other"])
+    assert found.value == pytest.approx(expected, abs=1e-12)
     assert found.low == pytest.approx(low, abs=0.15 * width)
     assert found.high == pytest.approx(high, abs=0.15 * width)
     deviations = abs(found.value) / (width / (2 * 1.96))
@@ -266,12 +272,12 @@ def test_the_rmse_difference_agrees_with_resampled_rows():
     rows = judged_rows(2)
     found = rmse_difference(rows, rounds=2000)
 
-    def rmse(drawn: np.ndarray, name: str) -> float:
+    def rmse_of(drawn: np.ndarray, name: str) -> float:
         return math.sqrt(((rows[name] - rows["stars"])[drawn] ** 2).mean())
 
-    low, high = plain_bootstrap(rows, rmse, 9, 1500)
+    low, high = plain_bootstrap(rows, rmse_of, 9, 1500)
     everything = np.arange(len(rows["owner"]))
-    assert found.value == pytest.approx(rmse(everything, "one") - rmse(everything, "other"))
+    assert found.value == pytest.approx(rmse_of(everything, "one") - rmse_of(everything, "other"))
     assert found.low == pytest.approx(low, abs=0.15 * (high - low))
     assert found.high == pytest.approx(high, abs=0.15 * (high - low))
 
@@ -337,7 +343,7 @@ def test_the_words_for_how_sure_it_is(p_value, words):
         Difference(0.0, 0.0, 0.0, 1.0),
     ],
 )
-def test_without_both_a_small_p_value_and_an_interval_beside_zero_nothing_is_told(difference):
+def test_without_both_a_small_p_value_and_an_interval_beside_zero_no_model_is_called_better(difference):
     assert verdict("A", "B", "AUC", difference).startswith("No difference can be told between A and B: AUC differs by ")
 
 
@@ -349,7 +355,7 @@ def test_no_difference_in_words():
     assert verdict("A", "B", "C", Difference(0, 0, 0, 1)).endswith("0.000 (95 % interval 0.000 to 0.000, p = 1).")
 
 
-def test_how_many_training_seeds_there_were_is_told_if_asked():
+def test_how_many_training_seeds_there_were_is_said_if_asked():
     assert "p = 0.003, 5 training seeds each)" in verdict("A", "B", "AUC", CLEAR, seeds=5)
     assert "p = 0.003, 1 training seed each)" in verdict("A", "B", "AUC", CLEAR, seeds=1)
 

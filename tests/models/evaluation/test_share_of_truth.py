@@ -1,40 +1,42 @@
-"""On made-up data the best reachable metrics are known: what ships must come within a stated share of them."""
+"""On synthetic data the best reachable metrics are known: what ships must come within a stated share of them."""
 
 import pytest
 import torch
-from models.networks.scoring import contender
 
 from core.run_folder import Run
-from models.data.features import Features, load_features
-from models.evaluation.judgement import Contender, leave_one_out_metrics, random_split_metrics
+from models.data.features import Features
+from models.data.load import load_features
+from models.evaluation.evaluate import trained_scorer
+from models.evaluation.judgement import Scorer, scorer_of
 from models.networks.base import build
-from models.registry import fit_baseline, settings_of
+from models.protocols.base import PROTOCOLS
+from models.registry import default_settings, fit_baseline
+from models.training.loop import fit
 from models.training.settings import LARGE, settings_for
-from models.training.train import fit
 from workflows.features.prepare import PrepareSettings, prepare
 from workflows.sources.datasets import get_dataset
 from workflows.sources.fetch import fetch_tables
 from workflows.synthetic.synthesise import synthesise
 
 CPU = torch.device("cpu")
-PROTOCOLS = {"leave-one-out": ("hr@10", 0.1), "random-split": ("auc", 0.5)}  # what a guess reaches
+GUESSES = {"leave-one-out": ("hr@10", 0.1), "random-split": ("auc", 0.5)}  # what a guess reaches
 
 
 @pytest.fixture(scope="module")
-def made_up(tmp_path_factory) -> Run:
+def synthetic(tmp_path_factory) -> Run:
     """250,000 ratings; not to be changed."""
-    folder = tmp_path_factory.mktemp("made-up")
+    folder = tmp_path_factory.mktemp("synthetic")
     synthesise(folder / "raw", "ml-25m", 0.01, 7, lambda *_: None)
     run = Run(folder / "runs" / "synth-ml-25m")
     fetch_tables(get_dataset("synth-ml-25m"), folder / "raw", run.tables, lambda _: None)
-    for protocol in PROTOCOLS:
+    for protocol in GUESSES:
         prepare(run, protocol, PrepareSettings(), lambda *_: None)
     return run
 
 
-def baseline(run: Run, features: Features, name: str) -> Contender:
-    settings = settings_of(features.protocol, name, features.dataset, LARGE)
-    return Contender.of_rule(fit_baseline(name, features, ("train",), settings, 0, tables=run.tables))
+def baseline(run: Run, features: Features, name: str) -> Scorer:
+    settings = default_settings(features.protocol, name, features.dataset, LARGE).settings
+    return scorer_of(fit_baseline(name, features, ("train",), settings, 0, tables=run.tables))
 
 
 def judged(run: Run, protocol: str, name: str) -> float:
@@ -47,15 +49,13 @@ def judged(run: Run, protocol: str, name: str) -> float:
         changes = {"batch_size": 1024, "epochs": 4, "precision": "float32", "seed": 1}
         settings = settings_for(protocol, name, rows=LARGE, **changes)
         network = build(name, features, settings.network, settings.seed)
-        fit(network, features, settings, CPU, lambda *_: None)
-        model = contender(network, features, ("train",), CPU)
-    metric, guess = PROTOCOLS[protocol]
+        fit(network, features, settings, CPU)
+        model = trained_scorer(network, features, ("train",), CPU)
+    metric, guess = GUESSES[protocol]
 
-    def value(judged: Contender) -> float:
-        if protocol == "leave-one-out":
-            return leave_one_out_metrics(judged.pairs, features.candidates("test")).means()[metric]
-        rows = features.interactions("test")
-        return random_split_metrics(judged.rows(rows), rows, judged.is_probability).means()[metric]
+    def value(scorer: Scorer) -> float:
+        asked = PROTOCOLS[protocol]
+        return asked.judge(scorer, asked.questions(features, "test")).means()[metric]
 
     return (value(model) - guess) / (value(baseline(run, features, "truth")) - guess)
 
@@ -70,8 +70,8 @@ def judged(run: Run, protocol: str, name: str) -> float:
         ("random-split", "ncf", 0.75),
     ],
 )
-def test_a_model_reaches_its_share_of_the_truth(made_up, protocol, name, least):
-    share = judged(made_up, protocol, name)
+def test_a_model_reaches_its_share_of_the_truth(synthetic, protocol, name, least):
+    share = judged(synthetic, protocol, name)
     assert least < share < 1.02
     if protocol == "leave-one-out":
-        assert share > judged(made_up, protocol, "popularity")
+        assert share > judged(synthetic, protocol, "popularity")
