@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.baselines.base import PairScorer
-from models.data.features import Interactions
+from models.data.interactions import Interactions
 from workflows.features.vocabulary import FIRST_INDEX
 
 SEED = 42
@@ -25,7 +25,9 @@ def interactions(user: np.ndarray, movie: np.ndarray, label: np.ndarray | None =
     values = torch.tensor(label, dtype=torch.float32)
     nothing = torch.zeros(len(user), dtype=torch.int32)
     indices = (torch.tensor(index, dtype=torch.int32) for index in (user, movie))
-    return Interactions(*indices, values, nothing.to(torch.int8), nothing, values)
+    user, movie = indices
+    fold = nothing.to(torch.int8)
+    return Interactions(user=user, movie=movie, label=values, fold=fold, later=nothing, stars=values)
 
 
 def every_pair(users: int, movies: int) -> tuple[np.ndarray, np.ndarray]:
@@ -166,8 +168,8 @@ class ScorerContract:
         before = self.every_score(scorer)
         there = set(zip(rows.user.tolist(), rows.movie.tolist()))
         new = [i for i, pair in enumerate(zip(more.user.tolist(), more.movie.tolist())) if pair not in there]
-        columns = (torch.cat([old, column[new]]) for old, column in zip(vars(rows).values(), vars(more).values()))
-        after = self.every_score(self.fit(Interactions(*columns), SEED))
+        columns = {name: torch.cat([old, vars(more)[name][new]]) for name, old in vars(rows).items()}
+        after = self.every_score(self.fit(Interactions(**columns), SEED))
         assert np.isfinite(after).all()
         assert not np.array_equal(after, before)
         np.testing.assert_array_equal(self.every_score(scorer), before)

@@ -8,6 +8,22 @@ from models.networks.base import NETWORKS, NetworkSettings
 from models.training.settings import TrainSettings
 
 SMALL = {"dim": 8, "bottom": (16,), "top": (12, 6), "init_std": 0.5}
+# Networks that are cut for serving: the name of the network is the first word.
+CUT_SIZES: dict[str, dict[str, Any]] = {
+    "dlrm with history": {"dim": 8, "bottom": (16,), "top": (12, 6), "history": 5},
+    "dlrm without history": {"dim": 8, "bottom": (16,), "top": (12, 6), "history": 0},
+    "dlrm without statistics": {"dim": 8, "bottom": (), "top": (12,), "history": 0, "user_statistics": False},
+    "dlrm with history alone": {
+        "dim": 8,
+        "bottom": (64,),
+        "top": (64, 32),
+        "dropout": 0.5,
+        "history": 3,
+        "user_statistics": False,
+    },
+    "ncf": {"dim": 6, "mlp_dim": 10, "top": (12, 6), "dropout": 0.5},
+    "ncf of one size": {"dim": 8, "mlp_dim": 0, "top": (12,)},
+}
 
 
 def sized(name: str, sizes: Mapping[str, Any]) -> NetworkSettings:

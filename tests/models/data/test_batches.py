@@ -1,4 +1,4 @@
-"""An epoch: every row once, negatives that the user has not rated, and randomness from the seed and the number alone."""
+"""An epoch: every row once, negatives that the user has not rated, and randomness from its seed and number alone."""
 
 from collections import Counter
 from dataclasses import fields
