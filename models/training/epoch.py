@@ -29,8 +29,9 @@ def make_trainee(model: Recommender, settings: TrainSettings, device: torch.devi
     mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging**AVERAGE_STEPS))
     tables = [table for _, table in model.embedding_tables() if len(table.weight) >= LARGE_TABLE]
     rowwise = RowwiseAdagrad(tables if settings.embedding_rate else [], settings.embedding_rate, settings.weight_decay)
+    adams = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        [{"params": adams}],  # a group, as there may be no parameters: matrix factorisation's tables can all be large
         lr=settings.learning_rate,
         weight_decay=settings.weight_decay,
         fused=_can_fuse(device),

@@ -1,4 +1,4 @@
-"""What an epoch is made of: every row once, honest negatives, and nothing random but from the seed and its number."""
+"""An epoch: every row once, negatives that the user has not rated, and randomness from its seed and number alone."""
 
 from collections import Counter
 from dataclasses import fields
@@ -12,9 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from models.data.batches import LEAST_WEIGHT, Batch, Batches, UnseenMovies, epoch_seed, recency_weights
-from models.data.features import Features, Interactions, load_features
+from models.data.batches import LEAST_WEIGHT, Batch, Batches, Sampling, UnseenMovies, epoch_seed, recency_weights
+from models.data.features import Features
 from models.data.history import later_among
+from models.data.interactions import Interactions
+from models.data.load import load_features
+from models.protocols.base import PROTOCOLS
 from tests.names import DEFAULT_PROTOCOLS
 from workflows.features.vocabulary import FIRST_INDEX, FOLDS
 from workflows.negatives import NegativeSampler
@@ -23,21 +26,25 @@ CPU = torch.device("cpu")
 
 
 def batches_of(features: Features, rows: Interactions | None = None, **changes) -> Batches:
+    """The batches of a protocol, as the training loop asks for them: not every protocol draws negatives."""
     arguments = {"batch_size": 100, "negatives": 4, "recency": 0.0, "seed": 3, **changes}
-    return Batches(rows or features.interactions("train"), features, CPU, **arguments)
+    if not PROTOCOLS[features.protocol].draws_negatives:
+        arguments["negatives"] = 0
+    return Batches(rows or features.interactions("train"), features.rated_movies, Sampling(**arguments), CPU)
 
 
-def made_up(protocol: str, rated: int) -> Features:
+def synthetic(protocol: str, rated: int) -> Features:
     """Features of which nothing but the protocol and the catalogue is there."""
     others = {column.name: None for column in fields(Features)}
     return Features(**{**others, "protocol": protocol, "folder": Path("nowhere"), "rated_movies": rated})
 
 
-def made_up_rows(pairs: list[tuple[int, int]], later: list[int] | None = None) -> Interactions:
+def synthetic_rows(pairs: list[tuple[int, int]], later: list[int] | None = None) -> Interactions:
     user, movie = (torch.tensor(column, dtype=torch.int32) for column in zip(*pairs))
     fold = (torch.arange(len(pairs)) % FOLDS).to(torch.int8)
     after = torch.tensor(later if later is not None else [0] * len(pairs), dtype=torch.int32)
-    return Interactions(user, movie, torch.ones(len(pairs)), fold, after, torch.full((len(pairs),), 4.0))
+    label, stars = torch.ones(len(pairs)), torch.full((len(pairs),), 4.0)
+    return Interactions(user=user, movie=movie, label=label, fold=fold, later=after, stars=stars)
 
 
 def positives_of(batch: Batch, negatives: int) -> slice:
@@ -156,7 +163,7 @@ def test_negatives_are_of_the_catalogue_and_never_rated_in_train(prepared):
     assert negatives_too & held_out
 
 
-def test_the_fold_tells_nothing_about_the_label(prepared):
+def test_the_fold_says_nothing_about_the_label(prepared):
     epoch = list(batches_of(load_features(prepared, "leave-one-out")).epoch(1))
     label, fold = column(epoch, "label"), column(epoch, "fold")
     assert set(fold.tolist()) == set(range(FOLDS))
@@ -170,8 +177,8 @@ def test_each_user_s_unseen_movies_are_drawn_equally_often(monkeypatch, draw_row
     """User 3 has rated the first two of seven movies, user 4 the last, user 6 all but two; user 5 nothing."""
     monkeypatch.setattr("models.data.batches.DRAW_ROWS", draw_rows)
     rated = {3: {3, 4}, 4: {9}, 6: {3, 5, 7, 8, 9}}
-    rows = made_up_rows([(user, movie) for user, movies in rated.items() for movie in sorted(movies)])
-    batches = batches_of(made_up("leave-one-out", 7), rows, batch_size=4, negatives=3, seed=1)
+    rows = synthetic_rows([(user, movie) for user, movies in rated.items() for movie in sorted(movies)])
+    batches = batches_of(synthetic("leave-one-out", 7), rows, batch_size=4, negatives=3, seed=1)
     counts, folds = Counter(), Counter()
     for batch in chain.from_iterable(batches.epoch(number) for number in range(1, 401)):
         negative = batch.label == 0
@@ -186,8 +193,8 @@ def test_each_user_s_unseen_movies_are_drawn_equally_often(monkeypatch, draw_row
     assert chisquare(list(folds.values())).pvalue > 0.001
 
 
-def test_a_user_who_has_seen_everything_is_told():
-    batches = batches_of(made_up("leave-one-out", 3), made_up_rows([(3, 3), (3, 4), (3, 5), (4, 3)]))
+def test_a_user_who_has_seen_everything_is_an_error():
+    batches = batches_of(synthetic("leave-one-out", 3), synthetic_rows([(3, 3), (3, 4), (3, 5), (4, 3)]))
     with pytest.raises(ValueError, match="seen every movie"):
         list(batches.epoch(1))
 
@@ -252,7 +259,7 @@ def test_batches_of_random_split_have_the_size_asked_for(prepared):
 
 
 def test_a_batch_has_a_positive_even_where_its_negatives_alone_are_too_many():
-    batches = batches_of(made_up("leave-one-out", 9), made_up_rows([(3, 3), (3, 4), (4, 5)]), batch_size=2)
+    batches = batches_of(synthetic("leave-one-out", 9), synthetic_rows([(3, 3), (3, 4), (4, 5)]), batch_size=2)
     assert [len(batch) for batch in batches.epoch(1)] == [5, 5, 5]
 
 
@@ -329,8 +336,8 @@ def test_recency_halves_the_weight_down_to_a_floor():
 
 
 def test_a_negative_weighs_as_its_positive():
-    rows = made_up_rows([(3, 3), (4, 4), (4, 5), (5, 6), (5, 7), (5, 8)], later=[0, 1, 0, 2, 1, 0])
-    batches = batches_of(made_up("leave-one-out", 9), rows, recency=3.0, batch_size=10)
+    rows = synthetic_rows([(3, 3), (4, 4), (4, 5), (5, 6), (5, 7), (5, 8)], later=[0, 1, 0, 2, 1, 0])
+    batches = batches_of(synthetic("leave-one-out", 9), rows, recency=3.0, batch_size=10)
     expected = dict(zip(range(3, 9), recency_weights(rows.later, 3.0).tolist()))
     assert len(set(expected.values())) == 3
     for batch in batches.epoch(1):

@@ -13,7 +13,7 @@ import torch
 from core.errors import UserError
 from core.json_files import read_json
 from core.run_folder import Run
-from models.data.features import load_features
+from models.data.load import load_features
 from tests.names import DEFAULT_PROTOCOLS, RATING
 from workflows.features.vocabulary import FIRST_INDEX, FOLDS
 
@@ -63,6 +63,8 @@ def test_side_tables_are_those_of_the_files(prepared, protocol):
     movies = pd.read_parquet(side / "movie_features.parquet").sort_values("movie_index")
     found = features.side.movie_features.numpy()
     np.testing.assert_array_equal(found, movies.drop(columns="movie_index").to_numpy(np.float32))
+    columns = [name for names in features.side.movie_columns.values() for name in names]
+    assert columns == [name for name in movies.columns if name != "movie_index"]
     assert features.side.detail_names == ()
     assert features.side.user_details.shape == (features.users, 0)
 
@@ -113,7 +115,7 @@ def test_the_catalogue_is_every_rated_movie_and_no_other(prepared, protocol):
     rated = set(pd.read_parquet(prepared.tables / "ratings.parquet")["movieId"])
     vocabulary = pd.read_parquet(prepared.features / protocol / "vocabulary" / "movie_id.parquet")
     assert catalogue.tolist() == sorted(vocabulary.loc[vocabulary["movie_id"].isin(rated), "index"])
-    assert len(catalogue) < len(vocabulary)  # two movies of the made-up data have no rating
+    assert len(catalogue) < len(vocabulary)  # two movies of the synthetic data have no rating
 
 
 def test_seen_is_every_rating_of_the_splits_asked_for(prepared):

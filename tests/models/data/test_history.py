@@ -1,4 +1,4 @@
-"""What DLRM knows of a moment: the past of its user and nothing else."""
+"""The history that DLRM sees: what the user had rated before, and nothing else."""
 
 import numpy as np
 import pytest
@@ -6,16 +6,24 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.data.features import Interactions, load_features
-from models.data.history import NOTHING, PRIOR_RATINGS, WINDOWS, Timeline, joined, later_among, timeline
+from models.data.history import NOTHING, WINDOWS, Timeline, later_among, timeline
+from models.data.interactions import Interactions, joined
+from models.data.load import load_features
 from tests.names import DEFAULT_PROTOCOLS
+from workflows.features.statistics import PRIOR_RATINGS
 
 
 def rows(user, movie, later, stars) -> Interactions:
     n = len(user)
-    columns = (user, movie, np.ones(n), np.zeros(n), later, stars)
-    types = (torch.int32, torch.int32, torch.float32, torch.int8, torch.int32, torch.float32)
-    return Interactions(*(torch.tensor(list(column)).to(kind) for column, kind in zip(columns, types)))
+    columns = {
+        "user": (user, torch.int32),
+        "movie": (movie, torch.int32),
+        "label": (np.ones(n), torch.float32),
+        "fold": (np.zeros(n), torch.int8),
+        "later": (later, torch.int32),
+        "stars": (stars, torch.float32),
+    }
+    return Interactions(**{name: torch.tensor(list(column)).to(kind) for name, (column, kind) in columns.items()})
 
 
 # User 3 rated movies 7, 5, 6 in this order, user 4 movie 5 alone; in no order of rows.
@@ -23,7 +31,7 @@ TRAIN = rows([3, 4, 3, 3], [6, 5, 7, 5], [0, 0, 2, 1], [1, 4, 5, 2])
 
 
 def test_a_user_s_ratings_lie_in_the_order_of_time():
-    line = Timeline.of([TRAIN], users=6, movies=8, history=2)
+    line = Timeline.of([TRAIN], users=6, movies=8, length=2)
     assert line.movies.tolist() == [7, 5, 6, 5]
     assert line.starts.tolist() == [0, 0, 0, 0, 3, 4, 4]
     assert line.lengths().tolist() == [0, 0, 0, 3, 1, 0]
@@ -31,19 +39,19 @@ def test_a_user_s_ratings_lie_in_the_order_of_time():
 
 
 def test_the_last_movies_come_first_and_the_row_itself_is_not_among_them():
-    line = Timeline.of([TRAIN], users=6, movies=8, history=2)
-    moment = line.at(TRAIN.user.long(), line.places(TRAIN).long())
-    assert moment.movies.tolist() == [[5, 7], [NOTHING, NOTHING], [NOTHING, NOTHING], [7, NOTHING]]
+    line = Timeline.of([TRAIN], users=6, movies=8, length=2)
+    history = line.at(TRAIN.user.long(), line.places(TRAIN).long())
+    assert history.movies.tolist() == [[5, 7], [NOTHING, NOTHING], [NOTHING, NOTHING], [7, NOTHING]]
 
 
 def test_now_is_after_everything():
-    now = Timeline.of([TRAIN], users=6, movies=8, history=2).now()
+    now = Timeline.of([TRAIN], users=6, movies=8, length=2).now()
     assert now.movies.tolist()[3:] == [[6, 5], [5, NOTHING], [NOTHING, NOTHING]]
     assert now.movies.shape == now.stars.shape == (6, 2)
 
 
-def test_stars_and_moods_are_above_the_movie_s_mean_shrunk_to_the_global_one():
-    line = Timeline.of([TRAIN], users=6, movies=8, history=3)
+def test_stars_and_recent_means_are_above_the_movie_s_mean_shrunk_to_the_global_one():
+    line = Timeline.of([TRAIN], users=6, movies=8, length=3)
     mean = 3.0
     means = {
         movie: (sum(stars) + PRIOR_RATINGS * mean) / (len(stars) + PRIOR_RATINGS)
@@ -52,12 +60,12 @@ def test_stars_and_moods_are_above_the_movie_s_mean_shrunk_to_the_global_one():
     above = [5 - means[7], 2 - means[5], 1 - means[6]]
     now = line.now()
     assert now.stars[3].tolist() == pytest.approx(above[::-1], abs=1e-6)
-    assert now.mood[3].tolist() == pytest.approx(
+    assert now.recent_means[3].tolist() == pytest.approx(
         [sum(above[-window:]) / (min(window, 3) + 1) for window in WINDOWS], abs=1e-6
     )
     first = line.at(torch.tensor([3]), torch.tensor([0]))
     assert not first.stars.any()
-    assert not first.mood.any()
+    assert not first.recent_means.any()
 
 
 # The same ratings, and two of validation and one of test between them: `later` counts all seven.
@@ -67,11 +75,11 @@ TEST = rows([3, 5], [4, 4], [4, 0], [3, 3])
 
 
 def test_rows_of_other_splits_stand_where_their_time_puts_them():
-    line = Timeline.of([ALL_TRAIN], users=6, movies=8, history=1)
+    line = Timeline.of([ALL_TRAIN], users=6, movies=8, length=1)
     assert line.movies.tolist() == [7, 5, 6, 5]
     assert line.places(VALID).tolist() == [2, 3]
     assert line.places(TEST).tolist() == [1, 0]
-    both = Timeline.of([ALL_TRAIN, VALID], users=6, movies=8, history=1)
+    both = Timeline.of([ALL_TRAIN, VALID], users=6, movies=8, length=1)
     assert both.movies.tolist() == [7, 5, 1, 6, 2, 5]
     assert both.places(ALL_TRAIN).tolist() == [3, 0, 0, 1]
     assert both.places(VALID).tolist() == [2, 4]
@@ -87,40 +95,40 @@ def test_later_is_counted_among_the_rows_that_are_there():
 
 
 def test_of_no_ratings_nothing_is_known():
-    empty = Timeline.of([rows([], [], [], [])], users=4, movies=5, history=2)
+    empty = Timeline.of([rows([], [], [], [])], users=4, movies=5, length=2)
     assert empty.now().movies.tolist() == [[NOTHING, NOTHING]] * 4
-    assert torch.isfinite(empty.now().mood).all()
+    assert torch.isfinite(empty.now().recent_means).all()
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), history=st.integers(1, 6))
-def test_a_moment_is_what_a_loop_over_the_past_finds(seed, history):
+@given(seed=st.integers(0, 2**32 - 1), length=st.integers(1, 6))
+def test_a_history_is_what_a_loop_over_the_past_finds(seed, length):
     rng = np.random.default_rng(seed)
     user = rng.integers(3, 7, 30)
     time = rng.permutation(30)
     movie, stars = rng.integers(3, 9, 30), rng.integers(1, 6, 30)
     later = [int(((user == user[i]) & (time > time[i])).sum()) for i in range(30)]
     table = rows(user, movie, later, stars)
-    line = Timeline.of([table], users=8, movies=10, history=history)
-    moment = line.at(table.user.long(), line.places(table).long())
+    line = Timeline.of([table], users=8, movies=10, length=length)
+    history = line.at(table.user.long(), line.places(table).long())
     for i in range(30):
         past = sorted((j for j in range(30) if user[j] == user[i] and time[j] < time[i]), key=lambda j: -time[j])
-        expected = [int(movie[j]) for j in past[:history]]
-        assert moment.movies[i].tolist() == expected + [NOTHING] * (history - len(expected))
+        expected = [int(movie[j]) for j in past[:length]]
+        assert history.movies[i].tolist() == expected + [NOTHING] * (length - len(expected))
 
 
 @pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
-def test_what_comes_later_changes_no_earlier_moment(prepared, protocol):
-    """The stars of a row, and everything after it, may be anything: its own moment stays the same."""
+def test_what_comes_later_changes_no_earlier_history(prepared, protocol):
+    """The stars of a row, and everything after it, may be anything: its own history stays the same."""
     features = load_features(prepared, protocol)
     train = features.interactions("train")
     line = timeline(features, ("train",), 4)
-    moment = line.at(train.user.long(), line.places(train).long())
+    history = line.at(train.user.long(), line.places(train).long())
     cut = train.later >= 5
-    earlier = Interactions(*(column[cut] for column in vars(train).values()))
+    earlier = Interactions(**{name: column[cut] for name, column in vars(train).items()})
     kept = Timeline.of([earlier], features.users, features.movies, 4)
     again = kept.at(earlier.user.long(), kept.places(earlier).long())
-    assert torch.equal(moment.movies[cut], again.movies)
+    assert torch.equal(history.movies[cut], again.movies)
 
 
 def test_leave_one_out_s_test_comes_after_the_validation_movie(prepared):

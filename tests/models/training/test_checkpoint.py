@@ -1,4 +1,4 @@
-"""Training that was stopped, and goes on: the same result to the bit as if it had not been."""
+"""Training that was stopped and resumes: the same result to the bit as if it had not been stopped."""
 
 import json
 import os
@@ -18,18 +18,20 @@ from safetensors.torch import load_file
 from core.artifacts import MANIFEST, verify
 from core.json_files import read_json
 from core.run_folder import DEFAULT_SEED, Run
-from models.data.features import load_features
-from models.networks.base import NetworkSettings, build
-from models.training import checkpoint
+from models.data.load import load_features, training_rows
+from models.networks.base import build
+from models.training.checkpoint import Checkpoint
+from models.training.loop import Callbacks, fit
 from models.training.settings import TrainSettings, settings_for
-from models.training.train import Kept, fit, train, training_rows
+from models.training.train import train
+from tests.models.sizes import training_of
 from tests.names import COMPARED, DEFAULT_PROTOCOLS
 
 CPU = torch.device("cpu")
 CHECKOUT = Path(__file__).resolve().parents[3]
 # Everything that has a state of its own: dropout, the running mean, weights by recency, decay, the rates' schedule.
-SETTINGS = TrainSettings(
-    network=NetworkSettings(dim=8, bottom=(16,), top=(16, 8), dropout=0.3, history=3),
+SIZES = {"dim": 8, "bottom": (16,), "top": (16, 8), "dropout": 0.3, "history": 3}
+PLAIN = TrainSettings(
     learning_rate=0.01,
     schedule="cosine",
     l2=1e-3,
@@ -42,11 +44,12 @@ SETTINGS = TrainSettings(
     patience=4,
     seed=3,
 )
+SETTINGS = {name: training_of(name, PLAIN, SIZES) for name in COMPARED}
 ROWWISE = {"by Adam": 0.0, "row-wise": 0.05}
 
 
 def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The made-up data's tables count as large, and progress is told often enough to be stopped within an epoch."""
+    """The synthetic data's tables count as large, and reports are frequent enough to stop within an epoch."""
     monkeypatch.setattr("models.training.epoch.LARGE_TABLE", 10)
     monkeypatch.setattr("models.training.epoch.REPORT_STEPS", 2)
     monkeypatch.setattr("models.training.epoch.AVERAGE_STEPS", 4)
@@ -71,17 +74,17 @@ def new_run(prepared, tmp_path) -> Callable[[str], Run]:
 
 @pytest.fixture(scope="module")
 def never_stopped(prepared, tmp_path_factory) -> Run:
-    """A run whose random-split models were trained with `SETTINGS` at one go."""
+    """A run whose random-split models were trained with `SETTINGS` without a stop."""
     run = copy_of(prepared, tmp_path_factory.mktemp("never stopped"))
     with pytest.MonkeyPatch.context() as monkeypatch:
         make_small(monkeypatch)
         for name in COMPARED:
-            train(run, "random-split", name, SETTINGS, CPU, Told())
+            train(run, "random-split", name, SETTINGS[name], CPU, Reported())
     return run
 
 
-class Told:
-    """An `advance` that remembers, and stops the training at its first word after a note, or after a given epoch's."""
+class Reported:
+    """An `advance` that remembers. It stops the training at the first report after a note or an epoch."""
 
     def __init__(self, stop_after: int | str | None = None):
         self.stop_after = f"epoch {stop_after}:" if isinstance(stop_after, int) else stop_after
@@ -95,15 +98,15 @@ class Told:
             self.notes.append(note)
 
     @property
-    def went_on(self) -> bool:
-        return any("goes on after epoch" in note for note in self.notes)
+    def resumed(self) -> bool:
+        return any("resumes after epoch" in note for note in self.notes)
 
 
 def stopped(run: Run, protocol: str, name: str, settings: TrainSettings, after: int) -> Path:
     """Trains until within the epoch after `after`; returns the checkpoint's folder."""
     with pytest.raises(KeyboardInterrupt):
-        train(run, protocol, name, settings, CPU, Told(after))
-    folder = checkpoint.folder_of(run.model(protocol, name))
+        train(run, protocol, name, settings, CPU, Reported(after))
+    folder = checkpoint_of(run.model(protocol, name))
     assert not run.model(protocol, name).exists()
     verify(folder)
     assert len(read_json(folder / "progress.json")["history"]) == after
@@ -118,19 +121,24 @@ def result_of(run: Run, protocol: str, name: str) -> tuple[dict[str, torch.Tenso
         {key: value for key, value in row.items() if key != "seconds"} for row in read_json(folder / "history.json")
     ]
     config = read_json(folder / "config.json")
-    facts = {key: config[key] for key in ("epochs", "best_epoch", "validation", "seed", "settings", "monitor")}
-    return load_file(folder / "weights.safetensors"), history, facts
+    result = {key: config[key] for key in ("epochs", "best_epoch", "validation", "seed", "settings", "monitor")}
+    return load_file(folder / "weights.safetensors"), history, result
 
 
 def assert_same_result(one: Run, other: Run, protocol: str, name: str) -> None:
-    (weights, history, facts), (expected, of_other, facts_of_other) = (
+    (weights, history, result), (expected, of_other, result_of_other) = (
         result_of(run, protocol, name) for run in (one, other)
     )
     assert history == of_other
-    assert facts == facts_of_other
+    assert result == result_of_other
     assert weights.keys() == expected.keys()
     different = [key for key in weights if not torch.equal(weights[key], expected[key])]
     assert not different
+
+
+def checkpoint_of(model: Path) -> Path:
+    """The folder of a model's checkpoint."""
+    return Checkpoint.beside(model, "").folder
 
 
 def leftovers(run: Run, protocol: str, name: str) -> list[str]:
@@ -138,94 +146,95 @@ def leftovers(run: Run, protocol: str, name: str) -> list[str]:
     return sorted(path.name for path in run.model(protocol, name).parent.iterdir() if path.name != name)
 
 
-# -- stopped and gone on -----------------------------------------------------------------------------------------------
+# -- stopped and resumed ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 @pytest.mark.parametrize("name", COMPARED)
 @pytest.mark.parametrize("rowwise", ROWWISE)
-def test_a_stopped_training_ends_as_an_unbroken_one(new_run, protocol, name, rowwise):
-    settings = replace(SETTINGS, embedding_rate=ROWWISE[rowwise])
-    unbroken, broken = new_run("unbroken"), new_run("broken")
-    whole = Told()
-    train(unbroken, protocol, name, settings, CPU, whole)
-    assert not whole.went_on
+def test_a_stopped_training_ends_as_an_uninterrupted_one(new_run, protocol, name, rowwise):
+    settings = replace(SETTINGS[name], embedding_rate=ROWWISE[rowwise])
+    uninterrupted, interrupted = new_run("uninterrupted"), new_run("interrupted")
+    whole = Reported()
+    train(uninterrupted, protocol, name, settings, CPU, whole)
+    assert not whole.resumed
 
-    folder = stopped(broken, protocol, name, settings, after=2)
-    kept = load_file(folder / "tensors.safetensors")
-    tables = len(build(name, load_features(broken, protocol), settings.network, 0).embedding_tables())
-    assert sum(key.startswith("squares") for key in kept) == (tables if settings.embedding_rate else 0)
+    folder = stopped(interrupted, protocol, name, settings, after=2)
+    saved = load_file(folder / "tensors.safetensors")
+    tables = len(build(name, load_features(interrupted, protocol), settings.network, 0).embedding_tables())
+    assert sum(key.startswith("squares") for key in saved) == (tables if settings.embedding_rate else 0)
 
-    again = Told()
-    config = train(broken, protocol, name, settings, CPU, again)
-    assert again.notes[0] == "goes on after epoch 2, where it was stopped"
+    again = Reported()
+    config = train(interrupted, protocol, name, settings, CPU, again)
+    assert again.notes[0] == "resumes after epoch 2, where it was stopped"
     assert [note.split(":")[0] for note in again.notes[1:]] == ["epoch 3", "epoch 4"]
     assert again.samples == whole.samples  # the bar ends where it would have
-    assert config["epochs"] == 4
-    assert_same_result(broken, unbroken, protocol, name)
-    assert leftovers(broken, protocol, name) == leftovers(unbroken, protocol, name) == []
-    assert train(broken, protocol, name, settings, CPU, Told()) is None
+    assert config.epochs == 4
+    assert_same_result(interrupted, uninterrupted, protocol, name)
+    assert leftovers(interrupted, protocol, name) == leftovers(uninterrupted, protocol, name) == []
+    assert train(interrupted, protocol, name, settings, CPU, Reported()) is None
 
 
 def test_stopped_while_it_trains_on_validation_rows_too(new_run):
-    settings = replace(SETTINGS, refit=True)
-    unbroken, broken = new_run("unbroken"), new_run("broken")
-    whole, first, again = Told(), Told("with validation rows, epoch 2"), Told()
-    config = train(unbroken, "rating", "dlrm", settings, CPU, whole)
-    assert config["best_epoch"] > 2  # else choose a rate that learns more slowly
+    settings = replace(SETTINGS["dlrm"], refit=True)
+    uninterrupted, interrupted = new_run("uninterrupted"), new_run("interrupted")
+    whole, first, again = Reported(), Reported("with validation rows, epoch 2"), Reported()
+    config = train(uninterrupted, "rating", "dlrm", settings, CPU, whole)
+    assert config.best_epoch > 2  # else choose a rate that learns more slowly
     with pytest.raises(KeyboardInterrupt):
-        train(broken, "rating", "dlrm", settings, CPU, first)
-    assert leftovers(broken, "rating", "dlrm") == [".dlrm-refit.checkpoint", ".dlrm.checkpoint"]
-    train(broken, "rating", "dlrm", settings, CPU, again)
-    best = config["best_epoch"]
+        train(interrupted, "rating", "dlrm", settings, CPU, first)
+    assert leftovers(interrupted, "rating", "dlrm") == [".dlrm-refit.checkpoint", ".dlrm.checkpoint"]
+    train(interrupted, "rating", "dlrm", settings, CPU, again)
+    best = config.best_epoch
     assert [note.split(":")[0] for note in again.notes] == [
-        "goes on after epoch 4, where it was stopped",
-        "goes on after epoch 2, where it was stopped",
+        "resumes after epoch 4, where it was stopped",
+        "resumes after epoch 2, where it was stopped",
         *(f"with validation rows, epoch {number} of {best}" for number in range(3, best + 1)),
     ]
     assert again.samples == whole.samples
-    assert_same_result(broken, unbroken, "rating", "dlrm")
-    assert leftovers(broken, "rating", "dlrm") == leftovers(unbroken, "rating", "dlrm") == []
+    assert_same_result(interrupted, uninterrupted, "rating", "dlrm")
+    assert leftovers(interrupted, "rating", "dlrm") == leftovers(uninterrupted, "rating", "dlrm") == []
 
 
 @pytest.mark.parametrize("after", ["a branch of NCF alone, epoch 2", "epoch 1:"], ids=["pretraining", "an epoch"])
 def test_pretraining_is_done_again_where_no_epoch_was_whole_and_not_where_one_was(new_run, after):
-    settings = replace(SETTINGS, pretraining=2)
-    unbroken, broken = new_run("unbroken"), new_run("broken")
-    train(unbroken, "leave-one-out", "ncf", settings, CPU, Told())
+    settings = replace(SETTINGS["ncf"], pretraining=2)
+    uninterrupted, interrupted = new_run("uninterrupted"), new_run("interrupted")
+    train(uninterrupted, "leave-one-out", "ncf", settings, CPU, Reported())
     with pytest.raises(KeyboardInterrupt):
-        train(broken, "leave-one-out", "ncf", settings, CPU, Told(after))
-    again = Told()
-    train(broken, "leave-one-out", "ncf", settings, CPU, again)
-    assert again.went_on == (after == "epoch 1:")
-    assert any("alone" in note for note in again.notes) != again.went_on
-    assert_same_result(broken, unbroken, "leave-one-out", "ncf")
+        train(interrupted, "leave-one-out", "ncf", settings, CPU, Reported(after))
+    again = Reported()
+    train(interrupted, "leave-one-out", "ncf", settings, CPU, again)
+    assert again.resumed == (after == "epoch 1:")
+    assert any("alone" in note for note in again.notes) != again.resumed
+    assert_same_result(interrupted, uninterrupted, "leave-one-out", "ncf")
 
 
 def test_stopped_again_and_again(new_run):
-    settings = replace(SETTINGS, embedding_rate=0.05)
-    unbroken, broken = new_run("unbroken"), new_run("broken")
-    train(unbroken, "leave-one-out", "dlrm", settings, CPU, Told())
+    settings = replace(SETTINGS["dlrm"], embedding_rate=0.05)
+    uninterrupted, interrupted = new_run("uninterrupted"), new_run("interrupted")
+    train(uninterrupted, "leave-one-out", "dlrm", settings, CPU, Reported())
     for after in (1, 2, 3):
-        stopped(broken, "leave-one-out", "dlrm", settings, after)
-    train(broken, "leave-one-out", "dlrm", settings, CPU, Told())
-    assert_same_result(broken, unbroken, "leave-one-out", "dlrm")
+        stopped(interrupted, "leave-one-out", "dlrm", settings, after)
+    train(interrupted, "leave-one-out", "dlrm", settings, CPU, Reported())
+    assert_same_result(interrupted, uninterrupted, "leave-one-out", "dlrm")
 
 
 def test_the_best_epoch_may_lie_before_the_stop(new_run):
     """Its weights come from the checkpoint, and patience counts from it."""
-    settings = replace(SETTINGS, learning_rate=0.05, averaging=0.0, batch_size=128, epochs=12, patience=3, seed=4)
-    unbroken, broken = new_run("unbroken"), new_run("broken")
-    config = train(unbroken, "random-split", "dlrm", settings, CPU, Told())
-    best = config["best_epoch"]
-    assert config["epochs"] == best + 3 < 12  # else choose a rate that is worse
-    stopped(broken, "random-split", "dlrm", settings, after=best + 1)
-    train(broken, "random-split", "dlrm", settings, CPU, Told())
-    assert_same_result(broken, unbroken, "random-split", "dlrm")
+    rates = {"learning_rate": 0.05, "averaging": 0.0, "batch_size": 128}
+    settings = replace(SETTINGS["dlrm"], **rates, epochs=12, patience=3, seed=4)
+    uninterrupted, interrupted = new_run("uninterrupted"), new_run("interrupted")
+    config = train(uninterrupted, "random-split", "dlrm", settings, CPU, Reported())
+    best = config.best_epoch
+    assert config.epochs == best + 3 < 12  # else choose a rate that is worse
+    stopped(interrupted, "random-split", "dlrm", settings, after=best + 1)
+    train(interrupted, "random-split", "dlrm", settings, CPU, Reported())
+    assert_same_result(interrupted, uninterrupted, "random-split", "dlrm")
 
 
 def test_stopped_after_the_last_epoch_trains_no_more(never_stopped, new_run, monkeypatch):
-    broken = new_run("broken")
+    interrupted = new_run("interrupted")
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -233,13 +242,13 @@ def test_stopped_after_the_last_epoch_trains_no_more(never_stopped, new_run, mon
     with monkeypatch.context() as patched:
         patched.setattr("models.training.train.save_file", killed)  # the model's, not the checkpoint's
         with pytest.raises(KeyboardInterrupt):
-            train(broken, "random-split", "dlrm", SETTINGS, CPU, Told())
-    assert leftovers(broken, "random-split", "dlrm") == [".dlrm.checkpoint"]
-    again = Told()
-    train(broken, "random-split", "dlrm", SETTINGS, CPU, again)
-    assert again.notes == ["goes on after epoch 4, where it was stopped"]
-    assert_same_result(broken, never_stopped, "random-split", "dlrm")
-    assert leftovers(broken, "random-split", "dlrm") == []
+            train(interrupted, "random-split", "dlrm", SETTINGS["dlrm"], CPU, Reported())
+    assert leftovers(interrupted, "random-split", "dlrm") == [".dlrm.checkpoint"]
+    again = Reported()
+    train(interrupted, "random-split", "dlrm", SETTINGS["dlrm"], CPU, again)
+    assert again.notes == ["resumes after epoch 4, where it was stopped"]
+    assert_same_result(interrupted, never_stopped, "random-split", "dlrm")
+    assert leftovers(interrupted, "random-split", "dlrm") == []
 
 
 def test_stopped_in_the_first_epoch_leaves_nothing(new_run):
@@ -249,32 +258,32 @@ def test_stopped_in_the_first_epoch_leaves_nothing(new_run):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(run, "random-split", "ncf", SETTINGS, CPU, stop)
+        train(run, "random-split", "ncf", SETTINGS["ncf"], CPU, stop)
     folder = run.model("random-split", "ncf").parent
     assert not folder.exists() or not any(folder.iterdir())
 
 
-def test_the_models_of_a_protocol_keep_apart(never_stopped, new_run):
+def test_the_models_of_a_protocol_have_checkpoints_of_their_own(never_stopped, new_run):
     run = new_run("run")
-    folders = [stopped(run, "random-split", name, SETTINGS, after=1) for name in COMPARED]
+    folders = [stopped(run, "random-split", name, SETTINGS[name], after=1) for name in COMPARED]
     assert len(set(folders)) == len(COMPARED)
     for name in COMPARED:
-        again = Told()
-        train(run, "random-split", name, SETTINGS, CPU, again)
-        assert again.went_on
+        again = Reported()
+        train(run, "random-split", name, SETTINGS[name], CPU, again)
+        assert again.resumed
         assert_same_result(run, never_stopped, "random-split", name)
-        assert not checkpoint.folder_of(run.model("random-split", name)).exists()
+        assert not checkpoint_of(run.model("random-split", name)).exists()
 
 
 def test_without_a_place_for_it_there_is_no_checkpoint(prepared, tmp_path):
     features = load_features(prepared, "random-split")
-    weights = []
-    for kept in (None, Kept(tmp_path / "kept", "made from this")):
-        model = build("ncf", features, SETTINGS.network, SETTINGS.seed)
-        fit(model, features, SETTINGS, CPU, Told(), kept)
+    weights, settings = [], SETTINGS["ncf"]
+    for checkpoint in (None, Checkpoint(tmp_path / "checkpoint", "made from this")):
+        model = build("ncf", features, settings.network, settings.seed)
+        fit(model, features, settings, CPU, Callbacks(advance=Reported(), checkpoint=checkpoint))
         weights.append(model.state_dict())
-    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
-    assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())  # keeping changes nothing
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+    assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())  # writing it changes nothing
 
 
 # -- checkpoints that are not this training's --------------------------------------------------------------------------
@@ -288,18 +297,18 @@ def test_without_a_place_for_it_there_is_no_checkpoint(prepared, tmp_path):
         {"embedding_rate": 0.05},
         {"precision": "bfloat16"},
         {"epochs": 5},
-        {"network": replace(SETTINGS.network, dim=4)},
+        {"network": replace(SETTINGS["dlrm"].network, dim=4)},
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_a_checkpoint_of_other_settings_is_not_gone_on_from(never_stopped, new_run, other):
-    broken = new_run("broken")
-    stopped(broken, "random-split", "dlrm", replace(SETTINGS, **other), after=2)
-    again = Told()
-    train(broken, "random-split", "dlrm", SETTINGS, CPU, again)
-    assert not again.went_on
-    assert_same_result(broken, never_stopped, "random-split", "dlrm")
-    assert leftovers(broken, "random-split", "dlrm") == []
+def test_a_checkpoint_of_other_settings_is_not_used(never_stopped, new_run, other):
+    interrupted = new_run("interrupted")
+    stopped(interrupted, "random-split", "dlrm", replace(SETTINGS["dlrm"], **other), after=2)
+    again = Reported()
+    train(interrupted, "random-split", "dlrm", SETTINGS["dlrm"], CPU, again)
+    assert not again.resumed
+    assert_same_result(interrupted, never_stopped, "random-split", "dlrm")
+    assert leftovers(interrupted, "random-split", "dlrm") == []
 
 
 def flip_a_byte(folder: Path) -> None:
@@ -332,41 +341,41 @@ TAMPERINGS = {
 
 
 @pytest.mark.parametrize("tampering", TAMPERINGS)
-def test_a_tampered_checkpoint_is_not_gone_on_from(never_stopped, new_run, tampering):
-    broken = new_run("broken")
-    TAMPERINGS[tampering](stopped(broken, "random-split", "ncf", SETTINGS, after=2))
-    again = Told()
-    train(broken, "random-split", "ncf", SETTINGS, CPU, again)
-    assert not again.went_on
-    assert_same_result(broken, never_stopped, "random-split", "ncf")
-    assert leftovers(broken, "random-split", "ncf") == []
+def test_a_tampered_checkpoint_is_not_used(never_stopped, new_run, tampering):
+    interrupted = new_run("interrupted")
+    TAMPERINGS[tampering](stopped(interrupted, "random-split", "ncf", SETTINGS["ncf"], after=2))
+    again = Reported()
+    train(interrupted, "random-split", "ncf", SETTINGS["ncf"], CPU, again)
+    assert not again.resumed
+    assert_same_result(interrupted, never_stopped, "random-split", "ncf")
+    assert leftovers(interrupted, "random-split", "ncf") == []
 
 
 def test_what_a_kill_left_of_writing_a_checkpoint_is_removed(never_stopped, new_run):
-    broken = new_run("broken")
-    folder = stopped(broken, "random-split", "ncf", SETTINGS, after=2)
+    interrupted = new_run("interrupted")
+    folder = stopped(interrupted, "random-split", "ncf", SETTINGS["ncf"], after=2)
     half = folder.with_name(f".{folder.name}.partial-12345")
     shutil.copytree(folder, half)
     (half / MANIFEST).unlink()
-    train(broken, "random-split", "ncf", SETTINGS, CPU, Told())
-    assert_same_result(broken, never_stopped, "random-split", "ncf")
-    assert leftovers(broken, "random-split", "ncf") == []
+    train(interrupted, "random-split", "ncf", SETTINGS["ncf"], CPU, Reported())
+    assert_same_result(interrupted, never_stopped, "random-split", "ncf")
+    assert leftovers(interrupted, "random-split", "ncf") == []
 
 
 def test_a_checkpoint_beside_a_finished_model_is_removed(new_run):
-    """As one is that was killed between writing the model and forgetting how it got there."""
+    """As one is that was killed between writing the model and removing its checkpoint."""
     run = new_run("run")
-    folder = stopped(run, "random-split", "ncf", SETTINGS, after=2)
-    shutil.copytree(folder, run.root / "kept aside")
-    train(run, "random-split", "ncf", SETTINGS, CPU, Told())
-    shutil.move(run.root / "kept aside", folder)
-    assert train(run, "random-split", "ncf", SETTINGS, CPU, Told()) is None
+    folder = stopped(run, "random-split", "ncf", SETTINGS["ncf"], after=2)
+    shutil.copytree(folder, run.root / "copy")
+    train(run, "random-split", "ncf", SETTINGS["ncf"], CPU, Reported())
+    shutil.move(run.root / "copy", folder)
+    assert train(run, "random-split", "ncf", SETTINGS["ncf"], CPU, Reported()) is None
     assert leftovers(run, "random-split", "ncf") == []
 
 
-def test_a_checkpoint_is_no_model(new_run):
+def test_a_checkpoint_is_not_a_model(new_run):
     run = new_run("run")
-    folder = stopped(run, "random-split", "ncf", SETTINGS, after=2)
+    folder = stopped(run, "random-split", "ncf", SETTINGS["ncf"], after=2)
     assert {path.name for path in folder.iterdir()} == {"tensors.safetensors", "progress.json", MANIFEST}
     assert folder.name.startswith(".")
     assert folder.parent == run.model("random-split", "ncf").parent
@@ -386,19 +395,19 @@ def train_command(run: Run, epochs: int) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_as_an_unbroken_one(new_run, monkeypatch):
-    monkeypatch.undo()  # the process below knows nothing of it
+def test_a_killed_process_ends_as_an_uninterrupted_one(new_run, monkeypatch):
+    monkeypatch.undo()  # it does not reach the process below
     epochs = 10
-    unbroken, broken = new_run("unbroken"), new_run("broken")
-    rows = training_rows(unbroken, "leave-one-out")
+    uninterrupted, interrupted = new_run("uninterrupted"), new_run("interrupted")
+    rows = training_rows(uninterrupted, "leave-one-out")
     changes = {"epochs": epochs, "patience": epochs, "batch_size": 64, "seed": DEFAULT_SEED}
-    settings = settings_for("leave-one-out", "dlrm", unbroken.root.name, rows, **changes)
+    settings = settings_for("leave-one-out", "dlrm", uninterrupted.root.name, rows, **changes)
     assert settings.network.dropout > 0
-    train(unbroken, "leave-one-out", "dlrm", settings, CPU, Told())
+    train(uninterrupted, "leave-one-out", "dlrm", settings, CPU, Reported())
 
-    folder = checkpoint.folder_of(broken.model("leave-one-out", "dlrm"))
+    folder = checkpoint_of(interrupted.model("leave-one-out", "dlrm"))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = train_command(broken, epochs)
+    command = train_command(interrupted, epochs)
     with subprocess.Popen(
         command, cwd=CHECKOUT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as process:
@@ -408,14 +417,14 @@ def test_a_killed_process_ends_as_an_unbroken_one(new_run, monkeypatch):
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert process.returncode == -signal.SIGKILL, process.stderr.read().decode()
-    assert not broken.model("leave-one-out", "dlrm").exists()
+    assert not interrupted.model("leave-one-out", "dlrm").exists()
     # Unless the kill fell between the two renames of a checkpoint's exchange, there is one.
     before = read_json(folder / "progress.json")["history"] if (folder / MANIFEST).is_file() else []
     assert len(before) < epochs
 
     done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert_same_result(broken, unbroken, "leave-one-out", "dlrm")
-    history = read_json(broken.model("leave-one-out", "dlrm") / "history.json")
+    assert_same_result(interrupted, uninterrupted, "leave-one-out", "dlrm")
+    history = read_json(interrupted.model("leave-one-out", "dlrm") / "history.json")
     assert history[: len(before)] == before  # the seconds too: they were not trained again
-    assert leftovers(broken, "leave-one-out", "dlrm") == []
+    assert leftovers(interrupted, "leave-one-out", "dlrm") == []
