@@ -17,6 +17,7 @@ TIMEOUT = 30.0  # seconds
 PAIRS_AT_ONCE = LARGEST_BATCH // 2  # of one request
 SECRET_HEADER = "marquee-secret"  # as Triton's HTTP reads it; its gRPC expects a prefix before it
 GRPC_PREFIX = "triton-grpc-protocol-"
+SERVE = "python -m marquee serve"
 INT32 = np.iinfo(np.int32)
 # tritonclient's own defaults, which other channel_args would replace.
 UNLIMITED = [
@@ -118,7 +119,13 @@ class TimedOutError(UserError):
 
 
 def score(
-    url: str, user_ids: Sequence[int], movie_ids: Sequence[int], model: str = "", *, access: Access = Access()
+    url: str,
+    user_ids: Sequence[int],
+    movie_ids: Sequence[int],
+    model: str = "",
+    *,
+    access: Access = Access(),
+    command: str = SERVE,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities of (user, movie) pairs, any number of them.
 
@@ -127,6 +134,7 @@ def score(
         user_ids, movie_ids: raw MovieLens ids, [n] each.
         model: `dlrm` or `ncf`; empty for the repository's default.
         access: what the server asks for.
+        command: the command line that starts a server, for the message.
 
     Returns:
         float32 [n] probabilities, and bool [n] whether both ids are in the vocabulary.
@@ -140,7 +148,7 @@ def score(
     for start in range(0, max(1, len(users), len(movies)), PAIRS_AT_ONCE):
         part = slice(start, start + PAIRS_AT_ONCE)
         pairs = [tensor("user_id", users[part], np.int64), tensor("movie_id", movies[part], np.int64)]
-        result = infer(url, "score", pairs + chosen, access)
+        result = infer(url, "score", pairs + chosen, access, command=command)
         scores.append(result.as_numpy("score"))
         known.append(result.as_numpy("known"))
     return np.concatenate(scores), np.concatenate(known)
@@ -154,12 +162,14 @@ def recommend(
     strategy: str = "",
     *,
     access: Access = Access(),
+    command: str = SERVE,
 ) -> tuple[np.ndarray, np.ndarray, bool]:
     """The best `k` movies for a user, without those that the user has rated or listed.
 
     Args:
         history: movies that someone unknown likes, the latest last; ask with a user id that is not in the data.
         strategy: `exact` or `two-stage`; empty for the repository's default.
+        command: the command line that starts a server, for the message.
 
     Returns:
         int64 movie ids and float32 scores, best first; and whether the answer is personal. If not, these are the
@@ -173,12 +183,17 @@ def recommend(
         inputs.append(tensor("history", history, np.int64))
     if strategy:
         inputs.append(tensor("strategy", [strategy.encode()], np.object_))
-    result = infer(url, "recommend", inputs, access)
+    result = infer(url, "recommend", inputs, access, command=command)
     return result.as_numpy("movie_id"), result.as_numpy("score"), bool(result.as_numpy("known")[0])
 
 
-def similar(url: str, movie_id: int, k: int = DEFAULT_K, *, access: Access = Access()) -> tuple[np.ndarray, np.ndarray]:
+def similar(
+    url: str, movie_id: int, k: int = DEFAULT_K, *, access: Access = Access(), command: str = SERVE
+) -> tuple[np.ndarray, np.ndarray]:
     """The `k` movies most like one.
+
+    Args:
+        command: the command line that starts a server, for the message.
 
     Returns:
         int64 movie ids and float32 cosines, best first.
@@ -186,7 +201,7 @@ def similar(url: str, movie_id: int, k: int = DEFAULT_K, *, access: Access = Acc
     Raises:
         UserError: no server there, or it refuses the request.
     """
-    result = infer(url, "similar", [tensor("movie_id", [movie_id], np.int64), _k(k)], access)
+    result = infer(url, "similar", [tensor("movie_id", [movie_id], np.int64), _k(k)], access, command=command)
     return result.as_numpy("movie_id"), result.as_numpy("score")
 
 
@@ -226,21 +241,25 @@ def infer(
     access: Access = Access(),
     *,
     timeout: float = TIMEOUT,
+    command: str = SERVE,
 ) -> grpc.InferResult:
     """What a Triton model answers.
 
     Args:
         timeout: seconds.
+        command: the command line that starts a server, for the message.
 
     Raises:
         UserError: it refuses the request; `NoServerError` and `TimedOutError` where there is no answer at all.
     """
-    with connection(url, access, timeout) as triton:
+    with connection(url, access, timeout, command) as triton:
         return triton.infer(model, inputs, headers=access.headers, client_timeout=timeout)
 
 
 @contextmanager
-def connection(url: str, access: Access = Access(), timeout: float = TIMEOUT) -> Iterator[grpc.InferenceServerClient]:
+def connection(
+    url: str, access: Access = Access(), timeout: float = TIMEOUT, command: str = SERVE
+) -> Iterator[grpc.InferenceServerClient]:
     """A connection whose errors are a line each, and which is closed when the block ends.
 
     Raises:
@@ -251,12 +270,12 @@ def connection(url: str, access: Access = Access(), timeout: float = TIMEOUT) ->
         yield triton
     except InferenceServerException as error:
         message = " ".join(str(error.message()).split())
-        raise _user_error(str(error.status()), message, url, access, timeout) from None
+        raise _user_error(str(error.status()), message, url, access, timeout=timeout, command=command) from None
     finally:
         triton.close()
 
 
-def _user_error(status: str, message: str, url: str, access: Access, timeout: float) -> UserError:
+def _user_error(status: str, message: str, url: str, access: Access, *, timeout: float, command: str) -> UserError:
     """A gRPC error as a sentence that says what to do."""
     if "protocol is restricted" in message:
         if SECRET_HEADER not in message:
@@ -275,4 +294,4 @@ def _user_error(status: str, message: str, url: str, access: Access, timeout: fl
         return NoServerError(
             f"{url} ended the connection; if it was started with TLS, give certificates that it accepts"
         )
-    return NoServerError(f"no Triton answers at {url}; start one with: python -m marquee serve")
+    return NoServerError(f"no Triton answers at {url}; start one with: {command}")

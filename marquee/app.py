@@ -147,7 +147,9 @@ def train(
     protocol: ProtocolOption = "both",
     epochs: EpochsOption = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples per step.", min=1, metavar="N")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Learning rate of Adam.", metavar="X")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Learning rate of Adam, above 0 and below 1.", metavar="X")
+    ] = None,
     patience: Annotated[
         int | None, typer.Option(help="Stop after this many epochs without a better validation.", min=1, metavar="N")
     ] = None,
@@ -162,8 +164,6 @@ def train(
     The settings are the best of `tune` in this run folder, or else the dataset's defaults, changed by the options that
     are given. Training that was stopped resumes after its last whole epoch.
     """
-    if learning_rate is not None and not 0 < learning_rate < 1:
-        raise UserError(f"--learning-rate is {learning_rate:g}; it must be above 0 and below 1")
     single = {
         "epochs": epochs,
         "batch_size": batch_size,

@@ -246,7 +246,13 @@ def recommendations(run: Run, url: str, question: Question, access: "Access | No
     from marquee.tables import recommendations_table
 
     answer = client.recommend(
-        url, question.user, question.k, question.history, question.strategy, access=access or client.Access()
+        url,
+        question.user,
+        question.k,
+        question.history,
+        question.strategy,
+        access=access or client.Access(),
+        command=run.command("serve"),
     )
     return recommendations_table(run, question.user, list(question.history), *answer)
 

@@ -218,8 +218,10 @@ def similar(
     from ensemble import client
     from marquee.tables import similar_table
 
-    movies, scores = client.similar(url, movie, k, access=_access(secret_file, ca, certificate, key))
-    console.print(similar_table(pipeline.run_folder(dataset, runs), movie, movies, scores))
+    access = _access(secret_file, ca, certificate, key)
+    run = pipeline.run_folder(dataset, runs)
+    movies, scores = client.similar(url, movie, k, access=access, command=run.command("serve"))
+    console.print(similar_table(run, movie, movies, scores))
 
 
 def score(
@@ -242,8 +244,9 @@ def score(
     from marquee.tables import scores_table
 
     access = _access(secret_file, ca, certificate, key)
-    scores, known = client.score(url, [user] * len(movie), movie, model, access=access)
-    console.print(scores_table(pipeline.run_folder(dataset, runs), user, movie, scores, known))
+    run = pipeline.run_folder(dataset, runs)
+    scores, known = client.score(url, [user] * len(movie), movie, model, access=access, command=run.command("serve"))
+    console.print(scores_table(run, user, movie, scores, known))
 
 
 def secret_of(path: Path | None) -> str:

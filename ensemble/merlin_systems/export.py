@@ -32,6 +32,7 @@ from models.data.features import Features
 from models.data.load import load_features
 from models.evaluation.scorers import pair_scorer
 from models.networks.base import Recommender
+from models.protocols.base import PROTOCOLS
 from models.training.train import load
 from workflows.features.vocabulary import OUT_OF_VOCABULARY
 
@@ -78,7 +79,7 @@ def export_merlin(run: Run, protocol: str, models: Sequence[str]) -> dict[str, A
     """
     made_from = fingerprint(
         models={name: verify(run.model(protocol, name), run.command("train"))["files"] for name in models},
-        features=verify(run.features / protocol, run.command("prepare"))["fingerprint"],
+        features=verify(run.features_of(PROTOCOLS[protocol].split), run.command("prepare"))["fingerprint"],
         code=code_digest(COMPUTES, LIBRARIES),
     )
     command = run.command("export --runtime merlin")

@@ -17,7 +17,6 @@ LARGE = 3_000_000  # training ratings, from where on `large.json` holds
 MEDIUM = 400_000  # from where on ML-1M's settings fit better than ML-100K's
 DEFAULTS = Path(__file__).parent / "defaults"
 
-Rate = Annotated[float, Field(gt=0, lt=1)]
 Penalty = Annotated[float, Field(ge=0)]
 NotNegative = Annotated[int, Field(ge=0)]
 
@@ -27,7 +26,7 @@ class TrainSettings:
     """How a model is trained.
 
     Attributes:
-        learning_rate: Adam's.
+        learning_rate: Adam's; `from_json` takes one below 1 only.
         schedule: of all learning rates over `epochs`: `constant`, or `cosine` from the full rate down to 0.
         embedding_rate: row-wise Adagrad's, for the embedding tables of `LARGE_TABLE` rows and more; 0 to leave them to
             Adam with everything else.
@@ -87,6 +86,8 @@ def from_json(name: str, values: Mapping[str, Any], where: str) -> TrainSettings
     network = NETWORKS[name]
     rest = {key: value for key, value in values.items() if key != "network"}
     settings = validated(TrainSettings, rest, where)
+    if settings.learning_rate >= 1:
+        raise UserError(f"{where}: learning_rate is {settings.learning_rate:g}; it must be above 0 and below 1")
     if settings.pretraining and network.branches is None:
         raise UserError(f"{where}: pretraining is {settings.pretraining}; {name} has no branches to train apart")
     return replace(settings, network=validated(network.settings, values.get("network", {}), f"{where}, network"))

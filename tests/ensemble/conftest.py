@@ -1,4 +1,4 @@
-"""Real Triton servers on what the shared run exports, and what the trained networks say to hold them against."""
+"""Real Triton servers on what the shared run exports, and the trained networks' scores to compare them with."""
 
 import time
 from collections.abc import Callable
@@ -24,14 +24,14 @@ UNKNOWN = [-1, 0, 2, 2**40]  # the synthetic users are odd and the movies tens; 
 def offline(trained) -> Callable[[str, np.ndarray, np.ndarray], np.ndarray]:
     """The trained networks: a function of a model's name and raw ids, by the vocabulary files."""
     import torch
-    from models.networks.scoring import scorer
 
-    from models.data.features import load_features
+    from models.data.load import load_features
+    from models.evaluation.scorers import pair_scorer
     from models.training.train import load
 
     features = load_features(trained, PROTOCOL)
     cpu = torch.device("cpu")
-    networks = {name: scorer(load(trained, features, name, cpu)[0], cpu) for name in COMPARED}
+    networks = {name: pair_scorer(load(trained, features, name, cpu)[0], cpu, PROTOCOL) for name in COMPARED}
     places = {}
     for name in ("user_id", "movie_id"):
         table = pd.read_parquet(features.folder / "vocabulary" / f"{name}.parquet")

@@ -22,7 +22,9 @@ from core.resources import STAGES, read_stages
 from core.run_folder import Run
 from marquee import __version__
 from marquee.app import main
-from tests.names import DEFAULT_PROTOCOLS, NETWORKS
+from models.baselines.truth import is_synthetic
+from tests.names import COMPARED, DEFAULT_PROTOCOLS, NETWORKS, PROTOCOLS
+from workflows.sources.datasets import DATASETS
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
@@ -120,13 +122,26 @@ def test_every_command_has_help(command):
 
 
 @pytest.mark.parametrize("command", [(), *((command,) for command in COMMANDS)])
-def test_help_has_a_short_name_and_shows_no_type_for_flags(capsys, command):
+def test_help_has_a_short_name_and_displays_no_type_for_flags(capsys, command):
     assert main_here(*command, "--help") == 0
     long = capsys.readouterr().out
     assert main_here(*command, "-h") == 0
     assert capsys.readouterr().out == long
     assert "<bool>" not in long
     assert "<" not in long.replace("<=", "")
+
+
+def test_help_names_what_the_registries_hold(capsys):
+    """The texts wrap in a table, so each name is looked for alone."""
+    for command, known in (("fetch", DATASETS), ("train", (*NETWORKS, *PROTOCOLS)), ("export", COMPARED)):
+        assert main_here(command, "--help") == 0
+        output = capsys.readouterr().out
+        for name in known:
+            assert name in output
+    assert main_here("train", "--help") == 0
+    words = " ".join(re.sub("[│|]", " ", capsys.readouterr().out).split())
+    assert "dlrm, mf, ncf or all" in words
+    assert "leave-one-out, random-split, rating, both" in words
 
 
 def test_the_version_is_printed(capsys):
@@ -160,7 +175,7 @@ def test_synth_makes_data_that_fetch_takes_and_leaves_it_the_second_time(tmp_pat
     fetched = marquee("fetch", *lines[-1].split()[4:], "--runs", tmp_path / "runs")
     assert (fetched.returncode, fetched.stderr) == (0, "")
     run = Run(tmp_path / "runs" / "ml-latest-small")
-    assert run.has_truth
+    assert is_synthetic(run.tables)
     assert read_stages(run).keys() == {"fetch"}
 
 
@@ -185,19 +200,24 @@ BAD_INPUT = {
     "a seed that is not a whole number": (("train", *SMALL, "--seed", "1.5"), "--seed"),
     "a negative seed": (("prepare", *SMALL, "--seed", "-1"), "--seed"),
     "no threshold": (("prepare", *SMALL, "--freq-threshold", "0"), "--freq-threshold"),
-    "an unknown model": (("train", *SMALL, "--model", "svd"), "dlrm, ncf, mf, all"),
+    "an unknown model": (("train", *SMALL, "--model", "svd"), "dlrm, mf, ncf, all"),
     "an unknown protocol": (
         ("train", *SMALL, "--protocol", "k-fold"), "leave-one-out, random-split, rating, both, all"
     ),
     "an unknown protocol to export": (("export", *SMALL, "--protocol", "all"), "leave-one-out, random-split"),
-    "an unknown default model": (("export", *SMALL, "--default-model", "svd"), "dlrm, ncf"),
-    "too high a learning rate": (("train", *SMALL, "--learning-rate", "5"), "--learning-rate is 5"),
-    "a learning rate of 0": (("train", *SMALL, "--learning-rate", "0"), "--learning-rate is 0"),
-    "a learning rate that is not a number": (("train", *SMALL, "--learning-rate", "nan"), "--learning-rate"),
+    "an unknown default model": (("export", *SMALL, "--default-model", "svd"), "dlrm, mf, ncf"),
+    "a learning rate that is not a number": (("train", *SMALL, "--learning-rate", "fast"), "--learning-rate"),
     "serving before exporting": (("serve", *SMALL, "--port", "{port}"), "repository"),
-    "recommending without a server": (("recommend", "--user", "1", "--url", "127.0.0.1:{port}"), "marquee serve"),
+    "recommending without a server": (
+        ("recommend", "--user", "1", "--url", "127.0.0.1:{port}"), "python -m marquee serve --runs {tmp}/runs",
+    ),
     "scoring without a server": (
-        ("score", "--user", "1", "--movie", "1", "--url", "127.0.0.1:{port}"), "marquee serve",
+        ("score", "--user", "1", "--movie", "1", "--url", "127.0.0.1:{port}"),
+        "python -m marquee serve --runs {tmp}/runs",
+    ),
+    "asking for similar movies without a server": (
+        ("similar", *SMALL, "--movie", "1", "--url", "127.0.0.1:{port}"),
+        "python -m marquee serve --dataset ml-latest-small --runs {tmp}/runs",
     ),
     "something that is not a url": (("recommend", "--user", "1", "--url", "nonsense"), "nonsense"),
     "no movies to recommend": (("recommend", "--user", "1", "-k", "0", "--url", "127.0.0.1:{port}"), "-k"),
@@ -227,7 +247,6 @@ BAD_INPUT = {
     "a setting without a value": (("train", *SMALL, "--set", "epochs"), "--set network.dim=64"),
     "a setting given twice": (("train", *SMALL, "--set", "l2=1", "--set", "l2=2"), "--set l2 is given twice"),
     "an option and the same setting": (("train", *SMALL, "--epochs", "2", "--set", "epochs=3"), "the same setting"),
-    "an unknown model of the paper": (("paper", "--data", "{tmp}", "--model", "svd"), "popularity, itemknn"),
 }  # fmt: skip
 
 
@@ -314,13 +333,37 @@ def test_an_unknown_model_to_tune_is_reported_in_one_line(prepared, tmp_path, ca
 
 
 @pytest.mark.slow
-def test_an_unknown_precision_is_reported_in_one_line(prepared, tmp_path, capsys):
-    trained_by_others = shutil.ignore_patterns("models")
-    shutil.copytree(prepared.root, tmp_path / prepared.root.name, ignore=trained_by_others)
-    line = refusal_here(capsys, "train", *SMALL, "--runs", tmp_path, "--precision", "float64")
-    assert "'float64'" in line
-    assert "auto, float32, bfloat16" in line
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--precision", "float64"), ['precision is "float64"', "'auto', 'float32' or 'bfloat16'"]),
+        (("--set", "schedule=linear"), ['schedule is "linear"', "'constant' or 'cosine'"]),
+        (("--set", "epochs=0"), ["epochs is 0", "greater than 0"]),
+        (("--learning-rate", "5"), ["learning_rate is 5", "above 0 and below 1"]),
+        (("--learning-rate", "0"), ["learning_rate is 0", "greater than 0"]),
+        (("--learning-rate", "nan"), ["learning_rate is NaN", "greater than 0"]),
+        (("--set", "learning_rate=5"), ["learning_rate is 5", "above 0 and below 1"]),
+        (("--set", 'network.dim="64"'), ['network: dim is "64"', "integer"]),
+        (("--set", "network.dimm=3"), ["network: dimm is unknown", "allowed is: dim, init_std"]),
+    ],
+)
+def test_a_setting_that_is_not_allowed_is_reported_in_one_line(prepared, tmp_path, capsys, arguments, words):
+    shutil.copytree(prepared.root, tmp_path / prepared.root.name, ignore=shutil.ignore_patterns("models"))
+    line = refusal_here(capsys, "train", *SMALL, "--runs", tmp_path, *arguments)
+    for word in ["dlrm, leave-one-out", *words]:
+        assert word in line
     assert not list((tmp_path / prepared.root.name).glob("models/*/*"))
+
+
+def test_an_unknown_model_of_the_paper_is_reported_in_one_line(tmp_path, capsys):
+    (tmp_path / "ml-1m.train.rating").write_text("0\t0\t5\t100\n0\t1\t3\t102\n1\t1\t1\t200\n1\t3\t2\t199\n")
+    (tmp_path / "ml-1m.test.rating").write_text("0\t4\t4\t110\n1\t5\t3\t210\n")
+    (tmp_path / "ml-1m.test.negative").write_text("(0,4)\t7\t8\t9\n(1,5)\t8\t7\t0\n")
+    before = sorted(tmp_path.iterdir())
+    line = refusal_here(capsys, "paper", "--data", tmp_path, "--model", "svd")
+    assert "unknown model 'svd'" in line
+    assert "popularity, itemknn" in line
+    assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.slow
@@ -329,7 +372,7 @@ def test_train_changes_any_setting_and_says_where_the_others_come_from(prepared,
     shutil.copytree(prepared.root, run.root, ignore=shutil.ignore_patterns("models"))
     arguments = ("train", *SMALL, "--runs", tmp_path, "--model", "ncf", "--protocol", "random-split", "--epochs", 1)
     line = refusal_here(capsys, *arguments, "--set", "network.dimension=8")
-    assert "ncf, random-split: network.dimension is unknown" in line
+    assert "ncf, random-split, network: dimension is unknown" in line
     assert "dim" in line.partition("allowed")[2]
     assert "epochs" in refusal_here(capsys, *arguments[:-2], "--set", "epochs=many")
     assert not (run.root / "models").exists()
@@ -396,7 +439,7 @@ def finished(movielens, tmp_path_factory) -> tuple[Run, subprocess.CompletedProc
     return Run(runs / "ml-latest-small"), result
 
 
-def titles_shown(output: str) -> list[str]:
+def titles_in(output: str) -> list[str]:
     """The recommended titles, first to last."""
     rows = re.findall(r"^\W*(\d+)\W+(Movie, The \d+|The Movie \d+|Movie \d+)", output, re.MULTILINE)
     return [title for _, title in sorted(rows, key=lambda row: int(row[0]))]
@@ -420,7 +463,7 @@ def test_run_does_it_all(finished):
     assert "random-split" in result.stdout
     for name in (*NETWORKS, "ease", "als", "itemknn", "popularity", "biases"):
         assert re.search(rf"^\W*{name}\W.*\d\.\d{{3}}", result.stdout, re.MULTILINE)
-    titles = titles_shown(result.stdout)
+    titles = titles_in(result.stdout)
     assert len(titles) == len(set(titles)) == 10
     results = read_json(run.evaluation)
     assert {(entry["protocol"], entry["model"]) for entry in results} >= {
@@ -450,7 +493,7 @@ def test_the_same_again_reuses_everything(finished, movielens):
     assert run.evaluation.stat().st_mtime_ns == evaluated
     assert read_json(run.repository / "manifest.json") == repository
     assert result.stdout.count("reused") >= 1 + len(DEFAULT_PROTOCOLS) + len(DEFAULT_PROTOCOLS) * len(NETWORKS)
-    assert titles_shown(result.stdout) == titles_shown(first.stdout)
+    assert titles_in(result.stdout) == titles_in(first.stdout)
 
 
 @pytest.mark.slow
@@ -466,7 +509,7 @@ def test_serving_ends_with_its_command_and_leaves_no_process(finished, tmp_path,
         if number == signal.SIGTERM:
             asked = marquee("recommend", *SMALL, "--runs", run.root.parent, "--user", 1, "--url", f"127.0.0.1:{port}")
             assert asked.returncode == 0, asked.stderr
-            assert len(titles_shown(asked.stdout)) == 10
+            assert len(titles_in(asked.stdout)) == 10
             scored = marquee(
                 "score", *SMALL, "--runs", run.root.parent, "--user", 1, "--movie", 10, "--movie", 5,
                 "--url", f"127.0.0.1:{port}",
@@ -478,11 +521,11 @@ def test_serving_ends_with_its_command_and_leaves_no_process(finished, tmp_path,
             assert "Triton does not know this person" in stranger
             newcomer = marquee("recommend", *where, "--history", 10, "--history", 500).stdout
             assert "what you liked" in newcomer
-            assert titles_shown(newcomer) != titles_shown(stranger)
-            assert len(titles_shown(marquee("similar", *where, "--movie", 10).stdout)) == 10
+            assert titles_in(newcomer) != titles_in(stranger)
+            assert len(titles_in(marquee("similar", *where, "--movie", 10).stdout)) == 10
             assert "movie 11 is not in the data" in refusal("similar", *where, "--movie", 11)
-            known = titles_shown(marquee("recommend", *where, "--user", 1, "--strategy", "two-stage").stdout)
-            assert known == titles_shown(asked.stdout)
+            known = titles_in(marquee("recommend", *where, "--user", 1, "--strategy", "two-stage").stdout)
+            assert known == titles_in(asked.stdout)
             taken = refusal("serve", *SMALL, "--runs", run.root.parent, "--port", port)
             assert f"port {port}" in taken
         process.send_signal(number)
@@ -493,6 +536,42 @@ def test_serving_ends_with_its_command_and_leaves_no_process(finished, tmp_path,
     assert "Traceback" not in log.read_text()
     if code == 130:
         assert log.read_text().splitlines()[-1] == "stopped"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMPARED)
+def test_one_model_alone_is_evaluated_exported_and_served(prepared, tmp_path, capsys, name):
+    run = Run(tmp_path / prepared.root.name)
+    shutil.copytree(prepared.root, run.root, ignore=shutil.ignore_patterns("models"))
+    where = (*SMALL, "--runs", tmp_path)
+    assert main_here("train", *where, "--model", name, "--protocol", "leave-one-out", "--epochs", 1) == 0
+    capsys.readouterr()
+    assert main_here("evaluate", *where) == 0, capsys.readouterr().err
+    (other,) = set(COMPARED) - {name}
+    rows = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert {name, "ease", "popularity"} <= rows
+    assert other not in rows
+    results = read_json(run.evaluation)
+    assert {result["protocol"] for result in results} == {"leave-one-out"}
+    assert [result["model"] for result in results if result["epochs"]] == [name]
+    assert main_here("export", *where) == 0, capsys.readouterr().err
+    assert f"{name} by default" in capsys.readouterr().out
+    assert verify(run.repository)["default_model"] == name
+    line = refusal_here(capsys, "export", *where, "--default-model", other)
+    assert f"{other} is not trained for leave-one-out" in line
+    log, port = tmp_path / "serve.log", free_port()
+    with started("serve", *where, "--port", port, log=log) as process:
+        wait_for(lambda: "Triton answers" in log.read_text() or process.poll() is not None, 90, "the server")
+        assert process.poll() is None, log.read_text()
+        asked = (*where, "--url", f"127.0.0.1:{port}")
+        assert main_here("recommend", *asked, "--user", 1) == 0, capsys.readouterr().err
+        assert len(titles_in(capsys.readouterr().out)) == 10
+        for model in ((), ("--model", name)):
+            assert main_here("score", *asked, "--user", 1, "--movie", 10, *model) == 0, capsys.readouterr().err
+        capsys.readouterr()
+        line = refusal_here(capsys, "score", *asked, "--user", 1, "--movie", 10, "--model", other)
+        assert f"'{other}'" in line
+        assert name in line
 
 
 @pytest.mark.slow

@@ -1,13 +1,17 @@
-"""How options are read: changed settings, protocols, lists of choices."""
+"""How options are read: changed settings, protocols, choices."""
 
 import pytest
-from workflows.synthetic.synth import LIKE
 
 from core.errors import UserError
 from marquee import options
 from marquee.options import check_choice, chosen_protocols, listed, setting_changes
-from models.training.settings import DEFAULTS, PRECISIONS, TrainSettings, changed
+from models.networks.base import NETWORKS
+from models.protocols.base import PROTOCOLS
+from models.training.devices import DEVICES, PRECISIONS
+from models.training.settings import DEFAULTS, settings_for, to_json, with_changes
+from tests import names
 from workflows.sources.datasets import DATASETS
+from workflows.synthetic.synthesise import LIKE
 
 NONE: dict[str, object] = {"epochs": None, "patience": None}
 
@@ -91,30 +95,58 @@ def test_the_seed_has_an_option_of_its_own():
     assert "use --seed" in refusal(["seed=1"])
 
 
+WHERE = "dlrm, leave-one-out"
+
+
 def test_changed_settings_differ_in_what_was_changed_only():
-    settings = changed(TrainSettings(), {"network": {"dim": 64}, "recency": 10, "schedule": "cosine"}, "dlrm")
-    assert (settings.network.dim, settings.recency, settings.schedule) == (64, 10.0, "cosine")
-    assert settings.epochs == TrainSettings().epochs
-    assert settings.network.top == TrainSettings().network.top
+    before = settings_for("leave-one-out", "dlrm")
+    pairs = ["network.dim=96", "recency=11", "schedule=constant" if before.schedule == "cosine" else "schedule=cosine"]
+    changes = setting_changes(pairs, {})
+    settings = with_changes("dlrm", before, changes, WHERE)
+    assert (settings.network.dim, settings.recency, settings.schedule) == (96, 11.0, changes["schedule"])
+    for key, value in to_json(before).items():
+        if key not in ("network", "recency", "schedule"):
+            assert to_json(settings)[key] == value
+    assert settings.epochs == before.epochs
+    assert settings.network.top == before.network.top
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("pair", "words"),
     [
-        ({"epoch": 3}, ["epoch is unknown", "epochs"]),
-        ({"network": {"dimension": 3}}, ["network.dimension is unknown", "dim"]),
-        ({"epochs": "many"}, ["epochs"]),
-        ({"epochs": True}, ["epochs"]),
-        ({"epochs": 1.5}, ["epochs"]),
-        ({"network": 3}, ["network"]),
+        ("epoch=3", ["epoch is unknown", "allowed is: network, learning_rate, schedule", "epochs"]),
+        ("network.dimm=3", ["network: dimm is unknown", "allowed is: dim, init_std, bottom, top"]),
+        ("epochs=0", ["epochs is 0", "greater than 0"]),
+        ("epochs=many", ['epochs is "many"', "integer"]),
+        ("epochs=true", ["epochs is true", "integer"]),
+        ("epochs=1.5", ["epochs is 1.5", "integer"]),
+        ("patience=0", ["patience is 0", "greater than 0"]),
+        ('network.dim="64"', ['network: dim is "64"', "integer"]),
+        ("network.dim=0", ["network: dim is 0", "greater than 0"]),
+        ("network=3", ["network", "is 3", "object"]),
+        ("averaging=1", ["averaging is 1", "less than 1"]),
+        ("learning_rate=5", ["learning_rate is 5", "above 0 and below 1"]),
+        ("learning_rate=1", ["learning_rate is 1", "above 0 and below 1"]),
+        ("learning_rate=0", ["learning_rate is 0", "greater than 0"]),
+        ("learning_rate=NaN", ['learning_rate is "NaN"', "number"]),
+        ("schedule=linear", ['schedule is "linear"', "'constant' or 'cosine'"]),
+        ("precision=float64", ['precision is "float64"', "'auto', 'float32' or 'bfloat16'"]),
+        ("pretraining=2", ["pretraining is 2", "dlrm has no branches"]),
     ],
 )
-def test_unknown_settings_and_values_of_another_type_are_refused(changes, words):
+def test_unknown_settings_and_values_that_are_not_allowed_are_refused(pair, words):
     with pytest.raises(UserError) as caught:
-        changed(TrainSettings(), changes, "dlrm, leave-one-out")
+        with_changes("dlrm", settings_for("leave-one-out", "dlrm"), setting_changes([pair], {}), WHERE)
     assert "\n" not in str(caught.value)
-    for word in ["dlrm, leave-one-out", *words]:
+    for word in [WHERE, *words]:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 5.0, -1.0, float("nan"), float("inf")])
+def test_the_option_of_the_learning_rate_has_the_same_check(value):
+    changes = setting_changes([], {"learning_rate": value})
+    with pytest.raises(UserError, match=r"^dlrm, leave-one-out: learning_rate is "):
+        with_changes("dlrm", settings_for("leave-one-out", "dlrm"), changes, WHERE)
 
 
 def test_protocols_are_one_or_a_group():
@@ -139,5 +171,9 @@ def test_names_as_a_phrase(names, text):
 def test_the_lists_of_help_texts_name_what_there_is():
     assert set(options.DATASET_NAMES) == set(DATASETS)
     assert set(options.SYNTHETIC_NAMES) == set(LIKE)
-    assert set(options.PRECISION_NAMES) == set(PRECISIONS)
+    assert options.PRECISION_NAMES == PRECISIONS
+    assert options.DEVICE_NAMES == DEVICES
+    assert set(options.NETWORK_NAMES) == set(NETWORKS) == set(names.NETWORKS)
+    assert options.PROTOCOL_GROUPS == {"both": names.DEFAULT_PROTOCOLS, "all": names.PROTOCOLS}
+    assert tuple(PROTOCOLS) == names.PROTOCOLS
     assert DEFAULTS.is_dir()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from core.artifacts import fingerprint, is_current, new_folder, sha256
+from core.artifacts import fingerprint, is_current, missing_folders, new_folder, remove_empty, sha256
 from core.errors import UserError
 from core.stage_code import stage_code
 from workflows.sources.datasets import Dataset, data_home
@@ -97,15 +97,18 @@ def _obtain(dataset: Dataset, home: Path, say: Callable[[str], None]) -> tuple[P
     """The files from the first of the dataset's sources that can be reached, and what to call it."""
     if not dataset.sources:
         raise UserError(f"{home / dataset.name} does not exist; put the dataset's folder there, or give --data")
-    failed = []
-    for number, source in enumerate(dataset.sources, 1):
-        try:
-            return source.obtain(dataset.name, home, _is_raw), source.label
-        except Unreachable as reason:
-            failed.append(f"{source.address} ({reason})")
-            if number < len(dataset.sources):
-                following = dataset.sources[number]
-                say(f"[dim]{source.label} cannot be reached ({reason}); trying {following.label}[/dim]")
+    failed, missing = [], missing_folders(home)
+    try:
+        for number, source in enumerate(dataset.sources, 1):
+            try:
+                return source.obtain(dataset.name, home, _is_raw), source.label
+            except Unreachable as reason:
+                failed.append(f"{source.address} ({reason})")
+                if number < len(dataset.sources):
+                    following = dataset.sources[number]
+                    say(f"[dim]{source.label} cannot be reached ({reason}); trying {following.label}[/dim]")
+    finally:
+        remove_empty(missing)
     raise UserError(
         f"cannot download {dataset.name} from {' or '.join(failed)}; download it elsewhere and pass it with --data"
     )

@@ -1,57 +1,25 @@
-"""What is exported: when, which facts, which files, and that nothing is where it would answer otherwise."""
+"""What is exported: when, with which details in the manifest, and which files."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
-import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from ensemble.export.cut import cut
-from google.protobuf import text_format
-from models.networks.scoring import scorer
-from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from core.artifacts import read_manifest, verify
-from core.errors import UserError
 from core.json_files import read_json, write_json
 from core.run_folder import Run
 from ensemble.export import export as source
-from ensemble.export.export import configs, export
+from ensemble.export.export import best_validated, export
 from ensemble.export.retrieval import CANDIDATES
 from ensemble.repository.versions import rollback
-from models.data.features import load_features
-from models.training.train import load
+from models.training.train import CONFIG
+from tests.ensemble.export.conftest import PROTOCOL, fixed_recall, other_than, refusal, state
 from tests.names import COMPARED, RATING
 
 TRITON_MODELS = ("recommend", "score", "scorer", "similar")
-PROTOCOL = "leave-one-out"
-
-
-@pytest.fixture
-def run(exported, tmp_path) -> Run:
-    """A copy of the exported run, to be changed."""
-    shutil.copytree(exported.root, tmp_path / exported.root.name)
-    return Run(tmp_path / exported.root.name)
-
-
-def state(run: Run) -> dict[str, int]:
-    """Every file of the repository, and when it was last written."""
-    return {str(path.relative_to(run.root)): path.stat().st_mtime_ns for path in run.repository.rglob("*")}
-
-
-def refusal(*arguments: object) -> str:
-    with pytest.raises(UserError) as caught:
-        export(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def other_than(name: str) -> str:
-    return COMPARED[1 - COMPARED.index(name)]
 
 
 # -- when --------------------------------------------------------------------------------------------------------------
@@ -103,7 +71,7 @@ def test_the_other_protocol_is_another_version(run):
     assert read_json(run.repository / "scorer" / "2" / "serving.json")["protocol"] == "random-split"
 
 
-def test_a_file_that_was_changed_is_exported_anew(run):
+def test_a_changed_file_makes_a_new_export(run):
     (run.repository / "scorer" / "1" / "model.py").write_text("import evil")
     manifest = export(run, PROTOCOL, None)
     verify(run.repository)
@@ -134,81 +102,26 @@ def test_a_signed_export_is_signed_once(run, tmp_path):
 # -- what is refused ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", COMPARED)
-@pytest.mark.parametrize("table", ["users", "vectors", "hidden"])
-def test_a_network_that_scores_otherwise_is_not_exported(run, monkeypatch, name, table):
-    """One table of one of the two models, a little off."""
-
-    def wrong(model, users: int, movies: int):
-        sides = cut(model, users, movies)
-        if model.uses_features == (name == "dlrm"):
-            getattr(sides, table)[:] += 0.1
-        return sides
-
-    monkeypatch.setattr(source, "cut", wrong)
-    before = state(run)
-    message = refusal(run, PROTOCOL, other_than(read_manifest(run.repository)["default_model"]))
-    assert f"the exported {name} score up to" in message
-    assert "nothing was exported" in message
-    assert state(run) == before
-    assert not list(run.root.glob(".repository*"))
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_network_that_scores_nothing_is_not_exported(run, monkeypatch, value):
-    def wrong(model, users: int, movies: int):
-        sides = cut(model, users, movies)
-        sides.users[5:] = value
-        return sides
-
-    monkeypatch.setattr(source, "cut", wrong)
-    monkeypatch.setattr(source, "fit_retrieval", fixed_recall(1.0))
-    assert "nothing was exported" in refusal(run, PROTOCOL, "dlrm")
-
-
-def test_recommendations_that_score_otherwise_are_not_exported(run, monkeypatch):
-    """The head for pairs is right, the one for a single user is not."""
-
-    def wrong(model, users: int, movies: int):
-        sides = cut(model, users, movies)
-        bad = cut(model, users, movies).head
-        with torch.no_grad():
-            bad.offset = bad.offset + 1e-3
-        object.__setattr__(sides.head, "for_one_user", bad.for_one_user)
-        return sides
-
-    monkeypatch.setattr(source, "cut", wrong)
-    (run.repository / "manifest.json").unlink()  # or the one that serves would be up to date
-    for name in COMPARED:
-        before = state(run)
-        assert f"the exported {name}'s recommendations score up to" in refusal(run, PROTOCOL, name)
-        assert state(run) == before
-
-
 def test_a_model_that_was_changed_is_not_exported(run):
     weights = run.model(PROTOCOL, "ncf") / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x00\x01")
     assert str(weights) in refusal(run, PROTOCOL, None)
 
 
-def test_a_model_that_is_missing_is_asked_for(run):
+def test_a_model_that_is_missing_is_not_served(run):
+    """The other is exported alone; where none is trained, the message says how to train one."""
     shutil.rmtree(run.model(PROTOCOL, "dlrm"))
-    assert "run: python -m marquee train" in refusal(run, PROTOCOL, None)
+    assert "dlrm is not trained for leave-one-out" in refusal(run, PROTOCOL, "dlrm")
+    manifest = export(run, PROTOCOL, None)
+    assert manifest["default_model"] == "ncf"
+    assert read_json(run.repository / "scorer" / str(manifest["version"]) / "serving.json")["models"] == ["ncf"]
+    shutil.rmtree(run.model(PROTOCOL, "ncf"))
+    message = refusal(run, PROTOCOL, None)
+    assert "no model that can be served is trained" in message
+    assert message.endswith(f"run: {run.command('train')}")
 
 
-# -- facts -------------------------------------------------------------------------------------------------------------
-
-
-def fixed_recall(recall: float) -> Callable:
-    """`fit_retrieval` of other sides than these, with a recall."""
-    from ensemble.export.retrieval import DIM, Query, Retrieval, Tower
-
-    def fit(sides, users: range, first_movie: int, *_) -> Retrieval:
-        rows = torch.rand(3, sides.users.shape[1], generator=torch.Generator().manual_seed(0))
-        vectors = np.zeros((len(sides.vectors) - first_movie, DIM), np.float32)
-        return Retrieval(Query(Tower(rows)), vectors, recall)
-
-    return fit
+# -- details ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_manifest_says_what_serves(exported):
@@ -219,8 +132,8 @@ def test_the_manifest_says_what_serves(exported):
     assert manifest["candidates"] == CANDIDATES == 500
     assert manifest["recall@10"] == 1.0  # 500 of 120 movies miss none
     assert (manifest["version"], manifest["previous"]) == (1, None)
-    facts = {"dataset", "protocol", "default_model", "strategy", "candidates", "recall@10", "fingerprint"}
-    assert manifest["releases"] == {"1": {fact: manifest[fact] for fact in facts}}
+    details = {"dataset", "protocol", "default_model", "strategy", "candidates", "recall@10", "fingerprint"}
+    assert manifest["releases"] == {"1": {name: manifest[name] for name in details}}
 
 
 def test_the_default_is_the_model_that_validated_better(exported):
@@ -235,13 +148,16 @@ def test_the_default_is_the_model_that_validated_better(exported):
     [(PROTOCOL, "ndcg@10", True), ("random-split", "auc", True), (RATING, "rmse", False)],
 )
 @pytest.mark.parametrize("values", [(0.7, 0.8), (0.8, 0.7)])
-def test_better_is_by_the_metric_that_validation_chooses_by(tmp_path, protocol, metric, more_is_better, values):
+def test_the_best_is_by_the_metric_that_validation_chooses_by(
+    exported, tmp_path, protocol, metric, more_is_better, values
+):
     own = Run(tmp_path)
     for name, value in zip(COMPARED, values):
         own.model(protocol, name).mkdir(parents=True)
-        write_json(own.model(protocol, name) / "config.json", {"validation": {"auc": 0.5, metric: value}})
+        config = read_json(exported.model(PROTOCOL, name) / CONFIG)
+        write_json(own.model(protocol, name) / CONFIG, {**config, "validation": {"auc": 0.5, metric: value}})
     largest, smallest = (COMPARED[values.index(of(values))] for of in (max, min))
-    assert source._better(own, protocol) == (largest if more_is_better else smallest)
+    assert best_validated(own, protocol, COMPARED) == (largest if more_is_better else smallest)
 
 
 @pytest.mark.parametrize(
@@ -259,146 +175,7 @@ def test_two_stages_are_the_default_of_many_movies_where_few_of_the_best_are_mis
     assert read_json(run.repository / "recommend" / "2" / "serving.json")["strategy"] == strategy
 
 
-# -- Triton's configurations -------------------------------------------------------------------------------------------
-
-INPUTS = {
-    "score": [
-        ("user_id", "TYPE_INT64", [-1], False),
-        ("movie_id", "TYPE_INT64", [-1], False),
-        ("model", "TYPE_STRING", [1], True),
-    ],
-    "recommend": [
-        ("user_id", "TYPE_INT64", [1], False),
-        ("k", "TYPE_INT32", [1], True),
-        ("history", "TYPE_INT64", [-1], True),
-        ("strategy", "TYPE_STRING", [1], True),
-    ],
-    "similar": [("movie_id", "TYPE_INT64", [1], False), ("k", "TYPE_INT32", [1], True)],
-}
-OUTPUTS = {
-    "score": [("score", "TYPE_FP32", [-1]), ("known", "TYPE_BOOL", [-1])],
-    "recommend": [("movie_id", "TYPE_INT64", [-1]), ("score", "TYPE_FP32", [-1]), ("known", "TYPE_BOOL", [1])],
-    "similar": [("movie_id", "TYPE_INT64", [-1]), ("score", "TYPE_FP32", [-1])],
-}
-INPUTS["scorer"], OUTPUTS["scorer"] = INPUTS["score"], OUTPUTS["score"]
-
-
-@pytest.mark.parametrize("model", TRITON_MODELS)
-@pytest.mark.parametrize("version", [1, 12])
-def test_a_configuration_has_the_contract_s_tensors(model, version):
-    texts = configs(version)
-    assert sorted(texts) == sorted(TRITON_MODELS)
-    config = text_format.Parse(texts[model], ModelConfig())
-    assert config.name == model
-    kind = ModelConfig.DESCRIPTOR.file.enum_types_by_name["DataType"].values_by_number
-    inputs = [(t.name, kind[t.data_type].name, list(t.dims), t.optional) for t in config.input]
-    assert inputs == INPUTS[model]
-    assert [(t.name, kind[t.data_type].name, list(t.dims)) for t in config.output] == OUTPUTS[model]
-    assert list(config.version_policy.specific.versions) == [version]
-    assert config.max_batch_size == (64 if model == "scorer" else 0)
-    if model == "score":
-        assert config.platform == "ensemble"
-        assert not config.backend
-    else:
-        assert config.backend == "python"
-        (group,) = config.instance_group
-        assert (group.kind, group.count) == (ModelInstanceGroup.KIND_CPU, 1)
-
-
-def test_score_hands_everything_on_to_the_scorer():
-    texts = configs(3)
-    config = text_format.Parse(texts["score"], ModelConfig())
-    (step,) = config.ensemble_scheduling.step
-    assert (step.model_name, step.model_version) == ("scorer", -1)
-    assert dict(step.input_map) == {name: name for name in ("user_id", "movie_id", "model")}
-    assert dict(step.output_map) == {name: name for name in ("score", "known")}
-    scorer_config = text_format.Parse(texts["scorer"], ModelConfig())
-    assert scorer_config.HasField("dynamic_batching")
-    assert all(tensor.allow_ragged_batch for tensor in scorer_config.input)
-
-
-@pytest.mark.parametrize("model", TRITON_MODELS)
-def test_each_version_has_its_configuration_and_the_model_a_copy(exported, model):
-    for path in (exported.repository / model / "config.pbtxt", exported.repository / model / "1" / "config.pbtxt"):
-        assert path.read_text() == configs(1)[model]
-
-
 # -- files -------------------------------------------------------------------------------------------------------------
-
-
-def vocabulary(run: Run, kind: str) -> pd.DataFrame:
-    return pd.read_parquet(run.features / PROTOCOL / "vocabulary" / f"{kind}_id.parquet")
-
-
-def test_the_sample_is_what_the_trained_networks_say(exported):
-    sample = read_json(exported.repository / "score" / "1" / "sample.json")
-    features = load_features(exported, PROTOCOL)
-    index = {
-        kind: dict(zip(table[f"{kind}_id"].tolist(), table["index"].tolist()))
-        for kind in ("user", "movie")
-        for table in (vocabulary(exported, kind),)
-    }
-    user, movie = (
-        np.array([index[kind].get(raw, 2) for raw in sample[f"{kind}_id"]], np.int64) for kind in ("user", "movie")
-    )
-    assert len(user) == len(movie) == 100
-    assert -1 in sample["user_id"] + sample["movie_id"]
-    offline = {
-        name: scorer(load(exported, features, name, torch.device("cpu"))[0], torch.device("cpu")) for name in COMPARED
-    }
-    assert list(sample["scores"]) == list(COMPARED)
-    for name in COMPARED:
-        np.testing.assert_allclose(sample["scores"][name], offline[name](user, movie), atol=1e-6, rtol=0)
-    default = read_manifest(exported.repository)["default_model"]
-    rated = pd.read_parquet(exported.tables / "ratings.parquet").groupby("userId")["movieId"].agg(set)
-    assert len(sample["recommend"]) == 3
-    for row in sample["recommend"]:
-        left = sorted(set(index["movie"]) - rated[row["user_id"]])
-        one = np.full(len(left), index["user"][row["user_id"]])
-        expected = offline[default](one, np.array([index["movie"][raw] for raw in left]))
-        score = dict(zip(left, expected))
-        assert len(row["movie_id"]) == 10
-        np.testing.assert_allclose(row["score"], np.sort(expected)[::-1][:10], atol=1e-6, rtol=0)
-        np.testing.assert_allclose(row["score"], [score[raw] for raw in row["movie_id"]], atol=1e-6, rtol=0)
-
-
-def test_what_anyone_has_rated_is_listed_by_user(exported):
-    """In any split, against the table of ratings."""
-    folder = exported.repository / "recommend" / "1"
-    rated, starts = np.load(folder / "rated.npy"), np.load(folder / "rated_starts.npy")
-    users, movies = vocabulary(exported, "user"), vocabulary(exported, "movie").sort_values("index")
-    catalogue = movies["movie_id"].to_numpy()
-    ratings = pd.read_parquet(exported.tables / "ratings.parquet").groupby("userId")["movieId"].agg(sorted)
-    assert len(starts) == users["index"].max() + 2
-    assert len(rated) == ratings.map(len).sum()
-    for raw, index in zip(users["user_id"], users["index"]):
-        assert sorted(catalogue[rated[starts[index] : starts[index + 1]]].tolist()) == ratings[raw]
-    assert starts[:4].tolist() == [0, 0, 0, 0]  # nobody has a reserved index
-
-
-@pytest.mark.parametrize("name", COMPARED)
-def test_a_movie_s_vector_is_half_learned_and_half_its_genres_and_year(exported, name):
-    """Row by row by hand."""
-    features = load_features(exported, PROTOCOL)
-    model, _ = load(exported, features, name, torch.device("cpu"))
-    sides = cut(model, features.users, features.movies)
-    before = sides.embeddings.copy()
-    found = source._movie_vectors(sides, features)
-    assert (found.shape, found.dtype) == (
-        (120, sides.embeddings.shape[1] + features.side.movie_features.shape[1]),
-        "f4",
-    )
-    mean = before[3:121].mean(axis=0)
-    for place in range(120):
-        about = features.side.movie_features[3 + place].numpy().astype(np.float64)
-        length = np.linalg.norm(about[:-1])
-        content = np.append(about[:-1] / (length if length else 1), 0.3 * about[-1])
-        content /= np.linalg.norm(content)
-        learned = before[3 + place] - mean
-        learned = learned / np.linalg.norm(learned) if place < 118 else 0 * learned  # two movies have no rating
-        whole = np.concatenate([0.5**0.5 * learned, 0.5**0.5 * content])
-        np.testing.assert_allclose(found[place], whole / np.linalg.norm(whole), atol=1e-5)
-    np.testing.assert_array_equal(sides.embeddings, before)
 
 
 def test_nothing_in_a_repository_needs_to_be_unpickled(exported):

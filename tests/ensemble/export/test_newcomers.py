@@ -1,4 +1,4 @@
-"""Rows for people whom training never saw, from the movies that they list."""
+"""Rows for people who were not in training, from the movies that they list."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -6,18 +6,22 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from ensemble.export.cut import Past, Sides, cut
 
 from core.columns import HISTORY, HISTORY_STARS
 from ensemble.export import newcomers as source
 from ensemble.export.newcomers import fit_newcomers
 from ensemble.triton_models.history import history_features, newcomer_row
-from models.data.features import Features, Interactions, load_features
-from models.data.history import PRIOR_RATINGS, WINDOWS, Moment
-from models.networks.base import NetworkSettings, Recommender, build, in_vocabulary
+from models.cut import Cut, Head, HistoryInputs
+from models.data.features import Features
+from models.data.history import WINDOWS, History
+from models.data.interactions import Interactions
+from models.data.load import load_features
+from models.networks.base import Recommender, build, cut, in_vocabulary
+from models.networks.dlrm import DLRMSettings
+from models.training.loop import fit
 from models.training.settings import settings_for
-from models.training.train import fit
 from tests.names import COMPARED
+from workflows.features.statistics import PRIOR_RATINGS
 from workflows.features.vocabulary import FIRST_INDEX
 from workflows.splits.base import LIKED_ABOVE
 
@@ -38,10 +42,10 @@ def test_a_history_is_its_mean_and_its_length():
     assert found.dtype == np.float32
 
 
-# -- a world with a known answer ---------------------------------------------------------------------------------------
+# -- synthetic users whose map is known ------------------------------------------------------------------------------
 
 
-def made_up(count: int, movies: int, dims: int, seed: int) -> tuple[Interactions, np.ndarray]:
+def synthetic(count: int, movies: int, dims: int, seed: int) -> tuple[Interactions, np.ndarray]:
     """Ratings of so many people, who liked some movies once or more, and the movies' embeddings."""
     rng = np.random.default_rng(seed)
     user = np.repeat(np.arange(FIRST_INDEX, FIRST_INDEX + count), 12)
@@ -49,25 +53,37 @@ def made_up(count: int, movies: int, dims: int, seed: int) -> tuple[Interactions
     stars = rng.choice([1.0, 2.5, 4.0, 5.0], len(user))
     stars[::12] = 5  # everyone likes something
     later = np.tile(np.arange(12)[::-1], count)
-    columns = (user, movie, np.ones(len(user)), np.zeros(len(user)), later, stars)
-    types = (torch.int32, torch.int32, torch.float32, torch.int8, torch.int32, torch.float32)
-    rows = Interactions(*(torch.tensor(column).to(kind) for column, kind in zip(columns, types)))
+    rows = Interactions(
+        user=torch.tensor(user, dtype=torch.int32),
+        movie=torch.tensor(movie, dtype=torch.int32),
+        label=torch.ones(len(user)),
+        fold=torch.zeros(len(user), dtype=torch.int8),
+        later=torch.tensor(later, dtype=torch.int32),
+        stars=torch.tensor(stars, dtype=torch.float32),
+    )
     return rows, rng.normal(size=(movies, dims)).astype(np.float32)
 
 
-def made_up_features(rows: Interactions, movies: int) -> SimpleNamespace:
+def synthetic_features(rows: Interactions, movies: int) -> SimpleNamespace:
     users = int(rows.user.max()) + 1
     return SimpleNamespace(interactions=lambda part: rows, users=users, movies=movies, user_embeddings=users)
 
 
-def sides_with(users: np.ndarray, embeddings: np.ndarray, past: Past | None = None) -> Sides:
-    return Sides(users.astype(np.float32), embeddings, embeddings, None, embeddings, past)
+def cut_with(users: np.ndarray, embeddings: np.ndarray, history: HistoryInputs | None = None) -> Cut:
+    return Cut(
+        users=users.astype(np.float32),
+        vectors=embeddings,
+        hidden=embeddings,
+        head=Head(),
+        embeddings=embeddings,
+        history=history,
+    )
 
 
 def test_a_map_that_is_there_is_found():
     """Everyone likes one movie, so each piece of a history says the same, and rows are made from it by a known map."""
     movies, dims, width = 40, 3, 5
-    rows, embeddings = made_up(60, movies, dims, seed=1)
+    rows, embeddings = synthetic(60, movies, dims, seed=1)
     stars = torch.full_like(rows.stars, 1.0)
     stars[::12] = 5.0
     rows = replace(rows, stars=stars)
@@ -78,7 +94,7 @@ def test_a_map_that_is_there_is_found():
     for user, movie in one_liked.items():
         users[user] = history_features(embeddings, np.array([movie])) @ true
     found = fit_newcomers(
-        sides_with(users, embeddings), SimpleNamespace(), made_up_features(rows, movies), ("train",), seed=0
+        cut_with(users, embeddings), SimpleNamespace(), synthetic_features(rows, movies), ("train",), seed=0
     )
     assert found["map"].shape == true.shape
     assert found["map"].dtype == np.float32
@@ -90,38 +106,45 @@ def test_a_map_that_is_there_is_found():
     assert worst > 0.5  # what a map of nothing but zeros would be away
 
 
-def test_the_mood_of_known_users_is_taken_out_of_what_the_map_learns():
-    """Rows are the map's, and in the last columns a large mood besides, of which the map that is found has nothing."""
-    movies, dims, width, moods = 40, 3, 5, 4
-    rows, embeddings = made_up(60, movies, dims, seed=1)
+def test_the_recent_means_of_known_users_are_taken_out_of_what_the_map_learns():
+    """Rows are the map's, with large recent means added to the last columns; the map that is found has none of them."""
+    movies, dims, width, windows = 40, 3, 5, 4
+    rows, embeddings = synthetic(60, movies, dims, seed=1)
     rng = np.random.default_rng(2)
     true = rng.normal(size=(2 * dims + 2, width))
     stars = torch.full_like(rows.stars, 1.0)
     stars[::12] = 5.0
     rows = replace(rows, stars=stars)
-    mood = torch.from_numpy(10 * rng.normal(size=(FIRST_INDEX + 60, moods)).astype(np.float32))
-    on_row = rng.normal(size=(moods, 2)).astype(np.float32)
+    recent_means = torch.from_numpy(10 * rng.normal(size=(FIRST_INDEX + 60, windows)).astype(np.float32))
+    weights = rng.normal(size=(windows, 2)).astype(np.float32)
     users = np.zeros((FIRST_INDEX + 60, width))
     for user, movie in zip(rows.user[::12].tolist(), rows.movie[::12].tolist()):
         users[user] = history_features(embeddings, np.array([movie])) @ true
-    users[:, -2:] += mood.numpy() @ on_row
+    users[:, -2:] += recent_means.numpy() @ weights
     before = users.astype(np.float32)
-    sides = sides_with(users, embeddings, Past(embeddings, np.zeros((2, 3), np.float32), slice(0, 3), on_row))
-    model = SimpleNamespace(now=lambda people: Moment(people, people, mood[people]))
-    found = fit_newcomers(sides, model, made_up_features(rows, movies), ("train",), seed=0)
+    inputs = HistoryInputs(
+        movies=embeddings,
+        position=np.zeros((2, 3), np.float32),
+        history_columns=slice(0, 3),
+        recent_columns=slice(width - 2, width),
+        recent_weights=weights,
+    )
+    parts = cut_with(users, embeddings, inputs)
+    model = SimpleNamespace(now=lambda people: History(people, people, recent_means[people]))
+    found = fit_newcomers(parts, model, synthetic_features(rows, movies), ("train",), seed=0)
     for movie in set(rows.movie[::12].tolist()):
         features = history_features(embeddings, np.array([movie]))
         np.testing.assert_allclose(features @ found["map"], features @ true, atol=0.02)
-    np.testing.assert_array_equal(sides.users, before)
+    np.testing.assert_array_equal(parts.users, before)
 
 
 def test_the_same_seed_finds_the_same_map_and_the_global_generator_is_left_alone():
-    rows, embeddings = made_up(30, 40, 3, seed=3)
+    rows, embeddings = synthetic(30, 40, 3, seed=3)
     users = np.random.default_rng(4).normal(size=(FIRST_INDEX + 30, 4))
 
     def fit(seed: int) -> np.ndarray:
         return fit_newcomers(
-            sides_with(users, embeddings), SimpleNamespace(), made_up_features(rows, 40), ("train",), seed
+            cut_with(users, embeddings), SimpleNamespace(), synthetic_features(rows, 40), ("train",), seed
         )["map"]
 
     before = torch.random.get_rng_state()
@@ -131,8 +154,8 @@ def test_the_same_seed_finds_the_same_map_and_the_global_generator_is_left_alone
 
 
 def test_only_what_people_liked_is_looked_at():
-    """Ratings that nobody liked, of movies with absurd embeddings, change nothing."""
-    rows, embeddings = made_up(30, 40, 3, seed=3)
+    """Ratings that are not likes, of movies with absurd embeddings, change nothing."""
+    rows, embeddings = synthetic(30, 40, 3, seed=3)
     users = np.random.default_rng(4).normal(size=(FIRST_INDEX + 30, 4))
     disliked = ~np.isin(np.arange(40), rows.movie.numpy()[rows.stars.numpy() > LIKED_ABOVE])
     stars = rows.stars.clone()
@@ -142,21 +165,21 @@ def test_only_what_people_liked_is_looked_at():
     absurd[[5, 6]] = 1e6
     absurd[disliked] = 1e6
     maps = [
-        fit_newcomers(sides_with(users, table), SimpleNamespace(), made_up_features(rows, 40), ("train",), 0)["map"]
+        fit_newcomers(cut_with(users, table), SimpleNamespace(), synthetic_features(rows, 40), ("train",), 0)["map"]
         for table in (embeddings, absurd)
     ]
     np.testing.assert_array_equal(*maps)
 
 
 def test_who_is_out_of_vocabulary_is_not_learned_from():
-    rows, embeddings = made_up(30, 40, 3, seed=3)
+    rows, embeddings = synthetic(30, 40, 3, seed=3)
     users = np.random.default_rng(4).normal(size=(FIRST_INDEX + 30, 4))
-    fewer = made_up_features(rows, 40)
+    fewer = synthetic_features(rows, 40)
     fewer.user_embeddings -= 10
     absurd = users.copy()
     absurd[fewer.user_embeddings :] = 1e6
     maps = [
-        fit_newcomers(sides_with(table, embeddings), SimpleNamespace(), fewer, ("train",), 0)["map"]
+        fit_newcomers(cut_with(table, embeddings), SimpleNamespace(), fewer, ("train",), 0)["map"]
         for table in (users, absurd)
     ]
     np.testing.assert_array_equal(*maps)
@@ -164,51 +187,51 @@ def test_who_is_out_of_vocabulary_is_not_learned_from():
 
 def test_the_penalty_that_is_best_for_others_is_taken(monkeypatch):
     """Rows without any relation to histories: the less of a map, the better."""
-    rows, embeddings = made_up(40, 40, 6, seed=3)
+    rows, embeddings = synthetic(40, 40, 6, seed=3)
     noise = np.random.default_rng(4).normal(size=(FIRST_INDEX + 40, 4))
-    arguments = SimpleNamespace(), made_up_features(rows, 40), ("train",), 0
-    found = fit_newcomers(sides_with(noise, embeddings), *arguments)["map"]
+    arguments = SimpleNamespace(), synthetic_features(rows, 40), ("train",), 0
+    found = fit_newcomers(cut_with(noise, embeddings), *arguments)["map"]
     alone = {}
     for penalty in source.PENALTIES:
         monkeypatch.setattr(source, "PENALTIES", (penalty,))
-        alone[penalty] = fit_newcomers(sides_with(noise, embeddings), *arguments)["map"]
+        alone[penalty] = fit_newcomers(cut_with(noise, embeddings), *arguments)["map"]
     np.testing.assert_array_equal(found, alone[100.0])
     assert np.abs(alone[0.1]).sum() > 2 * np.abs(found).sum()
 
 
-def test_where_nobody_liked_anything_there_is_a_map_of_nothing():
-    rows, embeddings = made_up(10, 40, 3, seed=3)
+def test_without_any_likes_the_map_is_zero():
+    rows, embeddings = synthetic(10, 40, 3, seed=3)
     rows = replace(rows, stars=torch.ones_like(rows.stars))
     users = np.random.default_rng(4).normal(size=(FIRST_INDEX + 10, 4))
-    found = fit_newcomers(sides_with(users, embeddings), SimpleNamespace(), made_up_features(rows, 40), ("train",), 0)
+    found = fit_newcomers(cut_with(users, embeddings), SimpleNamespace(), synthetic_features(rows, 40), ("train",), 0)
     assert found["map"].shape == (8, 4)
     assert not found["map"].any()
 
 
 @pytest.mark.parametrize("people", [1, 2])
 def test_very_few_people_are_enough(people):
-    rows, embeddings = made_up(people, 40, 3, seed=3)
+    rows, embeddings = synthetic(people, 40, 3, seed=3)
     users = np.random.default_rng(4).normal(size=(FIRST_INDEX + people, 4))
-    found = fit_newcomers(sides_with(users, embeddings), SimpleNamespace(), made_up_features(rows, 40), ("train",), 0)
+    found = fit_newcomers(cut_with(users, embeddings), SimpleNamespace(), synthetic_features(rows, 40), ("train",), 0)
     assert np.isfinite(found["map"]).all()
 
 
-# -- the past ----------------------------------------------------------------------------------------------------------
+# -- the history -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def with_past(features) -> tuple:
-    """An untrained DLRM that knows of moments, its sides, and what newcomers need."""
-    sizes = NetworkSettings(dim=6, bottom=(7,), top=(8,), init_std=0.5, history=5)
+def with_history(features) -> tuple:
+    """An untrained DLRM that sees histories, its cut, and what newcomers need."""
+    sizes = DLRMSettings(dim=6, bottom=(7,), top=(8,), init_std=0.5, history=5)
     model = build("dlrm", features, sizes, seed=1, known=("train", "valid")).eval()
     with torch.no_grad():
         position = model.network.values[0].values[0].position
         position.add_(0.3 * torch.randn(position.shape, generator=torch.Generator().manual_seed(0)))
-    sides = cut(model, features.users, features.movies)
-    return model, sides, fit_newcomers(sides, model, features, ("train", "valid"), seed=0)
+    parts = cut(model, features.users, features.movies)
+    return model, parts, fit_newcomers(parts, model, features, ("train", "valid"), seed=0)
 
 
-def test_how_much_a_listed_movie_is_liked_is_what_others_who_liked_one_gave_above_its_mean(features, with_past):
+def test_how_much_a_listed_movie_is_liked_is_what_others_who_liked_one_gave_above_its_mean(features, with_history):
     """By hand: stars minus the movie's mean, shrunk to the global one, over the ratings that were likes."""
     parts = [features.interactions(part) for part in ("train", "valid")]
     movie = np.concatenate([part.movie.numpy() for part in parts])
@@ -218,14 +241,14 @@ def test_how_much_a_listed_movie_is_liked_is_what_others_who_liked_one_gave_abov
         if given > LIKED_ABOVE:
             of_movie = stars[movie == one]
             above.append(given - (of_movie.sum() + PRIOR_RATINGS * stars.mean()) / (len(of_movie) + PRIOR_RATINGS))
-    assert with_past[2]["above"] == pytest.approx(np.mean(above), abs=1e-5)
-    assert with_past[2]["above"] > 0
+    assert with_history[2]["above"] == pytest.approx(np.mean(above), abs=1e-5)
+    assert with_history[2]["above"] > 0
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 6, 40])
-def test_a_listed_past_enters_the_row_as_the_network_pools_it(features, with_past, length):
+def test_a_listed_history_enters_the_row_as_the_network_pools_it(features, with_history, length):
     """Movies out of vocabulary among them, and more than the network looks back at."""
-    model, sides, newcomers = with_past
+    model, parts, newcomers = with_history
     history = np.random.default_rng(length).choice(np.arange(FIRST_INDEX, features.movies), length, replace=False)
     history[0] = features.movies - 1
     above = float(newcomers["above"])
@@ -241,39 +264,39 @@ def test_a_listed_past_enters_the_row_as_the_network_pools_it(features, with_pas
     row = newcomer_row(newcomers, history)
     expected = torch.cat([vectors[HISTORY], vectors[HISTORY_STARS]], dim=1).numpy()
     assert np.abs(expected).max() > 0.05
-    np.testing.assert_allclose(row[:, sides.past.columns], expected, atol=1e-6)
+    np.testing.assert_allclose(row[:, parts.history.history_columns], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 9, 10, 29, 31])
-def test_the_mood_of_a_listed_past_is_that_of_likes_alone(features, with_past, length):
+def test_the_recent_means_of_a_listed_history_are_those_of_likes_alone(features, with_history, length):
     """The rest of the row is the map's; the last columns have the mean of so many likes, shrunk as in training, too."""
-    _, sides, newcomers = with_past
+    _, parts, newcomers = with_history
     history = np.arange(FIRST_INDEX, FIRST_INDEX + length)
     plain = history_features(newcomers["vectors"], history) @ newcomers["map"]
     width = newcomers["recent_weights"].shape[1]
     above = float(newcomers["above"])
-    mood = [sum([above] * min(window, length)) / (min(window, length) + 1) for window in WINDOWS]
+    recent_means = [sum([above] * min(window, length)) / (min(window, length) + 1) for window in WINDOWS]
     row = newcomer_row(newcomers, history)[0]
-    np.testing.assert_allclose(row[-width:] - plain[-width:], mood @ newcomers["recent_weights"], atol=1e-5)
-    start, stop = sides.past.columns.start, sides.past.columns.stop
+    np.testing.assert_allclose(row[-width:] - plain[-width:], recent_means @ newcomers["recent_weights"], atol=1e-5)
+    start, stop = parts.history.history_columns.start, parts.history.history_columns.stop
     np.testing.assert_allclose(row[:start], plain[:start], atol=1e-6)
     assert stop == len(row) - width
     assert newcomers["history_columns"].tolist() == [start, stop]
     assert newcomers["recent_columns"].tolist() == [stop, len(row)]
 
 
-def test_the_score_of_a_newcomer_is_the_network_s_for_such_a_row(features, with_past):
-    """The whole network, told the row's past and mood, agrees with the head on the row."""
-    model, sides, newcomers = with_past
+def test_the_score_of_a_newcomer_is_the_network_s_for_such_a_row(features, with_history):
+    """The whole network, given the row's history and recent means, agrees with the head on the row."""
+    model, parts, newcomers = with_history
     history = np.array([5, 30, 7, 60, 90, 11])
     row = newcomer_row(newcomers, history)
     above = float(newcomers["above"])
-    mood = torch.tensor([[above * min(window, 6) / (min(window, 6) + 1) for window in WINDOWS]])
-    moment = Moment(torch.from_numpy(history[::-1][:5].copy())[None], torch.full((1, 5), above), mood)
+    recent_means = torch.tensor([[above * min(window, 6) / (min(window, 6) + 1) for window in WINDOWS]])
+    last = torch.from_numpy(history[::-1][:5].copy())[None], torch.full((1, 5), above), recent_means
     movie = torch.arange(features.movies)
     with torch.no_grad():
         # Their embedding and statistics are the map's: put into the tables in the place of user 2's.
-        dim, width = sides.vectors.shape[1], newcomers["recent_weights"].shape[1]
+        dim, width = parts.vectors.shape[1], newcomers["recent_weights"].shape[1]
         plain = history_features(newcomers["vectors"], history) @ newcomers["map"]
         tables = dict(model.embedding_tables())
         kept = tables["user_id"].weight[2].clone(), model.user_statistics.clone()
@@ -283,13 +306,13 @@ def test_the_score_of_a_newcomer_is_the_network_s_for_such_a_row(features, with_
         model.user_statistics[:, 2] = 0
         bias = first.bias.clone()
         first.bias += torch.from_numpy(plain[-width:])
-        moments = Moment(*(values.expand(len(movie), -1) for values in (moment.movies, moment.stars, moment.mood)))
-        expected = torch.sigmoid(model(torch.full_like(movie, 2), movie, None, moments)).numpy()
+        histories = History(*(values.expand(len(movie), -1) for values in last))
+        expected = torch.sigmoid(model(torch.full_like(movie, 2), movie, None, histories)).numpy()
         first.bias.copy_(bias)
         tables["user_id"].weight[2] = kept[0]
         model.user_statistics.copy_(kept[1])
-        head = sides.head.for_one_user()
-        found = head(torch.from_numpy(row), torch.from_numpy(sides.vectors), torch.from_numpy(sides.hidden)).numpy()
+        head = parts.head.for_one_user()
+        found = head(torch.from_numpy(row), torch.from_numpy(parts.vectors), torch.from_numpy(parts.hidden)).numpy()
     assert on_statistics.shape[1] == 3
     assert np.ptp(expected) > 1e-3
     np.testing.assert_allclose(found, expected, atol=1e-6)
@@ -305,18 +328,18 @@ def trained_model(request, features) -> Recommender:
     network = replace(settings.network, init_std=0.1, dropout=0.0)
     settings = replace(settings, network=network, recency=0.0, l2=0.0, averaging=0.0, learning_rate=0.01)
     model = build(request.param, features, network, seed=0)
-    fit(model, features, settings, torch.device("cpu"), lambda *_: None)
+    fit(model, features, settings, torch.device("cpu"))
     return model.eval()
 
 
-def test_newcomers_are_told_their_next_movies_better_than_popularity_tells(features, trained_model):
-    """Half of the users teach the map. The others come as newcomers, with what they liked in training; where among the
-    movies that they have not rated by then stand the two that they watched next?
+def test_the_next_movies_of_newcomers_rank_higher_than_by_popularity(features, trained_model):
+    """The map is fitted on half of the users. The others come as newcomers, with what they liked in training; where do
+    the two that they watched next stand among the movies that they have not rated by then?
     """
     half = (FIRST_INDEX + features.user_embeddings) // 2
-    sides = cut(trained_model, features.users, features.movies)
-    newcomers = fit_newcomers(sides, trained_model, replace(features, user_embeddings=half), ("train",), seed=0)
-    head, rows = sides.head.for_one_user(), (torch.from_numpy(sides.vectors), torch.from_numpy(sides.hidden))
+    parts = cut(trained_model, features.users, features.movies)
+    newcomers = fit_newcomers(parts, trained_model, replace(features, user_embeddings=half), ("train",), seed=0)
+    head, rows = parts.head.for_one_user(), (torch.from_numpy(parts.vectors), torch.from_numpy(parts.hidden))
     train = features.interactions("train")
     popularity = np.bincount(train.movie.numpy(), minlength=features.movies)
     place: dict[str, list[float]] = {"newcomer": [], "popularity": [], "someone else": []}

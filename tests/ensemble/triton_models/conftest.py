@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from models.networks.scoring import scorer
 
 from core.artifacts import read_manifest
 from core.run_folder import Run
@@ -16,7 +15,8 @@ from ensemble.export.export import export
 from ensemble.triton_models.recommendations import Recommendations
 from ensemble.triton_models.scores import Scores
 from ensemble.triton_models.similar_movies import SimilarMovies
-from models.data.features import load_features
+from models.data.load import load_features
+from models.evaluation.scorers import pair_scorer
 from models.training.train import load
 from tests.names import COMPARED
 
@@ -66,9 +66,8 @@ def similar(served) -> SimilarMovies:
 def offline(exported) -> Callable[..., np.ndarray]:
     """Scores by the trained network of raw ids: `offline(model, user_ids, movie_ids)`."""
     features = load_features(exported, "leave-one-out")
-    score = {
-        name: scorer(load(exported, features, name, torch.device("cpu"))[0], torch.device("cpu")) for name in COMPARED
-    }
+    cpu = torch.device("cpu")
+    score = {name: pair_scorer(load(exported, features, name, cpu)[0], cpu, "leave-one-out") for name in COMPARED}
 
     tables = {kind: vocabulary(exported, kind) for kind in ("user", "movie")}
     index = {kind: dict(zip(table[f"{kind}_id"].tolist(), table["index"].tolist())) for kind, table in tables.items()}

@@ -319,7 +319,7 @@ def test_without_a_network_the_message_says_what_to_do(tmp_path, home, name):
     assert get_dataset(name).sources[0].url in message
     assert "Name or service not known" in message
     assert "--data" in message
-    assert left_in(home) == []
+    assert not home.exists()  # no empty folder is left
 
 
 def test_a_download_is_checked_kept_and_used_again(movielens, tmp_path, home, monkeypatch):
@@ -352,7 +352,7 @@ def test_a_download_with_another_md5_is_refused_and_not_kept(movielens, tmp_path
     message = refusal(tmp_path / "tables", dataset=get_dataset(name))
     assert "MD5" in message
     assert hashlib.md5(content).hexdigest() in message
-    assert left_in(home) == []
+    assert not home.exists()  # no empty folder is left
 
 
 def test_a_download_that_breaks_off_is_refused_and_not_kept(movielens, tmp_path, home, monkeypatch):
@@ -360,7 +360,7 @@ def test_a_download_that_breaks_off_is_refused_and_not_kept(movielens, tmp_path,
     serve(monkeypatch, {"ml-1m.zip": content}, until=1000)
     message = refusal(tmp_path / "tables", dataset=get_dataset("ml-1m"))
     assert "Connection reset" in message
-    assert left_in(home) == []
+    assert not home.exists()  # no empty folder is left
 
 
 def test_ml_100k_comes_from_recbole_where_grouplens_is_unreachable(tmp_path, home, monkeypatch):
@@ -387,7 +387,7 @@ def test_ml_100k_that_cannot_be_downloaded_anywhere_is_refused(tmp_path, home, m
     message = refusal(tmp_path / "tables", dataset=get_dataset("ml-100k"))
     assert "No matching distribution found" in message
     assert "--data" in message
-    assert left_in(home) == []
+    assert not home.exists()  # no empty folder is left
 
 
 def serve_wheel(monkeypatch, files: dict[str, str]) -> None:
