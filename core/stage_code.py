@@ -1,6 +1,7 @@
 """Fingerprints of a stage's code that see the entries which were added from outside of its packages."""
 
 import inspect
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,15 @@ def stage_code(rooms: Sequence[str], libraries: Sequence[str], *entries: Mapping
 
 
 def _defining_files(entry: Any) -> Iterator[Path]:
-    """The files of an entry's functions, or of its class; `<unknown>` for what was typed in a notebook."""
+    """The files of an entry's functions, or of its class and those it inherits from.
+
+    `<unknown>` stands for the file of what was typed in a notebook.
+    """
     described = {} if isinstance(entry, type) else getattr(entry, "__dict__", {})
     functions = [getattr(value, "func", value) for value in described.values() if callable(value)]
-    defined = [entry] if isinstance(entry, type) else [*functions] or [type(entry)]
-    for one in defined:
+    kind = entry if isinstance(entry, type) else type(entry)
+    inherited = [one for one in kind.__mro__ if one.__module__.partition(".")[0] not in sys.stdlib_module_names]
+    for one in functions or inherited:
         try:
             yield Path(inspect.getsourcefile(one) or "<unknown>").resolve()
         except TypeError:  # of a notebook's class

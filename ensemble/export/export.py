@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from inspect import getsourcefile
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,12 @@ import numpy as np
 import torch
 
 from core import signing
-from core.artifacts import MANIFEST, SIGNATURE, code_digest, fingerprint, is_current, read_manifest, verify
+from core.artifacts import MANIFEST, SIGNATURE, fingerprint, is_current, read_manifest, verify
 from core.columns import MOVIE_ID, USER_ID
 from core.errors import UserError
 from core.json_files import write_json
 from core.run_folder import Run
+from core.stage_code import stage_code
 from ensemble.export.check import OfflineCheck
 from ensemble.export.configs import SCORER, configs
 from ensemble.export.newcomers import fit_newcomers
@@ -102,12 +102,11 @@ def export(run: Run, protocol: str, default_model: str | None, key: Path | None 
         raise UserError(
             f"{default} is not trained for {protocol} in {run.root}; trained and served: {', '.join(names)}"
         )
-    files = [getsourcefile(NETWORKS[name].assemble) for name in names]
     made_from = fingerprint(
         models={name: manifest["files"] for name, manifest in sealed.items()},
         features=verify(run.features_of(PROTOCOLS[protocol].split), run.command("prepare"))["fingerprint"],
         default=default,
-        code=code_digest(ROOMS, LIBRARIES, *(Path(file) for file in files if file)),
+        code=stage_code(ROOMS, LIBRARIES, {name: NETWORKS[name] for name in names}),
     )
     signed = run.repository / MANIFEST, run.repository / SIGNATURE
     if is_current(run.repository, made_from) and (not key or signing.is_signed(*signed, key)):

@@ -6,16 +6,19 @@ from typing import Any
 
 import torch
 
-from core.artifacts import code_digest, fingerprint, package_versions, read_manifest, verify
+from core.artifacts import fingerprint, package_versions, read_manifest, verify
 from core.errors import UserError
 from core.run_folder import Run
+from core.stage_code import stage_code
 from models import registry
+from models.baselines.base import BASELINES
 from models.data.features import Features
 from models.data.load import load_features, training_rows
 from models.evaluation.judgement import Judgement, Scorer, scorer_of
+from models.evaluation.metrics.base import METRICS
 from models.evaluation.results import Result, made_from, read_results, write_results
 from models.evaluation.scorers import network_scorer, past_of
-from models.networks.base import Recommender
+from models.networks.base import NETWORKS, Recommender
 from models.protocols.base import PROTOCOLS
 from models.training.loop import FIT
 from models.training.settings import LARGE
@@ -105,7 +108,7 @@ def _fingerprint(run: Run, protocols: list[str]) -> str:
         for name in registry.baselines_for(protocol, training_rows(run, protocol), run.tables)
     }
     metrics = {protocol: list(PROTOCOLS[protocol].metrics) for protocol in protocols}
-    code = code_digest(ROOMS, LIBRARIES)
+    code = stage_code(ROOMS, LIBRARIES, NETWORKS, BASELINES, PROTOCOLS, METRICS)
     return fingerprint(models=models, features=features, baselines=baselines, metrics=metrics, code=code)
 
 

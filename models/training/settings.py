@@ -36,7 +36,8 @@ class TrainSettings:
         batch_size: samples per step.
         epochs: at most this many.
         patience: stop after this many epochs without a better validation metric.
-        refit: once validation has found the best epoch, train again for as many epochs on train and validation together.
+        refit: once validation has found the best epoch, train again for as many epochs on train and validation
+            together.
         pretraining: epochs that NCF's two branches are first trained apart, as in He et al., section 3.4.1.
         recency: half-life, in ratings, of a positive's weight in the loss: each later rating of the user takes a share
             of it, down to a twentieth; 0 for equal weights. Leave-one-out asks what comes next, and what a user watched

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from inspect import getsourcefile
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,11 @@ import torch
 from pydantic.dataclasses import dataclass
 from safetensors.torch import load_file, save_file
 
-from core.artifacts import code_digest, fingerprint, is_current, new_folder, package_versions, read_manifest, verify
+from core.artifacts import fingerprint, is_current, new_folder, package_versions, read_manifest, verify
 from core.errors import UserError
 from core.json_files import STRICT, read_json, validated, write_json
 from core.run_folder import Run
+from core.stage_code import stage_code
 from models.data.features import Features
 from models.data.load import load_features
 from models.networks.base import NETWORKS, Recommender, build
@@ -26,11 +26,12 @@ from models.training.settings import TrainSettings, from_json
 
 CONFIG_FORMAT = 2
 WEIGHTS, CONFIG, HISTORY = "weights.safetensors", "config.json", "history.json"
-# What a trained model depends on, besides its own network's file and its settings.
+# What a trained model depends on, besides the files of its network and its protocol, and its settings.
 ROOMS = (
     "models/data",
     "models/networks/base.py",
-    "models/protocols",
+    "models/protocols/base.py",
+    "models/protocols/binary.py",
     "models/training",
     "models/evaluation/judgement.py",
     "models/evaluation/metrics",
@@ -123,7 +124,6 @@ def train(
         model = build(name, features, settings.network, settings.seed, known=REFIT).to(device)
         callbacks = Callbacks(advance=advance, checkpoint=refitting)
         epochs += refit(model, features, settings, best, device, callbacks)
-    seconds = sum(epoch["seconds"] for epoch in epochs)
     config = TrainedConfig(
         format=CONFIG_FORMAT,
         model=name,
@@ -136,8 +136,7 @@ def train(
         monitor=PROTOCOLS[protocol].monitor,
         validation={key: value for key, value in history[best - 1].items() if key not in ("epoch", "seconds")},
         trained_on=list(known_to(settings)),
-        train_seconds=round(seconds, 3),
-        samples_per_second=round(sum(epoch["samples"] for epoch in epochs) / seconds),
+        **_speed(epochs),
         weights=sum(parameter.numel() for parameter in model.parameters()),
         device=device_name(device),
         threads=torch.get_num_threads(),
@@ -152,10 +151,16 @@ def train(
     return config
 
 
+def _speed(epochs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The seconds of all epochs, and their samples per second."""
+    seconds = sum(epoch["seconds"] for epoch in epochs)
+    samples = sum(epoch["samples"] for epoch in epochs)
+    return {"train_seconds": round(seconds, 3), "samples_per_second": round(samples / seconds)}
+
+
 def training_digest(protocol: str, name: str) -> str:
     """Of the code and the libraries that a trained model depends on: those of other networks play no part."""
-    own = (getsourcefile(NETWORKS[name].assemble), getsourcefile(type(PROTOCOLS[protocol])))
-    return code_digest(ROOMS, LIBRARIES, *(Path(file) for file in own if file))
+    return stage_code(ROOMS, LIBRARIES, {name: NETWORKS[name]}, {protocol: PROTOCOLS[protocol]})
 
 
 def known_to(settings: TrainSettings) -> tuple[str, ...]:

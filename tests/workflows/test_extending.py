@@ -19,9 +19,9 @@ from core.artifacts import CHECKOUT, new_folder
 from core.columns import MOVIES_COLUMNS, RAW_MOVIE, RAW_USER, TITLE
 from core.errors import UserError
 from core.run_folder import Run
+from core.stage_code import stage_code
 from tests.contracts.readers import ReaderContract
 from tests.contracts.splits import SplitContract
-from core.stage_code import stage_code
 from workflows.features.prepare import PrepareSettings, prepare
 from workflows.features.schema import load_schema
 from workflows.features.side_features.base import SIDE_FEATURES, MovieFeature, UserFeature
