@@ -1,6 +1,6 @@
 """Every accuracy figure that is published, from its file in accuracy/ into the pages; measures them again on request.
 
-python bench/accuracy.py                          # writes the tables anew from the files
+python bench/accuracy.py                          # writes the tables from the files
 python bench/accuracy.py --measure                # MovieLens-100K, five seeds of everything, and `make run`'s output
 python bench/accuracy.py --measure --ml-1m FOLDER --paper FOLDER    # MovieLens-1M, and the NCF paper's files
 """

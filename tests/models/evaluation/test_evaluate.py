@@ -1,8 +1,9 @@
-"""`evaluation.json`: what is in it, when it is written again, and how it is shown."""
+"""`evaluation.json`: what is in it, when it is written again, and what the tables display."""
 
 import io
 import json
 import shutil
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,10 @@ from core.errors import UserError
 from core.json_files import read_json
 from core.run_folder import Run
 from marquee.result_tables import comparison_tables
+from models.baselines.base import NoSettings, baselines_of
 from models.evaluation.evaluate import evaluate, results_expected
-from models.evaluation.results import add_stages, made_from, read_results
-from models.registry import RULES, models_for, rules_for
+from models.evaluation.results import Result, add_stages, made_from, read_results
+from models.registry import baselines_for, networks_for
 from models.training.settings import LARGE
 from tests.names import COMPARED, DEFAULT_PROTOCOLS, NETWORKS, PROTOCOLS, RATING
 
@@ -28,6 +30,14 @@ METRICS = {
 BASELINES = {"leave-one-out": ["ease", "als", "itemknn", "popularity"], "random-split": ["biases", "popularity"]}
 RESULTS = sum(len(NETWORKS) + len(BASELINES[protocol]) for protocol in DEFAULT_PROTOCOLS)
 CPU = torch.device("cpu")
+
+
+def entries(run: Run) -> list[Result]:
+    """`evaluation.json` as it is in the file: values that are missing are not in it."""
+    found = read_json(run.evaluation)
+    results = read_results(run)
+    assert found == json.loads(json.dumps([{k: v for k, v in asdict(r).items() if v is not None} for r in results]))
+    return results
 
 
 def no_scoring(*_: object) -> None:
@@ -44,17 +54,17 @@ def run(trained, tmp_path_factory) -> Run:
 
 
 @pytest.fixture(scope="module")
-def results(run) -> list[dict]:
-    told = []
-    assert evaluate(run, CPU, lambda by, note: told.append((by, note))) is True
-    assert sum(by for by, _ in told) == len(told) == results_expected(run) == RESULTS
+def results(run) -> list[Result]:
+    reported = []
+    assert evaluate(run, CPU, lambda by, note: reported.append((by, note))) is True
+    assert sum(by for by, _ in reported) == len(reported) == results_expected(run) == RESULTS
     return read_results(run)
 
 
 @pytest.mark.slow
 def test_the_file_is_a_list_of_every_model_and_baseline(run, results):
-    assert read_json(run.evaluation) == results
-    pairs = [(result["protocol"], result["model"]) for result in results]
+    assert entries(run) == results
+    pairs = [(result.protocol, result.model) for result in results]
     assert pairs == [(protocol, name) for protocol in DEFAULT_PROTOCOLS for name in (*NETWORKS, *BASELINES[protocol])]
     assert len(pairs) == RESULTS
 
@@ -62,39 +72,42 @@ def test_the_file_is_a_list_of_every_model_and_baseline(run, results):
 @pytest.mark.slow
 def test_every_entry_has_the_format_s_fields(results):
     for result in results:
-        assert result.keys() >= FIELDS
-        names = METRICS[result["protocol"]] - ({"log_loss"} if result["model"] == "popularity" else set())
-        assert result["metrics"].keys() == result["ci95"].keys() == names
-        for name, (low, high) in result["ci95"].items():
-            assert low <= result["metrics"][name] <= high
-            assert 0 <= result["metrics"][name] <= 1 or name == "log_loss"
-        assert isinstance(result["seed"], int)
-        if result["model"] in NETWORKS:
-            assert result["epochs"] == 2
-            assert result["train_seconds"] > 0
-            assert result["samples_per_second"] > 0
+        assert asdict(result).keys() >= FIELDS
+        names = METRICS[result.protocol] - ({"log_loss"} if result.model == "popularity" else set())
+        assert result.metrics.keys() == result.ci95.keys() == names
+        for name, (low, high) in result.ci95.items():
+            assert low <= result.metrics[name] <= high
+            assert 0 <= result.metrics[name] <= 1 or name == "log_loss"
+        assert isinstance(result.seed, int)
+        if result.model in NETWORKS:
+            assert result.epochs == 2
+            assert result.train_seconds > 0
+            assert result.samples_per_second > 0
         else:
-            assert result["epochs"] == result["train_seconds"] == result["samples_per_second"] == 0
+            assert result.epochs == result.train_seconds == result.samples_per_second == 0
 
 
 @pytest.mark.slow
 def test_an_entry_says_how_its_model_was_trained(run, results):
     for result in results:
-        if result["model"] in NETWORKS:
-            config = read_json(run.model(result["protocol"], result["model"]) / "config.json")
+        if result.model in NETWORKS:
+            config = read_json(run.model(result.protocol, result.model) / "config.json")
             for name in ("seed", "epochs", "train_seconds", "samples_per_second"):
-                assert result[name] == config[name]
+                assert getattr(result, name) == config[name]
 
 
 @pytest.mark.slow
 def test_all_models_answer_the_same_questions(results):
     for protocol in DEFAULT_PROTOCOLS:
         judged = [
-            {name: result.get(name) for name in ("test_users", "full_catalogue_users", "test_rows")}
+            {name: getattr(result, name) for name in ("test_users", "full_catalogue_users", "test_rows")}
             for result in results
-            if result["protocol"] == protocol
+            if result.protocol == protocol
         ]
         assert all(one == judged[0] for one in judged)
+        asked = {name for name, count in judged[0].items() if count}
+        ranked = {"test_users", "full_catalogue_users"}
+        assert asked == (ranked if protocol == "leave-one-out" else {"test_rows"})
 
 
 @pytest.mark.slow
@@ -102,7 +115,7 @@ def test_the_same_again_scores_nothing(run, results):
     before = run.evaluation.stat().st_mtime_ns
     assert evaluate(run, CPU, no_scoring) is False
     assert run.evaluation.stat().st_mtime_ns == before
-    assert read_json(run.evaluation) == results
+    assert entries(run) == results
 
 
 @pytest.mark.slow
@@ -111,7 +124,7 @@ def test_a_file_edited_by_hand_is_written_again(run, results):
     edited[0]["metrics"]["hr@10"] = 1.0
     run.evaluation.write_text(json.dumps(edited))
     assert evaluate(run, CPU, lambda *_: None) is True
-    assert read_json(run.evaluation) == results
+    assert entries(run) == results
 
 
 @pytest.mark.slow
@@ -122,7 +135,7 @@ def test_a_file_that_is_gone_or_broken_is_written_again(run, results, content):
     else:
         run.evaluation.write_text(content)
     assert evaluate(run, CPU, lambda *_: None) is True
-    assert read_json(run.evaluation) == results
+    assert entries(run) == results
 
 
 @pytest.mark.slow
@@ -133,7 +146,7 @@ def test_a_changed_model_is_refused(run, results, tmp_path):
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(UserError, match=r"weights\.safetensors has changed"):
         evaluate(copy, CPU, no_scoring)
-    assert read_json(copy.evaluation) == results
+    assert entries(copy) == results
 
 
 @pytest.mark.slow
@@ -151,7 +164,7 @@ def test_what_has_changed_is_never_scored(run, results, tmp_path, changed):
 
 
 @pytest.mark.slow
-def test_the_tables_show_every_result(run, results):
+def test_the_tables_display_every_result(run, results):
     text = io.StringIO()
     console = Console(file=text, width=200)
     tables = comparison_tables(run)
@@ -159,10 +172,10 @@ def test_the_tables_show_every_result(run, results):
         console.print(table)
     assert [table.row_count for table in tables] == [7, 5]
     for result in results:
-        name = {"leave-one-out": "ndcg@10", "random-split": "auc"}[result["protocol"]]
-        low, high = result["ci95"][name]
-        value, half = f"{result['metrics'][name]:.3f}", f"{(high - low) / 2:.3f}".removeprefix("0")
-        rows = [line for line in text.getvalue().splitlines() if result["model"] in line.split()]
+        name = {"leave-one-out": "ndcg@10", "random-split": "auc"}[result.protocol]
+        low, high = result.ci95[name]
+        value, half = f"{result.metrics[name]:.3f}", f"{(high - low) / 2:.3f}".removeprefix("0")
+        rows = [line for line in text.getvalue().splitlines() if result.model in line.split()]
         assert any(value in line and half in line for line in rows)
     (popularity,) = [line for line in text.getvalue().split("random-split")[1].splitlines() if "popularity" in line]
     assert " - " in popularity  # no log loss
@@ -179,15 +192,21 @@ def test_evaluating_before_training_is_refused(prepared):
 
 
 @pytest.mark.slow
-def test_a_protocol_with_one_of_the_two_models_is_refused_and_without_any_left_out(run, results, tmp_path):
+def test_a_protocol_with_one_of_the_two_models_is_judged_and_without_any_left_out(run, results, tmp_path):
     shutil.copytree(run.root, tmp_path / run.root.name)
     copy = Run(tmp_path / run.root.name)
     shutil.rmtree(copy.model("random-split", "ncf"))
+    assert evaluate(copy, CPU, lambda *_: None) is True
+    left = [result for result in results if (result.protocol, result.model) != ("random-split", "ncf")]
+    assert read_results(copy) == left
+    assert [table.row_count for table in comparison_tables(copy)] == [7, 4]
+    manifest = copy.model("random-split", "dlrm") / "manifest.json"
+    manifest.rename(manifest.with_name("moved"))
     with pytest.raises(UserError, match="missing or incomplete"):
         evaluate(copy, CPU, no_scoring)
     shutil.rmtree(copy.model("random-split", "ncf").parent)
     assert evaluate(copy, CPU, lambda *_: None) is True
-    assert read_results(copy) == [result for result in results if result["protocol"] == "leave-one-out"]
+    assert read_results(copy) == [result for result in results if result.protocol == "leave-one-out"]
     assert [table.row_count for table in comparison_tables(copy)] == [7]
 
 
@@ -201,19 +220,19 @@ def test_star_prediction_is_judged_where_it_was_trained(run, results, tmp_path):
     for name in COMPARED:  # the baseline may be left out
         settings = settings_for(RATING, name, epochs=2, batch_size=256)
         train(copy, RATING, name, settings, CPU, lambda *_: None)
-    told = []
-    assert evaluate(copy, CPU, lambda by, note: told.append(by)) is True
+    reported = []
+    assert evaluate(copy, CPU, lambda by, note: reported.append(by)) is True
     found = read_results(copy)
-    assert len(told) == results_expected(copy) == len(found)
+    assert len(reported) == results_expected(copy) == len(found)
     assert found[: len(results)] == results
     stars = found[len(results) :]
-    assert [result["model"] for result in stars] == [*COMPARED, "knn", "svd", "biases"]
+    assert [result.model for result in stars] == [*COMPARED, "knn", "svd", "biases"]
     for result in stars:
-        assert result["protocol"] == RATING
-        assert result["metrics"].keys() == result["ci95"].keys() == {"rmse", "mae"}
-        assert 0.2 < result["metrics"]["mae"] < result["metrics"]["rmse"] < 1.2
-        for name, (low, high) in result["ci95"].items():
-            assert low <= result["metrics"][name] <= high
+        assert result.protocol == RATING
+        assert result.metrics.keys() == result.ci95.keys() == {"rmse", "mae"}
+        assert 0.2 < result.metrics["mae"] < result.metrics["rmse"] < 1.2
+        for name, (low, high) in result.ci95.items():
+            assert low <= result.metrics[name] <= high
     assert [table.row_count for table in comparison_tables(copy)] == [7, 5, 5]
 
 
@@ -227,18 +246,18 @@ def test_what_run_can_do_without_is_left_out_where_it_is_of_other_features(run, 
         manifest = read_json(folder / "manifest.json")
         (folder / "manifest.json").write_text(json.dumps({**manifest, "features": "of another prepare"}))
     evaluate(copy, CPU, lambda *_: None)
-    left = [(result["protocol"], result["model"]) for result in read_results(copy)]
+    left = [(result.protocol, result.model) for result in read_results(copy)]
     assert ("random-split", "mf") not in left
     assert {protocol for protocol, _ in left} == set(DEFAULT_PROTOCOLS)
     assert len(left) == results_expected(copy) == RESULTS - 1
 
 
 def test_large_data_is_spared_what_costs_too_much():
-    names = {protocol: list(rules_for(protocol, LARGE)) for protocol in PROTOCOLS}
+    names = {protocol: list(baselines_for(protocol, LARGE)) for protocol in PROTOCOLS}
     assert names == {"leave-one-out": ["popularity"], "random-split": ["biases", "popularity"], "rating": ["biases"]}
     for protocol in PROTOCOLS:
-        assert list(rules_for(protocol, LARGE - 1)) == list(RULES[protocol])
-    assert (models_for(LARGE - 1), models_for(LARGE)) == (NETWORKS, COMPARED)
+        assert list(baselines_for(protocol, LARGE - 1)) == [name for name in baselines_of(protocol) if name != "truth"]
+    assert (networks_for(LARGE - 1), networks_for(LARGE)) == (NETWORKS, COMPARED)
 
 
 # -- what the stages took ----------------------------------------------------------------------------------------------
@@ -249,11 +268,11 @@ STAGES = {"fetch": {"seconds": 1.5, "peak_mb": 300}, "train": {"seconds": 60.0, 
 @pytest.mark.slow
 def test_stages_are_put_in_and_nothing_is_scored_again(run, results):
     add_stages(run, STAGES)
-    assert read_results(run) == [{**result, "stages": STAGES} for result in results]
+    assert read_results(run) == [replace(result, stages=STAGES) for result in results]
     assert evaluate(run, CPU, no_scoring) is False
     more = {**STAGES, "evaluate": {"seconds": 2.0, "peak_mb": 500}}
     add_stages(run, more)  # takes the place of those before
-    assert read_results(run) == [{**result, "stages": more} for result in results]
+    assert read_results(run) == [replace(result, stages=more) for result in results]
     assert evaluate(run, CPU, no_scoring) is False
     assert [table.row_count for table in comparison_tables(run)] == [7, 5]
 
@@ -275,25 +294,26 @@ def test_stages_without_results_are_put_nowhere(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-# -- made-up data ------------------------------------------------------------------------------------------------------
+# -- synthetic data ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def made_up(tmp_path_factory) -> Run:
-    """A run over made-up data, with its truth: 183 users, all six models trained for an epoch."""
-    from workflows.synthetic.synth import synthesise
-
+def synthetic(tmp_path_factory) -> Run:
+    """A run over synthetic data, with its truth: 183 users, all six models trained for an epoch."""
+    from models.baselines.truth import is_synthetic
     from models.training.settings import settings_for
     from models.training.train import train
     from workflows.features.prepare import PrepareSettings, prepare
-    from workflows.sources.datasets import fetch_tables, get_dataset
+    from workflows.sources.datasets import get_dataset
+    from workflows.sources.fetch import fetch_tables
+    from workflows.synthetic.synthesise import synthesise
 
     folder = tmp_path_factory.mktemp("data") / "synth-x"
     synthesise(folder, "ml-latest-small", 0.3, 5, lambda *_: None)
-    run = Run(tmp_path_factory.mktemp("made up") / "synth-x")
-    assert not run.has_truth
+    run = Run(tmp_path_factory.mktemp("synthetic") / "synth-x")
+    assert not is_synthetic(run.tables)
     fetch_tables(get_dataset("synth-x"), folder, run.tables, lambda _: None)
-    assert run.has_truth
+    assert is_synthetic(run.tables)
     for protocol in DEFAULT_PROTOCOLS:
         prepare(run, protocol, PrepareSettings(), lambda *_: None)
         for name in NETWORKS:
@@ -303,30 +323,35 @@ def made_up(tmp_path_factory) -> Run:
 
 
 @pytest.fixture(scope="module")
-def judged(made_up) -> dict[str, dict[str, dict]]:
+def judged(synthetic) -> dict[str, dict[str, Result]]:
     """By protocol and model."""
-    told = []
-    assert evaluate(made_up, CPU, lambda by, note: told.append((by, note))) is True
-    assert sum(by for by, _ in told) == len(told) == results_expected(made_up) == RESULTS + len(DEFAULT_PROTOCOLS)
-    found = read_results(made_up)
+    reported = []
+    assert evaluate(synthetic, CPU, lambda by, note: reported.append((by, note))) is True
+    assert (
+        sum(by for by, _ in reported)
+        == len(reported)
+        == results_expected(synthetic)
+        == RESULTS + len(DEFAULT_PROTOCOLS)
+    )
+    found = read_results(synthetic)
     return {
-        protocol: {result["model"]: result for result in found if result["protocol"] == protocol}
+        protocol: {result.model: result for result in found if result.protocol == protocol}
         for protocol in DEFAULT_PROTOCOLS
     }
 
 
 @pytest.mark.slow
-def test_made_up_data_brings_its_truth(made_up, judged):
+def test_synthetic_data_brings_its_truth(synthetic, judged):
     for protocol in DEFAULT_PROTOCOLS:
         assert judged[protocol].keys() == {*NETWORKS, *BASELINES[protocol], "truth"}
     for protocol, metrics in METRICS.items():
         truth = judged[protocol]["truth"]
-        assert truth.keys() >= FIELDS
+        assert asdict(truth).keys() >= FIELDS
         # what is likely to be watched is ranked by; what is liked has a probability
-        assert truth["metrics"].keys() == truth["ci95"].keys() == metrics
-        assert truth["epochs"] == truth["train_seconds"] == truth["samples_per_second"] == 0
-    assert [table.row_count for table in comparison_tables(made_up)] == [8, 6]
-    assert evaluate(made_up, CPU, no_scoring) is False
+        assert truth.metrics.keys() == truth.ci95.keys() == metrics
+        assert truth.epochs == truth.train_seconds == truth.samples_per_second == 0
+    assert [table.row_count for table in comparison_tables(synthetic)] == [8, 6]
+    assert evaluate(synthetic, CPU, no_scoring) is False
 
 
 @pytest.mark.slow
@@ -335,7 +360,7 @@ def test_made_up_data_brings_its_truth(made_up, judged):
     [("leave-one-out", "hr@10"), ("leave-one-out", "ndcg@10"), ("leave-one-out", "auc"), ("random-split", "auc")],
 )
 def test_nothing_beats_the_truth(judged, protocol, metric):
-    values = {name: result["metrics"][metric] for name, result in judged[protocol].items()}
+    values = {name: result.metrics[metric] for name, result in judged[protocol].items()}
     truth = values.pop("truth")
     assert max(values.values()) < truth
 
@@ -343,32 +368,31 @@ def test_nothing_beats_the_truth(judged, protocol, metric):
 @pytest.mark.slow
 def test_nothing_has_a_lower_log_loss_than_the_truth(judged):
     results = judged["random-split"].values()
-    losses = {result["model"]: result["metrics"].get("log_loss", float("inf")) for result in results}
+    losses = {result.model: result.metrics.get("log_loss", float("inf")) for result in results}
     truth = losses.pop("truth")
     assert truth < min(losses.values())
 
 
 @pytest.mark.slow
-def test_the_truth_is_as_good_as_its_makers_say(made_up, judged):
-    facts = read_json(made_up.tables / "synth.json")
+def test_the_truth_is_as_good_as_its_makers_say(synthetic, judged):
+    summary = read_json(synthetic.tables / "synth.json")
     found = judged["leave-one-out"]
-    assert found["truth"]["metrics"]["hr@10"] == pytest.approx(facts["best"]["hr@10"], abs=0.07)
-    assert found["truth"]["metrics"]["ndcg@10"] == pytest.approx(facts["best"]["ndcg@10"], abs=0.07)
-    assert judged["random-split"]["truth"]["metrics"]["auc"] == pytest.approx(facts["best"]["auc"], abs=0.03)
-    assert found["popularity"]["metrics"]["hr@10"] == pytest.approx(facts["popularity"]["hr@10"], abs=0.1)
+    assert found["truth"].metrics["hr@10"] == pytest.approx(summary["best"]["hr@10"], abs=0.07)
+    assert found["truth"].metrics["ndcg@10"] == pytest.approx(summary["best"]["ndcg@10"], abs=0.07)
+    assert judged["random-split"]["truth"].metrics["auc"] == pytest.approx(summary["best"]["auc"], abs=0.03)
+    assert found["popularity"].metrics["hr@10"] == pytest.approx(summary["popularity"]["hr@10"], abs=0.1)
 
 
 @pytest.mark.slow
-def test_the_truth_scores_by_movielens_ids(made_up):
+def test_the_truth_scores_by_movielens_ids(synthetic):
     """An index that meant another user or movie would still give a score."""
-    from models.baselines.simple import Truth
-    from workflows.synthetic.synth import load_truth
+    from models.data.load import load_features
+    from models.registry import fit_baseline
+    from workflows.synthetic.truth import load_truth
 
-    from models.data.features import load_features
-
-    truth = load_truth(made_up.tables)
-    for protocol, rule in (("leave-one-out", truth.watch), ("random-split", truth.like)):
-        features = load_features(made_up, protocol)
+    truth = load_truth(synthetic.tables)
+    for protocol, true_score in (("leave-one-out", truth.watch), ("random-split", truth.like)):
+        features = load_features(synthetic, protocol)
         ids = {
             kind: pd.read_parquet(features.folder / "vocabulary" / f"{kind}_id.parquet").set_index("index")[
                 f"{kind}_id"
@@ -377,8 +401,9 @@ def test_the_truth_scores_by_movielens_ids(made_up):
         }
         rng = np.random.default_rng(0)
         user, movie = rng.choice(ids["user"].index, 500), rng.choice(features.catalogue, 500)
-        found = Truth(made_up.tables, features)(user, movie)
-        expected = rule(ids["user"][user].to_numpy(), ids["movie"][movie].to_numpy())
+        scorer = fit_baseline("truth", features, ("train",), NoSettings(), 0, synthetic.tables)
+        found = scorer(user, movie)
+        expected = true_score(ids["user"][user].to_numpy(), ids["movie"][movie].to_numpy())
         np.testing.assert_allclose(found, expected, rtol=1e-6)
         assert found.dtype == np.float32
 
@@ -387,7 +412,7 @@ def test_the_truth_scores_by_movielens_ids(made_up):
 
 
 @pytest.mark.parametrize("content", ["{", "null", "3", '"results"', "{}", "[1]", "[[]]", "[{}]", '[{"model": "dlrm"}]'])
-def test_rubbish_is_refused(tmp_path, content):
+def test_what_is_not_a_list_of_results_is_refused(tmp_path, content):
     run = Run(tmp_path)
     run.evaluation.write_text(content)
     for reader in (read_results, comparison_tables):
@@ -395,7 +420,7 @@ def test_rubbish_is_refused(tmp_path, content):
             reader(run)
 
 
-def test_bytes_that_are_no_text_are_refused(tmp_path):
+def test_bytes_that_are_not_text_are_refused(tmp_path):
     Run(tmp_path).evaluation.write_bytes(b"\xff\xfe\x00[")
     with pytest.raises(UserError, match=r"evaluation\.json"):
         read_results(Run(tmp_path))
