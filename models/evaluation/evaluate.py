@@ -32,10 +32,19 @@ ROOMS = (
     "models/evaluation/judgement.py",
     "models/evaluation/metrics",
     "models/evaluation/ranking.py",
+    "models/evaluation/results.py",
     "models/evaluation/scorers.py",
     "models/networks",
     "models/protocols",
     "models/registry.py",
+    "models/training/settings.py",
+    "models/training/train.py",
+    "workflows/features/schema.py",
+    "workflows/features/statistics.py",
+    "workflows/features/vocabulary.py",
+    "workflows/splits/base.py",
+    "workflows/synthetic/files.py",
+    "workflows/synthetic/truth.py",
 )
 LIBRARIES = ("torch", "merlin-models", "numpy", "scipy", "scikit-learn", "implicit")
 Advance = Callable[[float, str], None]

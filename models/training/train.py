@@ -29,15 +29,19 @@ WEIGHTS, CONFIG, HISTORY = "weights.safetensors", "config.json", "history.json"
 # What a trained model depends on, besides the files of its network and its protocol, and its settings.
 ROOMS = (
     "models/data",
-    "models/networks/base.py",
-    "models/protocols/base.py",
-    "models/protocols/binary.py",
-    "models/training",
     "models/evaluation/judgement.py",
     "models/evaluation/metrics",
     "models/evaluation/ranking.py",
     "models/evaluation/scorers.py",
+    "models/networks/base.py",
+    "models/protocols/base.py",
+    "models/protocols/binary.py",
+    "models/training",
+    "workflows/features/schema.py",
+    "workflows/features/statistics.py",
+    "workflows/features/vocabulary.py",
     "workflows/negatives.py",
+    "workflows/splits/base.py",
 )
 LIBRARIES = ("torch", "merlin-models", "merlin-core", "merlin-dataloader", "numpy", "numba")
 
