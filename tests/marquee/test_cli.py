@@ -555,7 +555,7 @@ def test_one_model_alone_is_evaluated_exported_and_served(prepared, tmp_path, ca
     assert {result["protocol"] for result in results} == {"leave-one-out"}
     assert [result["model"] for result in results if result["epochs"]] == [name]
     assert main_here("export", *where) == 0, capsys.readouterr().err
-    assert f"{name} by default" in capsys.readouterr().out
+    assert f"{name} by default" in " ".join(capsys.readouterr().out.split())  # the line wraps
     assert verify(run.repository)["default_model"] == name
     line = refusal_here(capsys, "export", *where, "--default-model", other)
     assert f"{other} is not trained for leave-one-out" in line

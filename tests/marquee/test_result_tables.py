@@ -288,7 +288,7 @@ def in_terminal(command: list[str], columns: int = 80, timeout: float = 120) -> 
     try:
         while chunk := os.read(ours, 1 << 16):
             received += chunk
-    except OSError:  # Linux' way to say that the other end is closed
+    except OSError:  # how Linux reports that the other end of the terminal is closed
         pass
     finally:
         os.close(ours)

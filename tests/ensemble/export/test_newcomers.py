@@ -31,7 +31,7 @@ def features(prepared) -> Features:
     return load_features(prepared, "leave-one-out")
 
 
-# -- what a history says -----------------------------------------------------------------------------------------------
+# -- features of a history ---------------------------------------------------------------------------------------------
 
 
 def test_a_history_is_its_mean_and_its_length():
@@ -81,7 +81,7 @@ def cut_with(users: np.ndarray, embeddings: np.ndarray, history: HistoryInputs |
 
 
 def test_a_map_that_is_there_is_found():
-    """Everyone likes one movie, so each piece of a history says the same, and rows are made from it by a known map."""
+    """Everyone likes one movie, so all pieces of a history are alike, and rows are made from them by a known map."""
     movies, dims, width = 40, 3, 5
     rows, embeddings = synthetic(60, movies, dims, seed=1)
     stars = torch.full_like(rows.stars, 1.0)

@@ -85,7 +85,7 @@ def test_an_ensemble_that_scores_otherwise_is_not_written(reference, referenced,
     run = Run(tmp_path / "run")
     shutil.copytree(referenced.features / PROTOCOL, run.features / PROTOCOL)
     shutil.copytree(referenced.root / "models" / PROTOCOL, run.root / "models" / PROTOCOL)
-    monkeypatch.setattr(reference, "scorer", lambda *_: lambda user, movie: np.full(len(user), np.nan, np.float32))
+    monkeypatch.setattr(reference, "pair_scorer", lambda *_: lambda user, movie: np.full(len(user), np.nan, np.float32))
     with pytest.raises(UserError, match="not exported"):
         reference.export_merlin(run, PROTOCOL, COMPARED)
     assert not run.reference_repository.exists()

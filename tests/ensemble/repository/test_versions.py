@@ -140,7 +140,7 @@ def test_a_model_that_is_new_is_there_from_its_version_on(repository):
 
 
 def test_a_model_that_is_gone_cannot_be_rolled_back_to(repository):
-    """A repository that serves less than it says of version 1 would be sealed else."""
+    """Otherwise a repository would be sealed that serves less than its version 1 lists."""
     add(repository, "a", models=("score", "similar"))
     add(repository, "b", models=("score",))
     verify(repository)
@@ -243,7 +243,7 @@ def test_what_is_kept_is_linked_and_keeps_its_content(repository, tmp_path):
 
 
 def test_no_step_writes_into_a_file_that_others_link_to(repository, tmp_path):
-    """Whoever holds links to all files of a repository has it unchanged, whatever happens to the repository."""
+    """Hard links to all files of a repository stay unchanged, whatever happens to the repository."""
     add(repository, "a")
     add(repository, "b")
     copy = tmp_path / "copy"
@@ -301,7 +301,7 @@ def test_a_rollback_can_ask_for_the_signature(repository, keys, tmp_path):
 
 
 def evil(repository: Path) -> None:
-    """Whoever can write there changes a file, and the manifest with it."""
+    """Someone who can write there changes a file, and the manifest with it."""
     (repository / "score" / "1" / "weights").write_text("evil")
     (repository / SIGNATURE).unlink(missing_ok=True)
     details = read_manifest(repository)

@@ -65,17 +65,17 @@ def asked(exported) -> Asked:
 
 
 @pytest.fixture(scope="module")
-def kept(exported, tmp_path_factory):
+def supervisor(exported, tmp_path_factory):
     """One supervisor for the tests of faults; each leaves it with a server that answers."""
     log = tmp_path_factory.mktemp("triton") / "triton.log"
     reported: list[str] = []
     prefixes = set()
-    with supervised(exported.repository, log, Ports(free_port()), report=reported.append) as kept:
-        prefixes.add(kept.server.shared)
-        assert shared(kept) == len(running_models(kept))
-        yield kept
-        prefixes.add(kept.server.shared)
-        assert reported == [event.what for event in kept.events]
+    with supervised(exported.repository, log, Ports(free_port()), report=reported.append) as supervisor:
+        prefixes.add(supervisor.server.shared)
+        assert shared(supervisor) == len(running_models(supervisor))
+        yield supervisor
+        prefixes.add(supervisor.server.shared)
+        assert reported == [event.what for event in supervisor.events]
     assert not [path for prefix in prefixes for path in SHARED_MEMORY.glob(f"{prefix}*")]
 
 

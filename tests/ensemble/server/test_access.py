@@ -194,12 +194,12 @@ def test_certificates_that_cannot_be_used_are_refused_before_anything_starts(aut
 
 
 def test_a_certificate_for_any_name_or_for_an_address_is_asked_by_one(authority):
-    for name, shown in (
+    for name, expected in (
         (x509.DNSName("*.example.org"), "any.example.org"),
         (x509.IPAddress(ipaddress.ip_address("10.0.0.1")), "10.0.0.1"),
     ):
         own = ServerAccess("", *authority.issue("named", name)).own()
-        assert own.server_name == shown
+        assert own.server_name == expected
         assert own.certificate is None
 
 
@@ -215,6 +215,6 @@ def test_a_client_with_half_of_its_files_is_refused(authority, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_server_without_tls_is_recognised(kept, asked, authority):
+def test_a_server_without_tls_is_recognised(supervisor, asked, authority):
     with pytest.raises(NoServerError, match="does not speak TLS"):
-        asked.scores(kept.ports.url, Access("", authority.certificate))
+        asked.scores(supervisor.ports.url, Access("", authority.certificate))

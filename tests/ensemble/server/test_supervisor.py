@@ -18,86 +18,86 @@ from tests.ensemble.server.conftest import OPEN, PATIENCE, running_models, share
 
 
 @pytest.mark.slow
-def test_its_answers_are_right_from_the_start(kept, asked):
-    assert asked.is_right(kept.ports.url)
-    kept.step()
-    assert kept.events == []
+def test_its_answers_are_right_from_the_start(supervisor, asked):
+    assert asked.is_right(supervisor.ports.url)
+    supervisor.step()
+    assert supervisor.events == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["scorer", "recommend"])
-def test_a_killed_stub_is_replaced(kept, asked, model):
-    (stub,) = stubs(kept, model)
-    server = kept.server
+def test_a_killed_stub_is_replaced(supervisor, asked, model):
+    (stub,) = stubs(supervisor, model)
+    server = supervisor.server
     stub.kill()
-    reported = until(kept, f"{model}: its Python process died; reloaded")
+    reported = until(supervisor, f"{model}: its Python process died; reloaded")
     assert "\n" not in reported
-    assert 0 < kept.events[-1].seconds < PATIENCE
-    assert asked.is_right(kept.ports.url)
-    assert kept.server is server
-    (new,) = stubs(kept, model)
+    assert 0 < supervisor.events[-1].seconds < PATIENCE
+    assert asked.is_right(supervisor.ports.url)
+    assert supervisor.server is server
+    (new,) = stubs(supervisor, model)
     assert new.pid != stub.pid
-    assert shared(kept) == len(running_models(kept))
+    assert shared(supervisor) == len(running_models(supervisor))
 
 
 @pytest.mark.slow
-def test_a_hung_stub_is_ended_and_replaced(kept, asked):
-    (stub,) = stubs(kept, "scorer")
+def test_a_hung_stub_is_ended_and_replaced(supervisor, asked):
+    (stub,) = stubs(supervisor, "scorer")
     stub.suspend()
-    until(kept, "scorer: .*; reloaded")
-    assert asked.is_right(kept.ports.url)
-    assert stub.pid not in [one.pid for one in stubs(kept, "scorer")]
+    until(supervisor, "scorer: .*; reloaded")
+    assert asked.is_right(supervisor.ports.url)
+    assert stub.pid not in [one.pid for one in stubs(supervisor, "scorer")]
 
 
 @pytest.mark.slow
-def test_all_stubs_killed_at_once_are_replaced(kept, asked):
-    server = kept.server
-    killed = [stub for model in kept.release.models for stub in stubs(kept, model)]
+def test_all_stubs_killed_at_once_are_replaced(supervisor, asked):
+    server = supervisor.server
+    killed = [stub for model in supervisor.release.models for stub in stubs(supervisor, model)]
     assert len(killed) > 1
     for stub in killed:
         stub.kill()
-    before, deadline = len(kept.events), time.monotonic() + PATIENCE
-    while len(kept.events) < before + len(killed) and time.monotonic() < deadline:
-        kept.step()
-    assert all("its Python process died; reloaded" in event.what for event in kept.events[before:])
-    assert asked.is_right(kept.ports.url)
-    assert kept.server is server
+    before, deadline = len(supervisor.events), time.monotonic() + PATIENCE
+    while len(supervisor.events) < before + len(killed) and time.monotonic() < deadline:
+        supervisor.step()
+    assert all("its Python process died; reloaded" in event.what for event in supervisor.events[before:])
+    assert asked.is_right(supervisor.ports.url)
+    assert supervisor.server is server
 
 
 @pytest.mark.slow
-def test_a_killed_server_is_started_again(kept, asked):
-    killed = kept.server.process
+def test_a_killed_server_is_started_again(supervisor, asked):
+    killed = supervisor.server.process
     children = psutil.Process(killed.pid).children(recursive=True)
     os.kill(killed.pid, signal.SIGKILL)
-    until(kept, "started again, and answers")
-    assert "ended by itself (exit code -9)" in kept.events[-2].what
-    assert asked.is_right(kept.ports.url)
+    until(supervisor, "started again, and answers")
+    assert "ended by itself (exit code -9)" in supervisor.events[-2].what
+    assert asked.is_right(supervisor.ports.url)
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
 
 
 @pytest.mark.slow
-def test_a_hung_server_is_started_again(kept, asked, monkeypatch):
+def test_a_hung_server_is_started_again(supervisor, asked, monkeypatch):
     monkeypatch.setattr(health, "CANARY_SECONDS", 1.0)
-    os.kill(kept.server.process.pid, signal.SIGSTOP)
-    until(kept, "started again, and answers")
-    assert health.SILENT in kept.events[-2].what
-    assert asked.is_right(kept.ports.url)
+    os.kill(supervisor.server.process.pid, signal.SIGSTOP)
+    until(supervisor, "started again, and answers")
+    assert health.SILENT in supervisor.events[-2].what
+    assert asked.is_right(supervisor.ports.url)
 
 
 @pytest.mark.slow
-def test_a_busy_server_is_left_alone(kept, asked, monkeypatch):
+def test_a_busy_server_is_left_alone(supervisor, asked, monkeypatch):
     def slow(*_: object) -> None:
         raise TimedOutError("too slow")
 
-    before, ask = len(kept.events), kept.canary.ask
+    before, ask = len(supervisor.events), supervisor.canary.ask
     with monkeypatch.context() as patched:
-        patched.setattr(kept.canary, "ask", slow)
+        patched.setattr(supervisor.canary, "ask", slow)
         for _ in range(2 * health.MISSES_IN_A_ROW):
-            for model in kept.release.models:
-                ask(kept.ports.url, OPEN, model, client.TIMEOUT)  # another client is answered
-            kept.step()
-    kept.step()
-    assert len(kept.events) == before
+            for model in supervisor.release.models:
+                ask(supervisor.ports.url, OPEN, model, client.TIMEOUT)  # another client is answered
+            supervisor.step()
+    supervisor.step()
+    assert len(supervisor.events) == before
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The serving logic on an exported repository, and what the trained networks say."""
+"""The serving logic on an exported repository, and the scores of the trained networks."""
 
 import shutil
 from collections.abc import Callable
