@@ -29,9 +29,10 @@ def make_trainee(model: Recommender, settings: TrainSettings, device: torch.devi
     mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging**AVERAGE_STEPS))
     tables = [table for _, table in model.embedding_tables() if len(table.weight) >= LARGE_TABLE]
     rowwise = RowwiseAdagrad(tables if settings.embedding_rate else [], settings.embedding_rate, settings.weight_decay)
-    adams = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    # In a group, as there may be none: the tables of matrix factorisation can all be large.
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(
-        [{"params": adams}],  # a group, as there may be no parameters: matrix factorisation's tables can all be large
+        [{"params": parameters}],
         lr=settings.learning_rate,
         weight_decay=settings.weight_decay,
         fused=_can_fuse(device),

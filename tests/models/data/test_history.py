@@ -126,8 +126,8 @@ def test_what_comes_later_changes_no_earlier_history(prepared, protocol):
     history = line.at(train.user.long(), line.places(train).long())
     cut = train.later >= 5
     earlier = Interactions(**{name: column[cut] for name, column in vars(train).items()})
-    kept = Timeline.of([earlier], features.users, features.movies, 4)
-    again = kept.at(earlier.user.long(), kept.places(earlier).long())
+    line_before = Timeline.of([earlier], features.users, features.movies, 4)
+    again = line_before.at(earlier.user.long(), line_before.places(earlier).long())
     assert torch.equal(history.movies[cut], again.movies)
 
 
