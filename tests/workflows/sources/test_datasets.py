@@ -16,6 +16,7 @@ import pytest
 from core.artifacts import verify
 from core.errors import UserError
 from core.run_folder import Run
+from models.baselines.truth import is_synthetic
 from workflows.sources.datasets import DATASETS, get_dataset
 from workflows.sources.fetch import fetch_tables
 from workflows.synthetic.files import TRUTH_FILES
@@ -216,7 +217,7 @@ def truth_in(folder: Path) -> dict[str, bytes]:
 def test_the_truth_of_synthetic_data_comes_with_it(synthetic, tmp_path):
     run = Run(tmp_path / "run")
     fetch(run.tables, synthetic)
-    assert run.has_truth
+    assert is_synthetic(run.tables)
     assert len(truth_in(synthetic)) == len(TRUTH_FILES) == 3
     assert truth_in(run.tables) == truth_in(synthetic)
     assert set(TRUTH_FILES) < verify(run.tables)["files"].keys()
@@ -228,7 +229,7 @@ def test_the_truth_of_synthetic_data_comes_with_it(synthetic, tmp_path):
 def test_plain_data_has_no_truth(movielens, tmp_path):
     run = Run(tmp_path / "run")
     fetch(run.tables, movielens)
-    assert not run.has_truth
+    assert not is_synthetic(run.tables)
     assert truth_in(run.tables) == {}
 
 
