@@ -11,8 +11,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from core.errors import UserError
 
 T = TypeVar("T")
+UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")  # pydantic's names of an unknown key
 STRICT = ConfigDict(extra="forbid")  # for every pydantic dataclass that is read from JSON: unknown keys are refused
-OPEN = ConfigDict(extra="ignore")  # for formats that others may add fields to
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -42,12 +42,13 @@ def read_json(path: Path, command: str = "the command that writes it") -> Any:
         raise UserError(f"{path} is not valid JSON ({error}); delete it and run: {command}") from None
 
 
-def validated(kind: type[T], value: Any, where: str) -> T:
+def validated(kind: type[T], value: Any, where: str, command: str = "") -> T:
     """Decoded JSON as a pydantic dataclass, or as any other type that pydantic knows.
 
     Args:
         kind: the type that it must have.
         where: the file, and the place in it, for the message.
+        command: the command line that writes the file again, if one does.
 
     Raises:
         UserError: an unknown or missing key, or a value of another type; the message names the key and what is allowed.
@@ -58,16 +59,19 @@ def validated(kind: type[T], value: Any, where: str) -> T:
     try:
         return TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        found = error.errors(include_url=False)
+    # A misspelt key is an unknown one and a missing one; the unknown one says more.
+    first = next((one for one in found if one["type"] in UNKNOWN), found[0])
+    remedy = f"; run again: {command}" if command else ""
     place = [str(part) for part in first["loc"]]
     key = ".".join(place) or "the value"
-    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+    if first["type"] in UNKNOWN:
         known = ", ".join(_names(kind, place[:-1]))
-        raise UserError(f"{where}: {key} is unknown; allowed is: {known or 'nothing'}") from None
+        raise UserError(f"{where}: {key} is unknown; allowed is: {known or 'nothing'}{remedy}") from None
     if first["type"] in ("missing", "missing_argument"):
-        raise UserError(f"{where}: {key} is missing") from None
+        raise UserError(f"{where}: {key} is missing{remedy}") from None
     wrong = first["msg"][:1].lower() + first["msg"][1:]
-    raise UserError(f"{where}: {key} is {json.dumps(first['input'], default=str)[:60]}; {wrong}") from None
+    raise UserError(f"{where}: {key} is {json.dumps(first['input'], default=str)[:60]}; {wrong}{remedy}") from None
 
 
 def _names(kind: Any, place: list[str]) -> list[str]:

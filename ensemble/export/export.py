@@ -63,6 +63,7 @@ ROOMS = (
     "models/protocols",
     "models/training/settings.py",
     "models/training/train.py",
+    "workflows/features/config.py",
     "workflows/features/schema.py",
     "workflows/features/side_features",
     "workflows/features/statistics.py",
@@ -144,7 +145,7 @@ def best_validated(run: Run, protocol: str, names: Sequence[str]) -> str:
     """The network that validated best."""
     monitor = PROTOCOLS[protocol].monitor
     sign = PROTOCOLS[protocol].metrics[monitor].sign
-    validated = {name: read_config(run.model(protocol, name)).validation[monitor] for name in names}
+    validated = {name: read_config(run.model(protocol, name), run.command("train")).validation[monitor] for name in names}
     return max(names, key=lambda name: sign * validated[name])
 
 

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from core.artifacts import verify
-from core.columns import FOLD, MOVIE_ID, MOVIE_INDEX, USER_ID, USER_INDEX
-from core.json_files import read_json
+from core.columns import FOLD, MOVIE_INDEX, USER_INDEX
+from core.json_files import read_json, validated
 from core.run_folder import Run
 from models.data.features import Features, SideTables
 from models.protocols.base import PROTOCOLS
+from workflows.features.config import FEATURES_CONFIG, FeaturesConfig
 from workflows.features.schema import load_schema
 from workflows.features.vocabulary import FOLDS
 from workflows.splits.base import split_files
@@ -26,20 +27,21 @@ def load_features(run: Run, protocol: str) -> Features:
         UserError: the folder is missing or has changed.
     """
     folder = run.features_of(PROTOCOLS[protocol].split)
-    manifest = verify(folder, run.command("prepare"))
-    config = read_json(folder / "features.json")
-    sizes = {name: config[name] for name in (USER_ID, MOVIE_ID)}
+    command = run.command("prepare")
+    manifest = verify(folder, command)
+    path = folder / FEATURES_CONFIG
+    config = validated(FeaturesConfig, read_json(path, command), str(path), command)
     return Features(
         protocol=protocol,
         dataset=manifest["dataset"],
         folder=folder,
         schema=load_schema(folder),
-        side=_side_tables(folder, config["movie_features"]),
-        user_embeddings=sizes[USER_ID]["embeddings"],
-        movie_embeddings=sizes[MOVIE_ID]["embeddings"],
-        users=sizes[USER_ID]["rows"],
-        movies=sizes[MOVIE_ID]["rows"],
-        rated_movies=sizes[MOVIE_ID]["rated"],
+        side=_side_tables(folder, config.movie_features),
+        user_embeddings=config.user_id.embeddings,
+        movie_embeddings=config.movie_id.embeddings,
+        users=config.user_id.rows,
+        movies=config.movie_id.rows,
+        rated_movies=config.movie_id.rated,
         fingerprint=manifest["fingerprint"],
         label=PROTOCOLS[protocol].label,
     )

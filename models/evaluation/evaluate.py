@@ -39,6 +39,7 @@ ROOMS = (
     "models/registry.py",
     "models/training/settings.py",
     "models/training/train.py",
+    "workflows/features/config.py",
     "workflows/features/schema.py",
     "workflows/features/statistics.py",
     "workflows/features/vocabulary.py",

@@ -45,7 +45,7 @@ def read_results(run: Run) -> list[Result]:
         UserError: it is missing, or is not a list of results; the message names the key that is wrong.
     """
     command = run.command("evaluate")
-    results = validated(list[Result], read_json(run.evaluation, command), str(run.evaluation))
+    results = validated(list[Result], read_json(run.evaluation, command), str(run.evaluation), command)
     for place, result in enumerate(results):
         for name in sorted(result.metrics.keys() ^ result.ci95.keys()):
             lacking = "ci95" if name in result.metrics else "metrics"

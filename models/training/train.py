@@ -37,6 +37,7 @@ ROOMS = (
     "models/protocols/base.py",
     "models/protocols/binary.py",
     "models/training",
+    "workflows/features/config.py",
     "workflows/features/schema.py",
     "workflows/features/statistics.py",
     "workflows/features/vocabulary.py",
@@ -172,8 +173,11 @@ def known_to(settings: TrainSettings) -> tuple[str, ...]:
     return REFIT if settings.refit else FIT
 
 
-def read_config(folder: Path) -> TrainedConfig:
+def read_config(folder: Path, command: str = "") -> TrainedConfig:
     """The configuration of a trained model.
+
+    Args:
+        command: the command line that trains it again, for the message.
 
     Raises:
         UserError: there is none, another version of Marquee wrote it, or it is not of the known form.
@@ -181,8 +185,9 @@ def read_config(folder: Path) -> TrainedConfig:
     path = folder / CONFIG
     values = read_json(path)
     if not isinstance(values, Mapping) or values.get("format") != CONFIG_FORMAT:
-        raise UserError(f"{folder} was written by another version of Marquee; run train again")
-    return validated(TrainedConfig, values, str(path))
+        again = f"; run again: {command}" if command else ""
+        raise UserError(f"{folder} was written by another version of Marquee{again}")
+    return validated(TrainedConfig, values, str(path), command)
 
 
 def load(
@@ -201,7 +206,7 @@ def load(
     manifest = verify(folder, command)
     if manifest.get("features") != features.fingerprint:
         raise UserError(f"{folder} was trained on other features than those in {features.folder}; run again: {command}")
-    config = read_config(folder)
+    config = read_config(folder, command)
     settings = from_json(name, config.settings, str(folder / CONFIG))
     model = build(name, features, settings.network, config.seed, known_to(settings))
     model.load_state_dict(load_file(folder / WEIGHTS))

@@ -7,7 +7,7 @@ import pytest
 from pydantic.dataclasses import dataclass
 
 from core.errors import UserError
-from core.json_files import OPEN, STRICT, validated
+from core.json_files import STRICT, validated
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -23,11 +23,6 @@ class Settings:
     schedule: str = "constant"
     refit: bool = False
     network: Network = field(default_factory=Network)
-
-
-@dataclass(frozen=True, config=OPEN)
-class Manifest:
-    format: int
 
 
 def refusal(value: Any, kind: Any = Settings) -> str:
@@ -113,10 +108,16 @@ def test_a_long_value_is_cut_in_the_message():
     assert len(refusal({"epochs": "9" * 1000})) < 300
 
 
-def test_formats_that_others_extend_take_more_keys():
-    assert validated(Manifest, {"format": 1, "more": 2}, "here") == Manifest(1)
-
-
 def test_other_types_are_checked_too():
     assert validated(dict[str, list[float]], {"auc": [0.4, 1]}, "here") == {"auc": [0.4, 1.0]}
     assert "auc.1 is " in refusal({"auc": [0.4, "x"]}, dict[str, list[float]])
+
+
+def test_a_misspelt_key_is_reported_as_unknown_and_not_as_missing():
+    assert "epoch is unknown; allowed is: epochs" in refusal({"epoch": 3})
+
+
+def test_the_command_that_writes_the_file_again_is_named():
+    for value in ({"epoch": 3}, {}, {"epochs": "3"}):
+        with pytest.raises(UserError, match=r"; run again: python -m marquee train$"):
+            validated(Settings, value, "runs/best.json", "python -m marquee train")

@@ -21,6 +21,7 @@ from core.json_files import write_json
 from core.run_folder import DEFAULT_SEED, Run
 from core.stage_code import stage_code
 from workflows.features.candidates import write_candidates
+from workflows.features.config import FEATURES_CONFIG, FeaturesConfig, VocabularySizes
 from workflows.features.side_features.base import SIDE_FEATURES
 from workflows.features.vocabulary import FOLDS, Vocabulary, fit_vocabularies
 from workflows.splits.base import SPLITS, Splitter, TimeOrder
@@ -157,6 +158,16 @@ def _write_side_tables(out: Path, tables: _Tables, vocabularies: dict[str, Vocab
     columns = write_side_tables(out, tables.movies, tables.users, vocabularies)
     embeddings = {name: vocabularies[name].embeddings for name in (USER_ID, MOVIE_ID)}
     write_schema(out, model_schema(embeddings, columns.cardinalities, len(columns.continuous)))
-    sizes = {name: {"embeddings": v.embeddings, "rows": v.rows, "rated": v.rated} for name, v in vocabularies.items()}
-    details = {"continuous": columns.continuous, "folds": FOLDS, "seed": seed}
-    write_json(out / "features.json", {**sizes, **details, "movie_features": columns.movie_features})
+    sizes = {
+        name: VocabularySizes(embeddings=found.embeddings, rows=found.rows, rated=found.rated)
+        for name, found in vocabularies.items()
+    }
+    config = FeaturesConfig(
+        user_id=sizes[USER_ID],
+        movie_id=sizes[MOVIE_ID],
+        continuous=columns.continuous,
+        folds=FOLDS,
+        seed=seed,
+        movie_features=columns.movie_features,
+    )
+    write_json(out / FEATURES_CONFIG, asdict(config))

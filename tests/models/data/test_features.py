@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from core.artifacts import seal
 from core.errors import UserError
-from core.json_files import read_json
+from core.json_files import read_json, write_json
 from core.run_folder import Run
 from models.data.load import load_features
 from tests.names import DEFAULT_PROTOCOLS, RATING
@@ -193,3 +194,24 @@ def test_a_changed_file_is_refused(prepared, tmp_path, file):
 def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(UserError, match="missing or incomplete"):
         load_features(Run(tmp_path / "none"), "random-split")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda config: config.pop("movie_features"), "movie_features is missing"),
+        (lambda config: config.update(colour=1), "colour is unknown; allowed is: user_id, movie_id, continuous, folds"),
+        (lambda config: config["user_id"].update(rows="9"), 'user_id.rows is "9"'),
+    ],
+)
+def test_a_features_json_of_another_form_is_refused_with_what_to_run(prepared, tmp_path, change, words):
+    run = Run(tmp_path / "ml-latest-small")
+    folder = run.features_of("random-split")
+    shutil.copytree(prepared.features_of("random-split"), folder)
+    config = read_json(folder / "features.json")
+    change(config)
+    write_json(folder / "features.json", config)
+    (folder / "manifest.json").unlink()
+    seal(folder, "as it is", dataset="ml-latest-small")
+    with pytest.raises(UserError, match=f"{words}.*; run again: python -m marquee prepare --dataset ml-latest-small"):
+        load_features(run, "random-split")

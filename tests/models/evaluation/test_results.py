@@ -33,14 +33,16 @@ def run(tmp_path) -> Run:
 
 
 def message(run: Run, value: object) -> str:
-    """What is said of an `evaluation.json`: the name of the file is cut off."""
+    """What is said of an `evaluation.json`: the name of the file, and what to run, are cut off."""
     run.evaluation.write_text(json.dumps(value))
     with pytest.raises(UserError) as caught:
         read_results(run)
     text = str(caught.value)
     assert "\n" not in text
     assert text.startswith(f"{run.evaluation}: ")
-    return text.removeprefix(f"{run.evaluation}: ")
+    remedy = run.command("evaluate")
+    assert text.endswith(remedy)
+    return text.removeprefix(f"{run.evaluation}: ").removesuffix(f"; run again: {remedy}")
 
 
 def test_the_least_that_an_entry_holds(run):
