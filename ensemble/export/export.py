@@ -145,8 +145,9 @@ def best_validated(run: Run, protocol: str, names: Sequence[str]) -> str:
     """The network that validated best."""
     monitor = PROTOCOLS[protocol].monitor
     sign = PROTOCOLS[protocol].metrics[monitor].sign
-    validated = {name: read_config(run.model(protocol, name), run.command("train")).validation[monitor] for name in names}
-    return max(names, key=lambda name: sign * validated[name])
+    command = run.command("train")
+    trained = {name: read_config(run.model(protocol, name), command) for name in names}
+    return max(names, key=lambda name: sign * trained[name].validation[monitor])
 
 
 def _write(run: Run, made_from: str, key: Path | None, trained: dict[str, Trained], default: str) -> None:
