@@ -1,5 +1,6 @@
 """What the benchmarks run on: a synthetic ML-25M at some scale, prepared by Marquee; and the same rows for peers."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the benchmarks are scripts, and Marquee is run from its checkout
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Merlin imports TensorFlow, which reports what needs no action
 WORK = ROOT / ".bench"
 LIKE = "ml-25m"
 SEED = 42
