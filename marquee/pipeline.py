@@ -35,7 +35,7 @@ class PrepareOptions:
     scheduler: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainOptions:
     """What is trained, and how.
 
@@ -268,7 +268,7 @@ def print_comparison(run: Run) -> None:
 # -- everything --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """What `run` needs.
 

@@ -191,6 +191,7 @@ def test_a_change_of_one_network_leaves_the_others_as_they_were(checkout):
 @pytest.mark.parametrize(
     ("file", "expected"),
     [
+        ("core/constants.py", {"train", "evaluate", "export"}),
         ("models/networks/base.py", {"train", "evaluate", "export"}),
         ("models/training/epoch.py", {"train"}),
         ("models/evaluation/bootstrap.py", {"evaluate"}),

@@ -51,6 +51,7 @@ from models.training.train import TrainedConfig, load, read_config
 from workflows.features.vocabulary import FIRST_INDEX, OUT_OF_VOCABULARY
 
 ROOMS = (
+    "core/constants.py",
     "ensemble/export",
     "ensemble/parity.py",
     "ensemble/repository/versions.py",

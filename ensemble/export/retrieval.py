@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core.constants import K
 from models.cut import Cut
 from workflows.features.vocabulary import FIRST_INDEX
 
@@ -26,7 +27,6 @@ REFRESH = 20  # steps between two looks at where the whole catalogue stands
 LEARNING_RATE = 3e-3
 CANDIDATES = 500
 JUDGED = 200  # people whose exact top ten is held against the candidates; none of them was trained on
-TOP = 10
 LEAST_RECALL = 0.95  # from where on two stages are the default
 LEAST_MOVIES = 10_000  # fewer are scored at once in no more time
 CLIP = 1e-7
@@ -164,7 +164,7 @@ def _recall(teacher: Teacher, query: Query, vectors: Tensor, movie_rows: Tensor,
             scores[torch.from_numpy(excluded.astype(np.int64))] = -torch.inf
         left = int(torch.isfinite(exact).sum())
         if left:
-            best = exact.topk(min(TOP, left)).indices
+            best = exact.topk(min(K, left)).indices
             found = near.topk(min(CANDIDATES, left)).indices
             shares.append(float(torch.isin(best, found).float().mean()))
     return float(np.mean(shares)) if shares else 1.0

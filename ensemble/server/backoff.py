@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Backoff:
     """Waits of 0, 1, 2, 4 ... `longest` seconds, from 0 again once the server was healthy for `forget_after` seconds.
 

@@ -25,6 +25,7 @@ from models.training.settings import LARGE
 from models.training.train import TrainedConfig, load
 
 ROOMS = (
+    "core/constants.py",
     "models/baselines",
     "models/data",
     "models/evaluation/bootstrap.py",

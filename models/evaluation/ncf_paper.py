@@ -15,6 +15,7 @@ import torch
 
 from core.artifacts import fingerprint
 from core.columns import MOVIE_ID, USER_ID
+from core.constants import CANDIDATE_NEGATIVES
 from models import registry
 from models.baselines.base import baselines_of
 from models.data.features import Features, SideTables
@@ -27,7 +28,6 @@ from models.protocols.base import PROTOCOLS
 from models.training.epoch import Advance
 from models.training.loop import REFIT, Callbacks, fit, refit
 from models.training.settings import with_changes
-from workflows.features.candidates import CANDIDATE_NEGATIVES
 from workflows.features.schema import model_schema
 from workflows.features.statistics import fold_statistics
 from workflows.features.vocabulary import FIRST_INDEX, FOLDS

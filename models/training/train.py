@@ -28,6 +28,7 @@ CONFIG_FORMAT = 2
 WEIGHTS, CONFIG, HISTORY = "weights.safetensors", "config.json", "history.json"
 # What a trained model depends on, besides the files of its network and its protocol, and its settings.
 ROOMS = (
+    "core/constants.py",
     "models/data",
     "models/evaluation/judgement.py",
     "models/evaluation/metrics",

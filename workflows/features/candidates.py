@@ -7,11 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from core.columns import MOVIE_INDEX, NEGATIVES, USER_INDEX
+from core.constants import CANDIDATE_NEGATIVES
 from workflows.features.vocabulary import FIRST_INDEX
 from workflows.negatives import NegativeSampler
 from workflows.splits.base import PARTS, read_split
-
-CANDIDATE_NEGATIVES = 99
 
 
 def write_candidates(out: Path, movies: int, rng: np.random.Generator) -> None:

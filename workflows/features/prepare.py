@@ -109,7 +109,7 @@ def prepare(
 def _made_from(split_name: str, splitter: Splitter, settings: PrepareSettings, tables: str) -> str:
     """The fingerprint of everything that the features depend on."""
     code = stage_code(
-        ("workflows/features", "workflows/splits", "workflows/negatives.py"),
+        ("core/constants.py", "workflows/features", "workflows/splits", "workflows/negatives.py"),
         ("nvtabular", "merlin-core", "numpy", "pandas", "pyarrow"),
         SIDE_FEATURES,
         {split_name: splitter},

@@ -3,12 +3,12 @@
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from core.constants import CANDIDATE_NEGATIVES, K
 from workflows.negatives import NegativeSampler
 from workflows.synthetic.truth import Truth, dots
 from workflows.synthetic.write import Ratings
 
 BEST_USERS, BEST_RATINGS = 20_000, 2_000_000  # how many the best reachable metrics are measured on
-NEGATIVES, K = 99, 10
 
 
 def measure(rng: np.random.Generator, truth: Truth, ratings: Ratings) -> tuple[dict, dict]:
@@ -21,9 +21,9 @@ def measure(rng: np.random.Generator, truth: Truth, ratings: Ratings) -> tuple[d
     is_sampled[users] = True
     seen = np.searchsorted(rated, ratings.movie[np.repeat(is_sampled, sizes)])
     sampler = NegativeSampler(np.repeat(np.arange(len(users)), sizes[users]), seen, 0, len(rated))
-    drawn = sampler.draw_distinct(np.arange(len(users)), NEGATIVES, rng)
+    drawn = sampler.draw_distinct(np.arange(len(users)), CANDIDATE_NEGATIVES, rng)
     candidates = np.column_stack([ratings.last[users], np.where(drawn < 0, -1, rated[drawn])])
-    truth_score = dots(truth.mixture, np.repeat(users, NEGATIVES + 1), truth.appeal, candidates.ravel())
+    truth_score = dots(truth.mixture, np.repeat(users, CANDIDATE_NEGATIVES + 1), truth.appeal, candidates.ravel())
     training = counts - np.bincount(ratings.last, minlength=len(counts))  # the last ones are what is to be found
     best = _ranking(truth_score.reshape(candidates.shape), candidates)
     popularity = _ranking(training[candidates], candidates)

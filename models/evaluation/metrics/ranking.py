@@ -10,9 +10,8 @@ least as high: ties count against the model. With one relevant movie per user an
 
 import numpy as np
 
+from core.constants import K
 from models.evaluation.metrics.base import Metric, Ranking, add
-
-K = 10
 
 
 def rank_of_positive(positive: np.ndarray, others: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
