@@ -45,12 +45,19 @@ def marquee(*arguments: object, timeout: float = 120) -> subprocess.CompletedPro
     return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=timeout)
 
 
+def take_interrupts() -> None:
+    """In a child: Ctrl-C as a terminal gives it. What a shell starts in the background ignores it, and so would we."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @contextmanager
 def started(*arguments: object, log: Path) -> Iterator[subprocess.Popen]:
     """A command that keeps running, its output in `log`; killed at the end with everything that it started."""
     command = [sys.executable, "-m", "marquee", *map(str, arguments)]
     with open(log, "wb") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment(), stdout=output, stderr=subprocess.STDOUT, preexec_fn=take_interrupts
+        )
     try:
         yield process
     finally:
