@@ -13,7 +13,7 @@ LAYERS = ("core", "workflows", "models", "ensemble", "marquee")  # each may impo
 INSIDE_TRITON = "ensemble/triton_models"
 MERLINS_BACKEND = "ensemble/merlin_systems/backends"  # runs inside Triton, too
 LONGEST_FILE = 320  # lines
-LONGEST_FUNCTION = 61  # lines, without the docstring
+LONGEST_FUNCTION = 56  # lines, without the docstring
 HEAVY = ("torch", "merlin", "nvtabular", "tensorflow", "pandas", "pyarrow", "sklearn", "optuna", "onnx")
 UNPICKLERS = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 

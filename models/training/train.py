@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -122,46 +123,75 @@ def train(
         fitting.remove()  # of a training that was killed at its very end
         refitting.remove()
         return None
-    features = load_features(run, protocol)
-    model = build(name, features, settings.network, settings.seed).to(device)
-    history, best = fit(model, features, settings, device, Callbacks(advance=advance, checkpoint=fitting))
-    epochs = list(history)
-    if settings.refit:
-        model = build(name, features, settings.network, settings.seed, known=REFIT).to(device)
-        callbacks = Callbacks(advance=advance, checkpoint=refitting)
-        epochs += refit(model, features, settings, best, device, callbacks)
-    config = TrainedConfig(
-        format=CONFIG_FORMAT,
-        model=name,
-        protocol=protocol,
-        dataset=manifest["dataset"],
-        settings=asdict(settings),
-        seed=settings.seed,
-        epochs=len(history),
-        best_epoch=best,
-        monitor=PROTOCOLS[protocol].monitor,
-        validation={key: value for key, value in history[best - 1].items() if key not in ("epoch", "seconds")},
-        trained_on=list(known_to(settings)),
-        **_speed(epochs),
-        weights=sum(parameter.numel() for parameter in model.parameters()),
-        device=device_name(device),
-        threads=torch.get_num_threads(),
-        versions=package_versions(),
-    )
+    trained = _train(load_features(run, protocol), name, settings, device, advance, (fitting, refitting))
+    config = _config(trained, settings, device)
     with new_folder(target, made_from, features=manifest["fingerprint"]) as out:
-        save_file({key: value.cpu().contiguous() for key, value in model.state_dict().items()}, out / WEIGHTS)
+        weights = {key: value.cpu().contiguous() for key, value in trained.model.state_dict().items()}
+        save_file(weights, out / WEIGHTS)
         write_json(out / CONFIG, asdict(config))
-        write_json(out / HISTORY, history)
+        write_json(out / HISTORY, trained.history)
     fitting.remove()
     refitting.remove()
     return config
 
 
-def _speed(epochs: list[dict[str, Any]]) -> dict[str, Any]:
-    """The seconds of all epochs, and their samples per second."""
-    seconds = sum(epoch["seconds"] for epoch in epochs)
-    samples = sum(epoch["samples"] for epoch in epochs)
-    return {"train_seconds": round(seconds, 3), "samples_per_second": round(samples / seconds)}
+@plain_dataclass(frozen=True, kw_only=True)
+class _Trained:
+    """A model that was trained just now.
+
+    Attributes:
+        history: a row per epoch of the training with early stopping, of which `best` (from 1) validated best.
+        epochs: the rows of all epochs, those of refitting too.
+    """
+
+    model: Recommender
+    features: Features
+    history: list[dict[str, Any]]
+    best: int
+    epochs: list[dict[str, Any]]
+
+
+def _train(
+    features: Features,
+    name: str,
+    settings: TrainSettings,
+    device: torch.device,
+    advance: Advance,
+    checkpoints: tuple[Checkpoint, Checkpoint],
+) -> _Trained:
+    """Finds the best epoch on validation and, where the settings say so, trains again on validation rows too."""
+    fitting, refitting = (Callbacks(advance=advance, checkpoint=checkpoint) for checkpoint in checkpoints)
+    model = build(name, features, settings.network, settings.seed).to(device)
+    history, best = fit(model, features, settings, device, fitting)
+    epochs = list(history)
+    if settings.refit:
+        model = build(name, features, settings.network, settings.seed, known=REFIT).to(device)
+        epochs += refit(model, features, settings, best, device, refitting)
+    return _Trained(model=model, features=features, history=history, best=best, epochs=epochs)
+
+
+def _config(trained: _Trained, settings: TrainSettings, device: torch.device) -> TrainedConfig:
+    best = trained.history[trained.best - 1]
+    seconds = sum(epoch["seconds"] for epoch in trained.epochs)
+    return TrainedConfig(
+        format=CONFIG_FORMAT,
+        model=trained.model.name,
+        protocol=trained.features.protocol,
+        dataset=trained.features.dataset,
+        settings=asdict(settings),
+        seed=settings.seed,
+        epochs=len(trained.history),
+        best_epoch=trained.best,
+        monitor=PROTOCOLS[trained.features.protocol].monitor,
+        validation={key: value for key, value in best.items() if key not in ("epoch", "seconds")},
+        trained_on=list(known_to(settings)),
+        train_seconds=round(seconds, 3),
+        samples_per_second=round(sum(epoch["samples"] for epoch in trained.epochs) / seconds),
+        weights=sum(parameter.numel() for parameter in trained.model.parameters()),
+        device=device_name(device),
+        threads=torch.get_num_threads(),
+        versions=package_versions(),
+    )
 
 
 def training_digest(protocol: str, name: str) -> str:
