@@ -113,10 +113,11 @@ def _fingerprint(run: Run, protocols: list[str]) -> str:
         protocol: read_manifest(run.features_of(PROTOCOLS[protocol].split), run.command("prepare"))["fingerprint"]
         for protocol in protocols
     }
+    rows = {protocol: training_rows(run, protocol) for protocol in protocols}
     baselines = {
-        f"{protocol}/{name}": registry.chosen_settings(run, protocol, name, training_rows(run, protocol)).settings
+        f"{protocol}/{name}": registry.chosen_settings(run, protocol, name, rows[protocol]).settings
         for protocol in protocols
-        for name in registry.baselines_for(protocol, training_rows(run, protocol), run.tables)
+        for name in registry.baselines_for(protocol, rows[protocol], run.tables)
     }
     metrics = {protocol: list(PROTOCOLS[protocol].metrics) for protocol in protocols}
     code = stage_code(ROOMS, LIBRARIES, NETWORKS, BASELINES, PROTOCOLS, METRICS)

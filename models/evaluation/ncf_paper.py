@@ -75,6 +75,7 @@ def paper_features(files: NcfFiles, folder: Path, seed: int) -> PaperFeatures:
     held_out = hold_out_last(files)
     user, movie = files.user + FIRST_INDEX, files.movie + FIRST_INDEX
     fold = np.where(held_out, FOLDS, rng.integers(0, FOLDS, len(user)))
+    later = TimeOrder.of(files.user, files.timestamp).later()
     train = ~held_out
     users, movies = files.users + FIRST_INDEX, files.movies + FIRST_INDEX
     side = SideTables(
@@ -98,14 +99,13 @@ def paper_features(files: NcfFiles, folder: Path, seed: int) -> PaperFeatures:
         rated_movies=files.movies,
         fingerprint=fingerprint(files=files.sha256, seed=seed),
         label=PROTOCOLS[PROTOCOL].label,
-        parts={"train": _rows(files, fold, train), "valid": _rows(files, fold, held_out)},
+        parts={"train": _rows(files, fold, later, train), "valid": _rows(files, fold, later, held_out)},
         questions=_questions(files, held_out, rng),
     )
 
 
-def _rows(files: NcfFiles, fold: np.ndarray, chosen: np.ndarray) -> Interactions:
+def _rows(files: NcfFiles, fold: np.ndarray, later: np.ndarray, chosen: np.ndarray) -> Interactions:
     """Some of the training file's rows."""
-    later = TimeOrder.of(files.user, files.timestamp).later()
 
     def column(values: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
         return torch.from_numpy(values[chosen]).to(dtype)

@@ -23,7 +23,7 @@ from core.columns import CONTINUOUS, HISTORY, HISTORY_OWNER, HISTORY_STARS, MOVI
 from core.json_files import STRICT
 from models.cut import Cut, Head, HistoryInputs
 from models.data.features import Features, SideTables
-from models.data.history import NOTHING
+from models.data.history import NOTHING, History
 from models.networks.base import (
     CONTINUOUS_BLOCKS,
     NETWORKS,
@@ -188,7 +188,7 @@ def cut(model: Recommender, users: Tensor, movies: Tensor) -> Cut:
         pooled = block.pooled(in_vocabulary(now.movies, model.movie_embeddings), now.stars)
         of_user |= {HISTORY: pooled[:, 0], HISTORY_STARS: pooled[:, 1]}
     first, *bottom = layers((block.inputs if model.uses_history else block).branches[CONTINUOUS])
-    on_users, on_movies, weights = _first_layer(model, first, users, movies)
+    on_users, on_movies, weights = _first_layer(model, first, users, movies, now)
     width = sum(vector.shape[1] for vector in of_user.values())
     vectors = tables[MOVIE_ID][movie_codes]
     history = None
@@ -212,14 +212,13 @@ def cut(model: Recommender, users: Tensor, movies: Tensor) -> Cut:
 
 
 def _first_layer(
-    model: Recommender, first: nn.Linear, users: Tensor, movies: Tensor
+    model: Recommender, first: nn.Linear, users: Tensor, movies: Tensor, now: History | None
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """What users and movies bring to the first layer, float [users, width] and [movies, width], and its weights.
 
     The weights, float [inputs, width], are by block of the continuous inputs.
     """
-    history = model.now(users) if model.uses_history else None
-    of_users = model.continuous(users, torch.zeros_like(users), None, history)
+    of_users = model.continuous(users, torch.zeros_like(users), None, now)
     of_movies = model.continuous(torch.zeros_like(movies), movies, None, None)
     names = [name for name in CONTINUOUS_BLOCKS if name in of_users]
     parts = first.weight.split([of_users[name].shape[1] for name in names], dim=1)
