@@ -11,14 +11,14 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from core.errors import UserError
-from ensemble.triton_models.limits import DEFAULT_K, LARGEST_BATCH, k_out_of_range
+from ensemble import arguments
+from ensemble.triton_models.limits import DEFAULT_K, LARGEST_BATCH
 
 TIMEOUT = 30.0  # seconds
 PAIRS_AT_ONCE = LARGEST_BATCH // 2  # of one request
 SECRET_HEADER = "marquee-secret"  # as Triton's HTTP reads it; its gRPC expects a prefix before it
 GRPC_PREFIX = "triton-grpc-protocol-"
 SERVE = "python -m marquee serve"
-INT32 = np.iinfo(np.int32)
 # tritonclient's own defaults, which other channel_args would replace.
 UNLIMITED = [
     ("grpc.max_send_message_length", -1),
@@ -75,6 +75,8 @@ def check_secret(secret: str) -> None:
     Raises:
         UserError: the secret cannot be sent as a header.
     """
+    if not isinstance(secret, str):
+        raise UserError("a secret must be a string")
     if not all("!" <= letter <= "~" for letter in secret):
         raise UserError("a secret may have ASCII letters, digits and punctuation, and no space")
 
@@ -93,9 +95,11 @@ def tls_context(side: int, certificate: Path | None, key: Path | None, ca: Path 
     context = ssl.SSLContext(side)
     for path in filter(None, (certificate, key, ca)):
         try:
-            path.read_bytes()
+            Path(path).read_bytes()
         except OSError as error:
             raise UserError(f"cannot read {path}: {str(error.strerror).lower()}") from None
+        except (TypeError, ValueError):
+            raise UserError(f"{path!r:.60} is not the path of a PEM file") from None
     try:
         if ca is not None:
             context.load_verify_locations(ca)
@@ -131,7 +135,7 @@ def score(
 
     Args:
         url: `host:port` of Triton's gRPC.
-        user_ids, movie_ids: raw MovieLens ids, [n] each.
+        user_ids, movie_ids: raw MovieLens ids, [n] each: whole numbers in a list, an array, a Series or a tensor.
         model: `dlrm` or `ncf`; empty for the repository's default.
         access: what the server asks for.
         command: the command line that starts a server, for the message.
@@ -140,12 +144,13 @@ def score(
         float32 [n] probabilities, and bool [n] whether both ids are in the vocabulary.
 
     Raises:
-        UserError: no server there, or it refuses the request.
+        UserError: an argument is not what it must be, no server is there, or it refuses the request.
     """
-    users, movies = as_array("user_id", user_ids, np.int64), as_array("movie_id", movie_ids, np.int64)
-    chosen = [tensor("model", [model.encode()], np.object_)] if model else []
+    users, movies = arguments.pairs(user_ids, movie_ids)
+    wanted = arguments.choice("model", model)
+    chosen = [tensor("model", [wanted], np.object_)] if wanted else []
     scores, known = [], []
-    for start in range(0, max(1, len(users), len(movies)), PAIRS_AT_ONCE):
+    for start in range(0, max(1, len(users)), PAIRS_AT_ONCE):
         part = slice(start, start + PAIRS_AT_ONCE)
         pairs = [tensor("user_id", users[part], np.int64), tensor("movie_id", movies[part], np.int64)]
         result = infer(url, "score", pairs + chosen, access, command=command)
@@ -176,13 +181,15 @@ def recommend(
         most rated movies, and each score is the share of users that rated the movie.
 
     Raises:
-        UserError: no server there, or it refuses the request.
+        UserError: an argument is not what it must be, no server is there, or it refuses the request.
     """
-    inputs = [tensor("user_id", [user_id], np.int64), _k(k)]
-    if len(history):
-        inputs.append(tensor("history", history, np.int64))
-    if strategy:
-        inputs.append(tensor("strategy", [strategy.encode()], np.object_))
+    inputs = [_one("user_id", user_id), _k(k)]
+    liked = arguments.ids("history", history)
+    if len(liked):
+        inputs.append(tensor("history", liked, np.int64))
+    wanted = arguments.choice("strategy", strategy)
+    if wanted:
+        inputs.append(tensor("strategy", [wanted], np.object_))
     result = infer(url, "recommend", inputs, access, command=command)
     return result.as_numpy("movie_id"), result.as_numpy("score"), bool(result.as_numpy("known")[0])
 
@@ -199,36 +206,23 @@ def similar(
         int64 movie ids and float32 cosines, best first.
 
     Raises:
-        UserError: no server there, or it refuses the request.
+        UserError: an argument is not what it must be, no server is there, or it refuses the request.
     """
-    result = infer(url, "similar", [tensor("movie_id", [movie_id], np.int64), _k(k)], access, command=command)
+    result = infer(url, "similar", [_one("movie_id", movie_id), _k(k)], access, command=command)
     return result.as_numpy("movie_id"), result.as_numpy("score")
 
 
+def _one(name: str, value: int) -> grpc.InferInput:
+    return tensor(name, [arguments.whole(name, value)], np.int64)
+
+
 def _k(k: int) -> grpc.InferInput:
-    if not INT32.min <= k <= INT32.max:
-        raise UserError(k_out_of_range(k))
-    return tensor("k", [k], np.int32)
-
-
-def as_array(name: str, values: Sequence | np.ndarray, dtype: type) -> np.ndarray:
-    """
-    Raises:
-        UserError: a value does not fit.
-    """
-    try:
-        return np.asarray(values, dtype)
-    except OverflowError:
-        raise UserError(f"a {name} does not fit in 64 bits") from None
+    return tensor("k", [arguments.number_of_movies(k)], np.int32)
 
 
 def tensor(name: str, values: Sequence | np.ndarray, dtype: type) -> grpc.InferInput:
-    """An input, of the shape of `values`.
-
-    Raises:
-        UserError: a value does not fit.
-    """
-    array = as_array(name, values, dtype)
+    """An input, of the shape of `values`, which NumPy turns into the dtype; `arguments` checks what users give."""
+    array = np.asarray(values, dtype)
     made = grpc.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
     made.set_data_from_numpy(array)
     return made
@@ -253,7 +247,7 @@ def infer(
         UserError: it refuses the request; `NoServerError` and `TimedOutError` where there is no answer at all.
     """
     with connection(url, access, timeout, command) as triton:
-        return triton.infer(model, inputs, headers=access.headers, client_timeout=timeout)
+        return triton.infer(model, inputs, headers=access.headers, client_timeout=float(timeout))
 
 
 @contextmanager
@@ -265,12 +259,15 @@ def connection(
     Raises:
         UserError: as `infer` does.
     """
-    triton = access.connect(url)
+    wait = arguments.seconds(timeout)
+    if not isinstance(access, Access):
+        raise UserError(f"access is {access!r:.60}; it must be an Access")
+    triton = access.connect(arguments.address(url))
     try:
         yield triton
     except InferenceServerException as error:
         message = " ".join(str(error.message()).split())
-        raise _user_error(str(error.status()), message, url, access, timeout=timeout, command=command) from None
+        raise _user_error(str(error.status()), message, url, access, timeout=wait, command=command) from None
     finally:
         triton.close()
 

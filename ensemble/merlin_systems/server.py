@@ -11,7 +11,7 @@ import numpy as np
 from core.artifacts import ANY_COMMAND, verify
 from core.columns import MOVIE_ID, USER_ID
 from core.errors import UserError
-from ensemble import client
+from ensemble import arguments, client
 from ensemble.merlin_systems import triton_name
 from ensemble.server.launch import launch, triton_command
 from ensemble.server.ports import Ports
@@ -83,5 +83,6 @@ def score_merlin(url: str, model: str, user_ids: Sequence[int], movie_ids: Seque
             f"{len(user_ids)} user_id and {len(movie_ids)} movie_id; Merlin's runtime needs the same number of both, "
             "at least one"
         )
-    inputs = [client.tensor(USER_ID, user_ids, np.int64), client.tensor(MOVIE_ID, movie_ids, np.int64)]
+    users, movies = arguments.pairs(user_ids, movie_ids)
+    inputs = [client.tensor(USER_ID, users, np.int64), client.tensor(MOVIE_ID, movies, np.int64)]
     return client.infer(url, triton_name(model), inputs).as_numpy("score")[:, 0]
