@@ -12,12 +12,14 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Column, Table
 from rich.text import Text
 
+from core.terminal import Terminal, data_text, visible
+
 PIPED_WIDTH = 110  # columns, where the output is not a terminal with a width of its own
 UNLIMITED = 10_000  # columns, more than any line has
 NOTE_INDENT = 2  # columns, of a note on a line of its own
 
-console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
-error_console = Console(stderr=True, highlight=False)
+console = Terminal(width=None if sys.stdout is not None and sys.stdout.isatty() else PIPED_WIDTH)
+error_console = Terminal(stderr=True)
 
 
 def needed_width(on: Console, renderable: RenderableType) -> int:
@@ -47,7 +49,7 @@ class _Display(Progress):
     def get_renderables(self) -> Iterable[RenderableType]:
         for task in self.tasks:
             bar = self.make_tasks_table([task])
-            note = Text(task.fields["note"], overflow="fold")
+            note = Text(visible(task.fields["note"]), overflow="fold")
             side_by_side = Table.grid(padding=(0, 1))
             side_by_side.add_row(bar, note)
             if not note or needed_width(self.console, side_by_side) <= self.console.width:
@@ -83,29 +85,30 @@ def progress(description: str, total: float | None, unit: str) -> Iterator[Bar]:
         unit: what is counted, in the plural.
     """
     columns = (
-        TextColumn("{task.description}", table_column=Column(min_width=20, overflow="fold")),
+        TextColumn("{task.description}", markup=False, table_column=Column(min_width=20, overflow="fold")),
         BarColumn(bar_width=10),
         TextColumn("{task.percentage:>3.0f}%", table_column=Column(no_wrap=True)),
         _Rate(),
         TimeRemainingColumn(elapsed_when_finished=True, table_column=Column(no_wrap=True)),
     )
     with _Display(*columns, console=console, transient=False, speed_estimate_period=60) as display:
-        yield Bar(display, display.add_task(description, total=total, unit=unit, note=""))
+        yield Bar(display, display.add_task(visible(description), total=total, unit=unit, note=""))
 
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
     """Announces a stage, and prints how many seconds it took."""
-    console.rule(f"[bold]{name}", align="left", style="dim")
+    console.rule(data_text(name, "bold"), align="left", style="dim")
     start = time.perf_counter()
     yield
-    console.print(f"[dim]{name}: {time.perf_counter() - start:.1f} s[/dim]")
+    console.print(data_text(f"{name}: {time.perf_counter() - start:.1f} s", "dim"))
 
 
 @contextmanager
 def working(message: str) -> Iterator[None]:
     """A spinner for work of unknown length, then the seconds that it took."""
     start = time.perf_counter()
-    with console.status(message):
+    spinner = "line" if console.options.ascii_only else "dots"
+    with console.status(data_text(message), spinner=spinner):
         yield
-    console.print(f"{message} [dim]({time.perf_counter() - start:.1f} s)[/dim]")
+    console.print(data_text(message), data_text(f"({time.perf_counter() - start:.1f} s)", "dim"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.artifacts import missing_folders, remove_empty
-from core.errors import UserError
+from core.errors import UserError, naming
 
 DEFAULT_SEED = 42
 DEFAULT_DATASET = "ml-100k"
@@ -94,7 +94,7 @@ class Run:
         """Holds the run folder for this process. A folder that was made for it and stayed empty is removed at the end.
 
         Raises:
-            UserError: another process holds it, or the folder cannot be written.
+            UserError: another process holds it, or the folder cannot be written, now or later (a full disk).
         """
         missing = missing_folders(self.root)
         try:
@@ -113,7 +113,8 @@ class Run:
                     f"another marquee process writes to {self.root}; wait for it, or choose another folder with --runs"
                 ) from None
             try:
-                yield
+                with naming(self.root):
+                    yield
             finally:
                 if missing and [path.name for path in self.root.iterdir()] == [LOCK]:
                     (self.root / LOCK).unlink()

@@ -73,7 +73,7 @@ def whole(name: str, value: Any) -> int:
     Raises:
         UserError: it is anything else.
     """
-    found = value
+    found: Any = value
     if not isinstance(value, (str, bytes, numbers.Number, np.generic)) and getattr(value, "shape", None) == ():
         found = _array(name, value)[()]  # a tensor or array without a dimension
     if isinstance(found, (bool, np.bool_)) or not isinstance(found, (numbers.Integral, float, np.floating)):
@@ -81,11 +81,12 @@ def whole(name: str, value: Any) -> int:
     if not isinstance(found, numbers.Integral):
         if not float(found).is_integer():  # nor are NaN and infinity
             raise UserError(f"{name} is {_found(value)}; it must be a whole number")
-        if abs(found) >= EXACT:
+        if abs(float(found)) >= EXACT:
             raise UserError(f"{name} is {_found(value)}; a float of that size is not exact: give an integer")
-    if not INT64.min <= int(found) <= INT64.max:
+    number = int(found)
+    if not INT64.min <= number <= INT64.max:
         raise UserError(f"{name} is {_found(value)}, which does not fit in 64 bits")
-    return int(found)
+    return number
 
 
 def pairs(user_ids: Any, movie_ids: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -139,7 +140,7 @@ def address(url: Any) -> str:
         raise UserError(f"the URL is {url!r}; leave out {url.partition('://')[0]}://, and {demand}")
     host, _, port = url.rpartition(":")
     right_port = port.isascii() and port.isdigit() and 0 < int(port[:6]) < 1 << 16
-    if not url.startswith(NAMED_TARGETS) and not (host and right_port) or not url.isprintable() or " " in url:
+    if (not url.startswith(NAMED_TARGETS) and not (host and right_port)) or not url.isprintable() or " " in url:
         raise UserError(f"the URL is {url!r}; {demand}")
     return url
 
@@ -150,7 +151,7 @@ def seconds(timeout: Any) -> float:
     Raises:
         UserError: it is not a number of seconds above 0.
     """
-    number = not isinstance(timeout, (bool, np.bool_)) and isinstance(timeout, (numbers.Real, np.number))
+    number = not isinstance(timeout, (bool, np.bool_)) and isinstance(timeout, numbers.Real)
     if not number or not 0 < float(timeout) <= LONGEST_WAIT:
         raise UserError(f"the timeout is {_found(timeout)}; it must be from above 0 to {LONGEST_WAIT:,.0f} seconds")
     return float(timeout)

@@ -222,7 +222,7 @@ def _k(k: int) -> grpc.InferInput:
 
 def tensor(name: str, values: Sequence | np.ndarray, dtype: type) -> grpc.InferInput:
     """An input, of the shape of `values`, which NumPy turns into the dtype; `arguments` checks what users give."""
-    array = np.asarray(values, dtype)
+    array: np.ndarray = np.asarray(values, dtype)
     made = grpc.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
     made.set_data_from_numpy(array)
     return made

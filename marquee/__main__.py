@@ -1,6 +1,15 @@
 """`python -m marquee`."""
 
-from marquee.app import main
+import signal
+import sys
 
 if __name__ == "__main__":
-    main()
+    try:
+        from marquee.app import main
+
+        main()
+    except KeyboardInterrupt:  # while the command line was being imported
+        print("stopped", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left to stop

@@ -12,9 +12,10 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from core.errors import UserError
+from core.errors import UserError, file_of, naming, system_reason
 from core.progress import console, error_console, progress
 from core.run_folder import DEFAULT_DATASET, DEFAULT_RUNS, DEFAULT_SEED, Run
+from core.terminal import lasting_output, visible
 from marquee import __version__, pipeline, research, serving
 from marquee.help import CONTEXT_SETTINGS, Command, Group
 from marquee.options import (
@@ -35,6 +36,7 @@ from marquee.options import (
     check_choice,
     chosen_protocols,
     listed,
+    movielens_id,
     setting_changes,
 )
 
@@ -104,7 +106,7 @@ def synth(
 
     name = f"{SYNTHETIC}{like}" + ("" if scale == 1 else f"-{scale:g}")
     folder = out or data_home() / name
-    with progress(name, ratings_of(like, scale), "ratings") as advance:
+    with naming(folder), progress(name, ratings_of(like, scale), "ratings") as advance:
         details = synthesise(folder, like, scale, seed, advance)
         advance.finish("")
     best, popularity = details["best"], details["popularity"]
@@ -217,7 +219,8 @@ def run(
     freq_threshold: ThresholdOption = 1,
     epochs: EpochsOption = None,
     user: Annotated[
-        int | None, typer.Option(help="MovieLens id of the user to recommend to at the end.", metavar="ID")
+        int | None,
+        typer.Option(help="MovieLens id of the user to recommend to at the end.", parser=movielens_id, metavar="ID"),
     ] = None,
     precision: PrecisionOption = None,
     seed: SeedOption = DEFAULT_SEED,
@@ -254,7 +257,9 @@ def main(arguments: list[str] | None = None) -> None:
     # Merlin, and PyTorch as Merlin uses it, warn about things that no user can change.
     warnings.filterwarnings("ignore", module=r"(merlin|nvtabular|torch|dask|tensorflow|pytorch_lightning)(\.|$)")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Merlin imports TensorFlow where it is installed
-    sys.exit(_guarded(lambda: app(args=arguments, prog_name=PROGRAM, standalone_mode=False)))
+    with lasting_output():
+        code = _guarded(lambda: app(args=arguments, prog_name=PROGRAM, standalone_mode=False))
+    sys.exit(code)
 
 
 def _interrupt(*_: Any) -> None:
@@ -274,14 +279,17 @@ def _guarded(command: Callable[[], Any]) -> int:
     except TyperException as error:
         context = getattr(error, "ctx", None)  # of the command that the error is about
         message = f"{error.format_message().rstrip('.')}; see: {context.command_path if context else PROGRAM} --help"
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort) as error:
+        if isinstance(error.__cause__, EOFError):  # Typer takes it for the end of what a user types
+            raise error.__cause__ from None
         message = ""
-    except OSError as error:
-        if error.errno is None:
+    except Exception as error:
+        reason = system_reason(error)
+        if not reason:
             raise
-        message = f"{error.filename or 'a file'}: {(error.strerror or str(error)).lower()}"
+        message = ": ".join(filter(None, (file_of(error), reason)))
     if not message:
         error_console.print("stopped")
         return STOPPED
-    error_console.print(Text.assemble(("error:", "red"), " ", " ".join(message.split())), soft_wrap=True)
+    error_console.print(Text.assemble(("error:", "red"), " ", visible(" ".join(message.split()))), soft_wrap=True)
     return 2

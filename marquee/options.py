@@ -21,6 +21,7 @@ RUNTIME_NAMES = ("marquee", "merlin")
 STRATEGY_NAMES = ("exact", "two-stage")
 DEVICE_NAMES = ("auto", "cpu", "cuda")
 PRECISION_NAMES = ("auto", "float32", "bfloat16")
+LARGEST_ID = 2**63 - 1  # Triton's tensors hold ids as INT64
 PROTOCOL_GROUPS = {"both": default_protocols(), "all": tuple(PROTOCOLS)}  # what else --protocol takes
 
 
@@ -31,6 +32,17 @@ def listed(names: Sequence[str], last: str = "or") -> str:
     'a, b or c'
     """
     return f" {last} ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def movielens_id(text: str) -> int:
+    """A user's or movie's id as it is written on the command line: digits alone, as in a dataset's files.
+
+    >>> movielens_id("42")
+    42
+    """
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(LARGEST_ID)) and int(text) <= LARGEST_ID):
+        raise typer.BadParameter(f"{text[:60]!r} is not an id; give a whole number from 0 to {LARGEST_ID}")
+    return int(text)
 
 
 DatasetOption = Annotated[
@@ -127,6 +139,7 @@ SignKeyOption = Annotated[
 UrlOption = Annotated[
     str, typer.Option(help="host:port of Triton's gRPC endpoint.", envvar="MARQUEE_URL", metavar="URL")
 ]
+UserOption = Annotated[int | None, typer.Option(help="MovieLens user id.", parser=movielens_id, metavar="ID")]
 SeedsOption = Annotated[int, typer.Option("--seeds", help="Number of training seeds.", min=1, max=100, metavar="N")]
 RuntimeOption = Annotated[
     str,

@@ -8,6 +8,7 @@ from core.artifacts import CHECKOUT
 from core.progress import console, progress, stage, working
 from core.resources import measured, read_stages, stages_line
 from core.run_folder import DEFAULT_SEED, Run
+from core.terminal import data_text
 from ensemble.triton_models.limits import DEFAULT_K
 from marquee.inputs import require_features, require_models, require_tables
 from models.protocols.base import PROTOCOLS, default_protocols
@@ -306,4 +307,5 @@ def run_everything(run: Run, options: RunOptions) -> None:
     print_comparison(run)
     console.print(recommended)
     console.print(stages_line(run))
-    console.print(f"Results: {run.evaluation}. Serve them: [bold]{run.command('serve')}[/bold]", soft_wrap=True)
+    serve = data_text(run.command("serve"), "bold")
+    console.print(f"Results: {run.evaluation}. Serve them:", serve, soft_wrap=True)

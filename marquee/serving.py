@@ -11,6 +11,7 @@ from core.artifacts import read_manifest
 from core.errors import UserError
 from core.progress import console
 from core.run_folder import DEFAULT_DATASET, DEFAULT_RUNS, Run
+from core.terminal import data_text
 from ensemble.server.ports import DEFAULT_URL, GRPC_PORT, LOOPBACK, Ports
 from ensemble.triton_models.limits import DEFAULT_K
 from marquee import pipeline
@@ -29,9 +30,11 @@ from marquee.options import (
     ServerCaOption,
     SignKeyOption,
     UrlOption,
+    UserOption,
     VerifyKeyOption,
     check_choice,
     listed,
+    movielens_id,
 )
 from models.protocols.base import served_protocols
 
@@ -147,7 +150,7 @@ def serve(
         public_key=verify_key,
         command=run.command("export"),
     ) as supervisor:
-        console.print(f"Triton answers at [bold]{ports.url}[/bold] (gRPC). Ask it from another terminal:")
+        console.print("Triton answers at", data_text(ports.url, "bold"), "(gRPC). Ask it from another terminal:")
         question = f"recommend --user {known_user(run)}"
         question += f" --url {ports.url}" if ports.url != DEFAULT_URL else ""
         question += f" --secret-file {shlex.quote(str(secret_file))}" if secret_file else ""
@@ -166,7 +169,7 @@ def serve_reference(run: Run, port: int) -> None:
     models = read_manifest(run.reference_repository, command)["models"]
     with running_merlin(run.reference_repository, run.root / "triton.log", port, models, command) as server:
         names = listed([triton_name(model) for model in models], "and")
-        console.print(f"Triton answers at [bold]{server.url}[/bold] (gRPC), models {names}.")
+        console.print("Triton answers at", data_text(server.url, "bold"), f"(gRPC), models {names}.")
         console.print("Ctrl-C stops it.")
         while True:
             server.check()
@@ -174,12 +177,13 @@ def serve_reference(run: Run, port: int) -> None:
 
 
 def recommend(
-    user: Annotated[int | None, typer.Option(help="MovieLens user id.", metavar="ID")] = None,
+    user: UserOption = None,
     k: KOption = DEFAULT_K,
     history: Annotated[
         list[int] | None,
         typer.Option(
             help="MovieLens id of a movie that a new user likes. May be given several times, the latest last.",
+            parser=movielens_id,
             metavar="ID",
         ),
     ] = None,
@@ -204,7 +208,7 @@ def recommend(
 
 
 def similar(
-    movie: Annotated[int, typer.Option(help="MovieLens movie id.", metavar="ID")],
+    movie: Annotated[int, typer.Option(help="MovieLens movie id.", parser=movielens_id, metavar="ID")],
     k: KOption = DEFAULT_K,
     dataset: DatasetOption = DEFAULT_DATASET,
     runs: RunsOption = DEFAULT_RUNS,
@@ -225,8 +229,11 @@ def similar(
 
 
 def score(
-    user: Annotated[int, typer.Option(help="MovieLens user id.", metavar="ID")],
-    movie: Annotated[list[int], typer.Option(help="MovieLens movie id. May be given several times.", metavar="ID")],
+    user: Annotated[int, typer.Option(help="MovieLens user id.", parser=movielens_id, metavar="ID")],
+    movie: Annotated[
+        list[int],
+        typer.Option(help="MovieLens movie id. May be given several times.", parser=movielens_id, metavar="ID"),
+    ],
     model: Annotated[
         str,
         typer.Option(help=f"Such as {listed(NETWORK_NAMES)}. Default: the repository's.", metavar="NAME"),

@@ -1,6 +1,8 @@
 """The answers of `recommend`, `similar` and `score` as tables: movies by their titles. Long titles wrap."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +15,7 @@ from rich.text import Text
 from core.columns import RATING, RAW_MOVIE, RAW_USER, TIMESTAMP, TITLE, YEAR
 from core.errors import UserError
 from core.run_folder import Run
+from core.terminal import data_text
 
 
 def recommendations_table(
@@ -22,8 +25,8 @@ def recommendations_table(
 
     For a new user next to the movies of their history; alone where the answer is not personal.
     """
-    titles = _titles(run)
     liked = _liked(run, user, len(movies))
+    titles = _titles(run, [*movies.tolist(), *history, *(movie for movie, _ in liked)])
     rated = bool(liked)
     name = f"user {user}" if rated else "you"
     if not rated:
@@ -50,7 +53,7 @@ def recommendations_table(
 
 def similar_table(run: Run, movie: int, movies: np.ndarray, scores: np.ndarray) -> Table:
     """The movies most like one, the most similar first."""
-    titles = _titles(run)
+    titles = _titles(run, [movie, *movies.tolist()])
     table = _table()
     _add_column(table, "")
     _add_title_column(table, f"like {titles.get(movie, f'movie {movie}')}")
@@ -62,14 +65,14 @@ def similar_table(run: Run, movie: int, movies: np.ndarray, scores: np.ndarray) 
 
 def scores_table(run: Run, user: int, movies: Sequence[int], scores: np.ndarray, known: np.ndarray) -> Table:
     """The scores of given movies, and whether the model knows both the user and the movie."""
-    titles = _titles(run)
+    titles = _titles(run, movies)
     table = _table()
     _add_column(table, "movie")
     _add_title_column(table, "title")
     _add_column(table, f"score for user {user}")
     _add_column(table, "known")
     for movie, score, is_known in zip(movies, scores, known):
-        title = Text(titles.get(movie, "not in the dataset"))
+        title = data_text(titles.get(movie, "not in the dataset"))
         table.add_row(str(movie), title, f"{score:.4f}", "yes" if is_known else "no")
     return table
 
@@ -80,10 +83,12 @@ def known_user(run: Run, wanted: int | None = None) -> int:
     Raises:
         UserError: the dataset has no such user, or there are no tables yet.
     """
-    users = _read(run, "users", [RAW_USER])[RAW_USER].to_pylist()
-    if wanted is not None and wanted not in users:
+    path = _file(run, "users")
+    with _readable(run, path):
+        users = pq.read_table(path, columns=[RAW_USER])[RAW_USER]
+    if wanted is not None and not pc.any(pc.equal(users, wanted)).as_py():
         raise UserError(f"user {wanted} is not in {run.root.name}; its users go from {users[0]} to {users[-1]}")
-    return int(users[0] if wanted is None else wanted)
+    return int(users[0].as_py() if wanted is None else wanted)
 
 
 def _table() -> Table:
@@ -97,29 +102,77 @@ def _add_column(table: Table, heading: str) -> None:
 
 def _add_title_column(table: Table, heading: str) -> None:
     """A column of movie titles, which wrap where the terminal is narrow."""
-    table.add_column(Text(heading), overflow="fold")
+    table.add_column(data_text(heading), overflow="fold")
 
 
 def _title(titles: dict[int, str], movie: int) -> Text:
-    return Text(titles.get(movie, f"Movie {movie}"))  # not markup: [REC] is a film
+    return data_text(titles.get(movie, f"Movie {movie}"))
 
 
-def _titles(run: Run) -> dict[int, str]:
-    """Every movie's title with its year, by id."""
-    table = _read(run, "movies", [RAW_MOVIE, TITLE, YEAR])
+def _titles(run: Run, movies: Sequence[int]) -> dict[int, str]:
+    """The titles with their years, by id, of those of the movies that are in the dataset."""
+    table = _rows_with(run, "movies", RAW_MOVIE, movies, [TITLE, YEAR])
     rows = zip(*(table[name].to_pylist() for name in (RAW_MOVIE, TITLE, YEAR)))
     return {movie: f"{title} ({year})" if year else title for movie, title, year in rows}
 
 
 def _liked(run: Run, user: int, count: int) -> list[tuple[int, float | None]]:
     """The user's `count` best rated movies and their stars, the most recent first among equals."""
-    table = _read(run, "ratings", [RAW_USER, RAW_MOVIE, RATING, TIMESTAMP])
-    rows = table.filter(pc.equal(table[RAW_USER], user)).sort_by([(RATING, "descending"), (TIMESTAMP, "descending")])
+    rows = _rows_with(run, "ratings", RAW_USER, [user], [RAW_MOVIE, RATING, TIMESTAMP])
+    rows = rows.sort_by([(RATING, "descending"), (TIMESTAMP, "descending")])
     return list(zip(rows[RAW_MOVIE].to_pylist(), rows[RATING].to_pylist()))[:count]
 
 
-def _read(run: Run, table: str, columns: list[str]) -> pa.Table:
+def _rows_with(run: Run, table: str, key: str, wanted: Sequence[int], others: list[str]) -> pa.Table:
+    """The rows whose key is one of those wanted, in the file's order: its columns are the key and the others.
+
+    Reads one row group at a time, and of it only the key unless a row is wanted. Most releases are sorted by user, so
+    that the statistics rule out all row groups but one.
+    """
+    path = _file(run, table)
+    with _readable(run, path), pq.ParquetFile(path) as file:
+        column = file.schema_arrow.get_field_index(key)
+        found = [file.schema_arrow.empty_table().select([key, *others])]
+        limits = _limits(file.schema_arrow.field(key).type)
+        ids = pa.array(sorted({one for one in wanted if one in limits}), file.schema_arrow.field(key).type)
+        for group in range(file.num_row_groups):
+            if _may_hold(file.metadata.row_group(group).column(column).statistics, ids):
+                mask = pc.is_in(file.read_row_group(group, [key])[key], value_set=ids)
+                if pc.any(mask).as_py():
+                    found.append(file.read_row_group(group, [key, *others]).filter(mask))
+    return pa.concat_tables(found)
+
+
+def _limits(integers: pa.DataType) -> range:
+    """The values that a column of such integers can have; no other is looked for."""
+    return range(-(1 << integers.bit_width - 1), 1 << integers.bit_width - 1)
+
+
+def _may_hold(statistics: pq.Statistics | None, ids: pa.Array) -> bool:
+    """Whether a row group with such statistics can hold one of the sorted ids."""
+    if statistics is None or not statistics.has_min_max:
+        return len(ids) > 0
+    between = pc.and_(pc.greater_equal(ids, statistics.min), pc.less_equal(ids, statistics.max))
+    return bool(pc.any(between).as_py())
+
+
+def _file(run: Run, table: str) -> Path:
     path = run.tables / f"{table}.parquet"
     if not path.is_file():
         raise UserError(f"{path} is missing; run: {run.command('fetch')}")
-    return pq.read_table(path, columns=columns)
+    return path
+
+
+@contextmanager
+def _readable(run: Run, path: Path) -> Iterator[None]:
+    """
+    Raises:
+        UserError: the file is not whole, or is not Parquet, or lacks a column.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{path} cannot be read ({reason}); delete {path.parent} and run: {run.command('fetch')}"
+        ) from None

@@ -118,8 +118,29 @@ def test_what_is_not_ids_is_refused_before_anything_is_sent(what):
 
 @pytest.mark.parametrize(
     "value",
-    [1.5, float("nan"), np.float32("inf"), True, np.bool_(True), None, "1", b"1", "a", [1], np.array([1]), 2**63]
-    + [np.uint64(2**63), 1e300, 1 + 0j, torch.tensor(True), torch.tensor(1.5), torch.tensor([1]), pd.NA, pd.NaT, object],
+    [
+        1.5,
+        float("nan"),
+        np.float32("inf"),
+        True,
+        np.bool_(True),
+        None,
+        "1",
+        b"1",
+        "a",
+        [1],
+        np.array([1]),
+        2**63,
+        np.uint64(2**63),
+        1e300,
+        1 + 0j,
+        torch.tensor(True),
+        torch.tensor(1.5),
+        torch.tensor([1]),
+        pd.NA,
+        pd.NaT,
+        object,
+    ],
 )
 def test_what_is_not_one_number_is_refused_before_anything_is_sent(value):
     for name, ask in {
@@ -166,8 +187,24 @@ def test_what_is_not_a_time_is_refused(value):
 
 @pytest.mark.parametrize(
     "value",
-    [None, 8001, b"127.0.0.1:8001", "", ":8001", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536"]
-    + ["127.0.0.1:http", "127.0.0.1:٣", "http://127.0.0.1:8001", "grpc://127.0.0.1:8001", "a b:1", "a\n:1", "x\x1b:1"],
+    [
+        None,
+        8001,
+        b"127.0.0.1:8001",
+        "",
+        ":8001",
+        "127.0.0.1",
+        "127.0.0.1:",
+        "127.0.0.1:0",
+        "127.0.0.1:65536",
+        "127.0.0.1:http",
+        "127.0.0.1:٣",
+        "http://127.0.0.1:8001",
+        "grpc://127.0.0.1:8001",
+        "a b:1",
+        "a\n:1",
+        "x\x1b:1",
+    ],
 )
 def test_what_is_not_an_address_is_refused(value):
     for ask in (lambda: client.score(value, [1], [1]), lambda: client.recommend(value, 1)):

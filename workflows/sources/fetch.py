@@ -106,7 +106,7 @@ def _obtain(dataset: Dataset, home: Path, say: Callable[[str], None]) -> tuple[P
                 failed.append(f"{source.address} ({reason})")
                 if number < len(dataset.sources):
                     following = dataset.sources[number]
-                    say(f"[dim]{source.label} cannot be reached ({reason}); trying {following.label}[/dim]")
+                    say(f"{source.label} cannot be reached ({reason}); trying {following.label}")
     finally:
         remove_empty(missing)
     raise UserError(
