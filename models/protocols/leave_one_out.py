@@ -6,6 +6,7 @@ movie in the whole catalogue.
 
 from typing import TYPE_CHECKING
 
+from core.constants import CANDIDATE_NEGATIVES
 from models.evaluation.judgement import Judgement, PerUser, Scorer
 from models.evaluation.ranking import full_catalogue_metrics, sampled_metrics
 from models.protocols.base import PROTOCOLS
@@ -17,8 +18,21 @@ if TYPE_CHECKING:
     from models.data.interactions import Candidates
 
 
+def how_many(others: tuple[int, int]) -> str:
+    """The fewest and the most movies that a held-out movie is ranked among, in words.
+
+    >>> how_many((99, 99)), how_many((12, 99))
+    ('99', '12 to 99')
+    """
+    fewest, most = others
+    return str(most) if fewest == most else f"{fewest} to {most}"
+
+
 class LeaveOneOut(BinaryProtocol["Candidates"]):
     """See the module."""
+
+    def heading(self, others: tuple[int, int] | None) -> str:
+        return self.question.replace(str(CANDIDATE_NEGATIVES), how_many(others or (CANDIDATE_NEGATIVES,) * 2))
 
     def questions(self, features: "Features", part: str) -> "Candidates":
         return features.candidates(part)
@@ -42,6 +56,7 @@ PROTOCOLS.add(
         also_compared=("ndcg@10",),
         question="What will they watch next? (leave-one-out, a user's last movie among 99 unseen)",
         title="What will they watch next? (leave-one-out)",
+        needs_validation=False,  # a small catalogue leaves no unseen movies to rank among, and can be learned all the same
         draws_negatives=True,
         space={"negatives": OneOf(2, 4, 8), "recency": OneOf(0.0, 3.0, 5.0, 10.0, 30.0, 100.0)},
     ),
