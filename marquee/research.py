@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from core.errors import UserError
-from core.json_files import write_json
+from core.json_files import only_writer, write_json
 from core.progress import console, progress, working
 from core.run_folder import DEFAULT_DATASET, DEFAULT_RUNS, DEFAULT_SEED
 from marquee import pipeline
@@ -95,21 +96,28 @@ def compare(
     """Train everything with several seeds, and test whether DLRM or NCF is better.
 
     Prints means over seeds, 95 % intervals over users, and a paired test. Seeds that are already trained are reused.
-    In the file, the results of a protocol replace its earlier ones.
+    In the file, the results of a protocol replace its earlier ones. Those of other protocols stay as long as they are
+    of the same data, settings and code.
     """
     run = pipeline.run_folder(dataset, runs)
     protocols = chosen_protocols(protocol)
     out = out or run.root / "comparison.json"
     with run.lock():
-        _check_writable(out)
         require_features(run, protocols)
+        _check_writable(out)
         with working("loading PyTorch and Merlin Models"):
             from models.evaluation import compare_seeds
         _set_threads(threads)
+        chosen = _device(device)
+        compare_seeds.kept(run, out, protocols, chosen)  # refuses a file of another kind before hours of work
         with progress("models and seeds", compare_seeds.steps(run, protocols, seeds), "models") as bar:
-            found = compare_seeds.compare(run, protocols, [seed + n for n in range(seeds)], _device(device), bar)
+            found = compare_seeds.compare(run, protocols, [seed + n for n in range(seeds)], chosen, bar)
             bar.finish("")
-        write_json(out, compare_seeds.merged(out, found))
+        with only_writer(out):
+            others, sentences = compare_seeds.kept(run, out, protocols, chosen)
+            write_json(out, compare_seeds.merged(found, others))
+    for sentence in sentences:
+        console.print(Text(sentence), soft_wrap=True)
     for part in seeds_tables(found):
         console.print(part)
     console.print(f"Written to {out}")
@@ -174,6 +182,8 @@ def _check_writable(out: Path) -> None:
     """Fails before hours of work, not after."""
     if out.is_dir() or not out.parent.is_dir():
         raise UserError(f"{out} cannot be written: its folder must exist, and it must not be a folder itself")
+    with only_writer(out):
+        pass
 
 
 def _device(wanted: str) -> Any:

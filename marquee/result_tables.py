@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from core.constants import CANDIDATE_NEGATIVES, K
+from core.constants import K
 from core.progress import needed_width
 from core.run_folder import Run
 from models.evaluation.judgement import CI95

@@ -56,7 +56,7 @@ PROTOCOLS.add(
         also_compared=("ndcg@10",),
         question="What will they watch next? (leave-one-out, a user's last movie among 99 unseen)",
         title="What will they watch next? (leave-one-out)",
-        needs_validation=False,  # a small catalogue leaves no unseen movies to rank among, and can be learned all the same
+        needs_validation=False,  # a catalogue that is too small to rank in can still be learned
         draws_negatives=True,
         space={"negatives": OneOf(2, 4, 8), "recency": OneOf(0.0, 3.0, 5.0, 10.0, 30.0, 100.0)},
     ),

@@ -208,7 +208,7 @@ def _validation(features: Features, device: torch.device, past: Timeline | None)
 
 
 def undefined_in_validation(features: Features) -> dict[str, str]:
-    """Why metrics of the features' protocol are undefined on its validation rows, whatever the model, by their names."""
+    """Why metrics are undefined on the validation rows of the features' protocol whatever the model, by their names."""
     protocol = PROTOCOLS[features.protocol]
 
     def pairs(user: np.ndarray, movie: np.ndarray) -> np.ndarray:
