@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from core.artifacts import fingerprint
 from core.errors import UserError
 from core.json_files import only_writer, write_json
 from core.progress import console, progress, working
@@ -151,7 +152,9 @@ def paper(
     """Run the NCF paper's benchmark on the authors' files, and print HR@10 and NDCG@10 above the published figures.
 
     The task is to rank a user's last movie among 99 others, which the authors published. The number of epochs is chosen
-    on validation rows held out from train. Then each seed trains on all of train and scores the test lists once.
+    on validation rows held out from train. Then each seed trains on all of train and scores the test lists once. With
+    --out, results of other models on the same files stay in the file, and a model whose results are there already is
+    not trained again.
     """
     from workflows.sources.ncf_files import read_ncf_files
 
@@ -160,18 +163,26 @@ def paper(
     files = read_ncf_files(data)
     with working("loading PyTorch and Merlin Models"):
         from models.evaluation import ncf_paper
+        from models.evaluation.paper_results import PaperResults
     known = ncf_paper.models()
     chosen = [check_choice(name, known, "model") for name in dict.fromkeys(model or known)]
     _set_threads(threads)
     features = ncf_paper.paper_features(files, data, seed)
+    every = [seed + n for n in range(seeds)]
+    asked = ncf_paper.Asked(features=features, epochs=epochs, seeds=every, device=_device(device))
+    store = PaperResults.of(out, fingerprint(files=files.sha256), known) if out else None
+    if store:
+        for sentence in store.sentences(chosen, {name: asked.made_from(name) for name in known}):
+            console.print(Text(sentence), soft_wrap=True)
     results: list[dict[str, Any]] = []
     with progress("models and seeds", ncf_paper.steps(chosen, seeds), "models") as bar:
         for name in chosen:
-            settings = ncf_paper.settings_with(name, features, epochs)
-            every = [seed + n for n in range(seeds)]
-            results += ncf_paper.judge(features, name, settings, every, _device(device), bar)
-            if out is not None:  # so that an interrupt loses one model only
-                write_json(out, results)
+            done = store.finished(name, asked.made_from(name), asked.seeds_of(name)) if store else []
+            if done:
+                bar(ncf_paper.steps([name], seeds), f"{name}: unchanged, taken from {out}")
+            found = done or asked.judge(name, bar)
+            # Written after each model, so that an interrupt loses one only.
+            results = store.put(name, asked.made_from(name), found) if store else [*results, *found]
         bar.finish("")
     console.print(paper_table(files.name, len(files.test_user), results, ncf_paper.PUBLISHED))
     if out is not None:

@@ -10,11 +10,12 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from core.constants import K
+from core.constants import CANDIDATE_NEGATIVES, K
 from core.progress import needed_width
 from core.run_folder import Run
 from models.evaluation.judgement import CI95
 from models.evaluation.metrics.base import columns_of
+from models.evaluation.metrics.ranking import how_many
 from models.evaluation.results import read_results
 from models.protocols.base import PROTOCOLS
 
@@ -214,7 +215,12 @@ def _columns(protocol: str) -> list[tuple[str, str]]:
 def paper_table(
     name: str, users: int, results: list[dict[str, Any]], published: dict[str, tuple[float, float]]
 ) -> RenderableType:
-    """What `paper` found: means over seeds with 95 % intervals (Student's t), above the published figures."""
+    """What `paper` found: means over seeds with 95 % intervals (Student's t), above the published figures.
+
+    Args:
+        users: how many are asked about.
+        results: one for each model and seed, of the same test lists.
+    """
     table = Table(box=SIMPLE_HEAD)
     table.add_column("model", overflow="fold")
     for heading in ("seeds", "HR@10", "NDCG@10"):
@@ -226,11 +232,18 @@ def paper_table(
     table.add_section()
     for source, (hits, gain) in published.items():
         table.add_row(f"published, on the authors' test lists: {source}", "", f"{hits:g}", f"{gain:g}")
-    title = f"{name}: a user's last movie among 99 others, {users:,} users"
-    return Group(Text(title, style="table.title"), table)
+    others = next((tuple(row["others"]) for row in results if row.get("others")), (CANDIDATE_NEGATIVES,) * 2)
+    left_out = max((row.get("left_out", {}).get("test_users", 0) for row in results), default=0)
+    title = f"{name}: a user's last movie among {how_many(others)} others, {users - left_out:,} users"
+    subject = "1 user is" if left_out == 1 else f"{left_out:,} users are"
+    note = f"{subject} left out: among fewer than {K} others any movie is a hit." if left_out else ""
+    return Group(Text(title, style="table.title"), table, Text(note))
 
 
-def _over_seeds(values: list[float]) -> str:
+def _over_seeds(found: list[float | None]) -> str:
+    values = [value for value in found if value is not None]
+    if not values:
+        return "-"
     mean = sum(values) / len(values)
     if len(values) < 2:
         return f"{mean:.4f}"

@@ -24,7 +24,7 @@ from models.baselines.base import BASELINES
 from models.data.features import Features
 from models.data.load import load_features, training_rows
 from models.evaluation import evaluate
-from models.evaluation.evaluate import LIBRARIES, fitted_baseline, trained_scorer
+from models.evaluation.evaluate import fitted_baseline, trained_scorer
 from models.evaluation.judgement import CI95, Judgement, PerRow, PerUser, Values, left_out_and_undefined
 from models.evaluation.metrics.base import METRICS
 from models.evaluation.paired import Difference, paired_difference, paired_row_difference, verdict
@@ -46,6 +46,7 @@ ROOMS = (
     "models/training/rowwise.py",
     "workflows/negatives.py",
 )
+LIBRARIES = (*evaluate.LIBRARIES, "merlin-core", "merlin-dataloader", "numba")
 Judged = list[Judgement]  # of one seed
 Advance = Callable[[float, str], None]
 

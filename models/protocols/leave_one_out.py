@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from core.constants import CANDIDATE_NEGATIVES
 from models.evaluation.judgement import Judgement, PerUser, Scorer
+from models.evaluation.metrics.ranking import how_many
 from models.evaluation.ranking import full_catalogue_metrics, sampled_metrics
 from models.protocols.base import PROTOCOLS
 from models.protocols.binary import BinaryProtocol
@@ -16,16 +17,6 @@ from models.search_space import OneOf
 if TYPE_CHECKING:
     from models.data.features import Features
     from models.data.interactions import Candidates
-
-
-def how_many(others: tuple[int, int]) -> str:
-    """The fewest and the most movies that a held-out movie is ranked among, in words.
-
-    >>> how_many((99, 99)), how_many((12, 99))
-    ('99', '12 to 99')
-    """
-    fewest, most = others
-    return str(most) if fewest == most else f"{fewest} to {most}"
 
 
 class LeaveOneOut(BinaryProtocol["Candidates"]):
