@@ -17,6 +17,7 @@ from typing import Any
 from inputs import ROOT  # which puts the checkout on Python's path
 from report import BENCH, machine, replace
 
+from core.json_files import write_json
 from models.baselines.base import baselines_of
 from models.evaluation.metrics.base import columns_of, metrics_of
 from models.evaluation.ncf_paper import METRICS, PROTOCOL, PUBLISHED
@@ -77,12 +78,13 @@ def _label(protocol: str, model: str) -> str:
 
 
 def _figure(row: dict[str, Any], metric: str) -> str:
-    if metric not in row["metrics"]:
-        return "-"
-    low, high = row["ci95"][metric]
+    value, pair = row["metrics"].get(metric), row["ci95"].get(metric)
+    if value is None or pair is None:
+        return "-" if value is None else f"{value:.4f}"
+    low, high = pair
     values = row["per_seed"][metric]
     spread = f" (sd {stdev(values):.4f})" if len(values) > 1 else ""
-    return f"{row['metrics'][metric]:.4f} ± {(high - low) / 2:.4f}{spread}"
+    return f"{value:.4f} ± {(high - low) / 2:.4f}{spread}"
 
 
 def paper_section(found: dict[str, Any]) -> str:
@@ -113,6 +115,7 @@ def measure(ml_1m: Path | None, paper: Path | None, runs: Path) -> None:
         _dataset("ml-1m", ml_1m, runs)
     if paper:
         results = runs / "paper.json"
+        results.unlink(missing_ok=True)  # what it holds would be kept
         _marquee("paper", "--data", str(paper), "--out", str(results))
         keep_paper(_read(results))
 
@@ -146,7 +149,7 @@ def _read(path: Path) -> Any:
 
 
 def _write(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    write_json(path, value)
 
 
 def main() -> None:

@@ -1,10 +1,17 @@
-"""JSON files: written whole or not at all, and checked when they are read."""
+"""JSON files: written whole or not at all, and checked when they are read.
 
+JSON has no NaN and no infinity: neither is written, and a file that holds one is refused.
+"""
+
+import fcntl
 import json
+import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -12,18 +19,60 @@ from core.errors import UserError, naming
 
 T = TypeVar("T")
 UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")  # pydantic's names of an unknown key
-STRICT = ConfigDict(extra="forbid")  # for every pydantic dataclass that is read from JSON: unknown keys are refused
+# For every pydantic dataclass that is read from JSON: unknown keys are refused, and what is no finite number.
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON whole or not at all: to a temporary name, then renamed."""
+    """Writes JSON whole or not at all: to a temporary name, then renamed.
+
+    Raises:
+        ValueError: it holds a NaN or an infinity, which JSON does not know; nothing is written.
+    """
+    text = json.dumps(value, indent=2, sort_keys=False, allow_nan=False) + "\n"
     temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         with naming(path):
-            temporary.write_text(json.dumps(value, indent=2, sort_keys=False) + "\n", encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8")
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Waits until no other process holds this file, and holds it: for a file that is read, changed and written.
+
+    What is locked is a file beside it, `.<name>.lock`, which is removed at the end.
+
+    Raises:
+        UserError: the folder cannot be written, or `path` is something else than a file.
+    """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} cannot be written: it is not a file; choose another name")
+    beside = path.with_name(f".{path.name}.lock")
+    try:
+        handle = _locked(beside)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}; choose another folder") from None
+    try:
+        yield
+    finally:
+        beside.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _locked(path: Path) -> int:
+    """The handle of a lock file that this process holds."""
+    while True:
+        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            if os.path.samestat(os.fstat(handle), os.stat(path)):
+                return handle
+        except FileNotFoundError:
+            pass
+        os.close(handle)  # the one who held it has removed it
 
 
 def read_json(path: Path, command: str = "the command that writes it") -> Any:
@@ -33,14 +82,24 @@ def read_json(path: Path, command: str = "the command that writes it") -> Any:
         command: the command line that writes the file, for the message.
 
     Raises:
-        UserError: the file is missing or is not JSON.
+        UserError: the file is missing, or is not JSON: NaN, Infinity and numbers beyond float64 are none.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run: {command}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise UserError(f"{path} is not valid JSON ({error}); delete it and run: {command}") from None
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _refuse(text[:20])
 
 
 def validated(kind: type[T], value: Any, where: str, command: str = "") -> T:
@@ -58,12 +117,14 @@ def validated(kind: type[T], value: Any, where: str, command: str = "") -> T:
     [1, 2]
     """
     try:
-        return TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
-    except ValidationError as error:
+        return TypeAdapter(kind).validate_json(json.dumps(value, allow_nan=False), strict=True)
+    except ValueError as error:
+        if not isinstance(error, ValidationError):
+            raise UserError(f"{where}: holds NaN or an infinity, which JSON does not know{_again(command)}") from None
         found = error.errors(include_url=False)
     # A misspelt key is an unknown one and a missing one; the unknown one says more.
     first = next((one for one in found if one["type"] in UNKNOWN), found[0])
-    remedy = f"; run again: {command}" if command else ""
+    remedy = _again(command)
     place = [str(part) for part in first["loc"]]
     key = ".".join(place) or "the value"
     if first["type"] in UNKNOWN:
@@ -73,6 +134,10 @@ def validated(kind: type[T], value: Any, where: str, command: str = "") -> T:
         raise UserError(f"{where}: {key} is missing{remedy}") from None
     wrong = first["msg"][:1].lower() + first["msg"][1:]
     raise UserError(f"{where}: {key} is {json.dumps(first['input'], default=str)[:60]}; {wrong}{remedy}") from None
+
+
+def _again(command: str) -> str:
+    return f"; run again: {command}" if command else ""
 
 
 def _names(kind: Any, place: list[str]) -> list[str]:

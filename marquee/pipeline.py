@@ -149,9 +149,12 @@ def _train_one(run: Run, protocol: str, name: str, rows: int, options: TrainOpti
             bar.finish("unchanged, reused")
             return False
         best = config.validation[config.monitor]
-        epochs = f"best epoch {config.best_epoch} of {config.epochs}"
-        rate = config.samples_per_second
-        bar.finish(f"{epochs}, validation {config.monitor} {best:.3f}, {rate:,} samples/s")
+        if best is None:
+            reason = config.undefined[config.monitor]
+            validated = f"the last of {config.epochs} epochs, as validation {config.monitor} is undefined: {reason}"
+        else:
+            validated = f"best epoch {config.best_epoch} of {config.epochs}, validation {config.monitor} {best:.3f}"
+        bar.finish(f"{validated}, {config.samples_per_second:,} samples/s")
     return True
 
 

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
+from core.artifacts import fingerprint
 from core.errors import UserError
-from core.json_files import write_json
+from core.json_files import only_writer, write_json
 from core.progress import console, progress, working
 from core.run_folder import DEFAULT_DATASET, DEFAULT_RUNS, DEFAULT_SEED
 from marquee import pipeline
@@ -95,21 +97,28 @@ def compare(
     """Train everything with several seeds, and test whether DLRM or NCF is better.
 
     Prints means over seeds, 95 % intervals over users, and a paired test. Seeds that are already trained are reused.
-    In the file, the results of a protocol replace its earlier ones.
+    In the file, the results of a protocol replace its earlier ones. Those of other protocols stay as long as they are
+    of the same data, settings and code.
     """
     run = pipeline.run_folder(dataset, runs)
     protocols = chosen_protocols(protocol)
     out = out or run.root / "comparison.json"
     with run.lock():
-        _check_writable(out)
         require_features(run, protocols)
+        _check_writable(out)
         with working("loading PyTorch and Merlin Models"):
             from models.evaluation import compare_seeds
         _set_threads(threads)
+        chosen = _device(device)
+        compare_seeds.kept(run, out, protocols, chosen)  # refuses a file of another kind before hours of work
         with progress("models and seeds", compare_seeds.steps(run, protocols, seeds), "models") as bar:
-            found = compare_seeds.compare(run, protocols, [seed + n for n in range(seeds)], _device(device), bar)
+            found = compare_seeds.compare(run, protocols, [seed + n for n in range(seeds)], chosen, bar)
             bar.finish("")
-        write_json(out, compare_seeds.merged(out, found))
+        with only_writer(out):
+            others, sentences = compare_seeds.kept(run, out, protocols, chosen)
+            write_json(out, compare_seeds.merged(found, others))
+    for sentence in sentences:
+        console.print(Text(sentence), soft_wrap=True)
     for part in seeds_tables(found):
         console.print(part)
     console.print(f"Written to {out}")
@@ -143,7 +152,9 @@ def paper(
     """Run the NCF paper's benchmark on the authors' files, and print HR@10 and NDCG@10 above the published figures.
 
     The task is to rank a user's last movie among 99 others, which the authors published. The number of epochs is chosen
-    on validation rows held out from train. Then each seed trains on all of train and scores the test lists once.
+    on validation rows held out from train. Then each seed trains on all of train and scores the test lists once. With
+    --out, results of other models on the same files stay in the file, and a model whose results are there already is
+    not trained again.
     """
     from workflows.sources.ncf_files import read_ncf_files
 
@@ -152,18 +163,26 @@ def paper(
     files = read_ncf_files(data)
     with working("loading PyTorch and Merlin Models"):
         from models.evaluation import ncf_paper
+        from models.evaluation.paper_results import PaperResults
     known = ncf_paper.models()
     chosen = [check_choice(name, known, "model") for name in dict.fromkeys(model or known)]
     _set_threads(threads)
     features = ncf_paper.paper_features(files, data, seed)
+    every = [seed + n for n in range(seeds)]
+    asked = ncf_paper.Asked(features=features, epochs=epochs, seeds=every, device=_device(device))
+    store = PaperResults.of(out, fingerprint(files=files.sha256), known) if out else None
+    if store:
+        for sentence in store.sentences(chosen, {name: asked.made_from(name) for name in known}):
+            console.print(Text(sentence), soft_wrap=True)
     results: list[dict[str, Any]] = []
     with progress("models and seeds", ncf_paper.steps(chosen, seeds), "models") as bar:
         for name in chosen:
-            settings = ncf_paper.settings_with(name, features, epochs)
-            every = [seed + n for n in range(seeds)]
-            results += ncf_paper.judge(features, name, settings, every, _device(device), bar)
-            if out is not None:  # so that an interrupt loses one model only
-                write_json(out, results)
+            done = store.finished(name, asked.made_from(name), asked.seeds_of(name)) if store else []
+            if done:
+                bar(ncf_paper.steps([name], seeds), f"{name}: unchanged, taken from {out}")
+            found = done or asked.judge(name, bar)
+            # Written after each model, so that an interrupt loses one only.
+            results = store.put(name, asked.made_from(name), found) if store else [*results, *found]
         bar.finish("")
     console.print(paper_table(files.name, len(files.test_user), results, ncf_paper.PUBLISHED))
     if out is not None:
@@ -174,6 +193,8 @@ def _check_writable(out: Path) -> None:
     """Fails before hours of work, not after."""
     if out.is_dir() or not out.parent.is_dir():
         raise UserError(f"{out} cannot be written: its folder must exist, and it must not be a folder itself")
+    with only_writer(out):
+        pass
 
 
 def _device(wanted: str) -> Any:

@@ -1,7 +1,7 @@
 """The tables of `evaluate`, `compare` and `paper`. A table takes the widest layout that fits the terminal."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from statistics import stdev
 from typing import Any
 
@@ -10,15 +10,20 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from core.constants import CANDIDATE_NEGATIVES, K
 from core.progress import needed_width
 from core.run_folder import Run
+from models.evaluation.judgement import CI95
 from models.evaluation.metrics.base import columns_of
+from models.evaluation.metrics.ranking import how_many
 from models.evaluation.results import read_results
 from models.protocols.base import PROTOCOLS
 
 # A value, half of its interval, and in brackets its standard deviation, as far as they are known.
 Cell = tuple[str, ...]
 Interval = tuple[float, float] | list[float]
+# What users can be left out of, by the field that counts the others.
+LEFT_OUT_OF = {"test_users": "sampled figures", "full_catalogue_users": "figures over all movies"}
 
 
 # -- figures -----------------------------------------------------------------------------------------------------------
@@ -42,11 +47,11 @@ def interval(half_width: float, digits: int = 3) -> str:
     return f"±{without_leading_zero(half_width, digits)}"
 
 
-def _figure(metric: str, metrics: Mapping[str, float], ci95: Mapping[str, Interval]) -> Cell:
-    if metric not in metrics:
+def _figure(metric: str, metrics: Mapping[str, float | None], ci95: Mapping[str, Interval | None]) -> Cell:
+    value, pair = metrics.get(metric), ci95.get(metric)
+    if value is None:
         return ("-",)
-    low, high = ci95[metric]
-    return f"{metrics[metric]:.3f}", interval((high - low) / 2)
+    return (f"{value:.3f}", interval((pair[1] - pair[0]) / 2)) if pair else (f"{value:.3f}",)
 
 
 def _seconds(seconds: float) -> Cell:
@@ -94,11 +99,16 @@ LAYOUTS = (
 
 @dataclass
 class FiguresTable:
-    """A model per row, a metric per column; printed in the first of `LAYOUTS` that fits the terminal."""
+    """A model per row, a metric per column; printed in the first of `LAYOUTS` that fits the terminal.
+
+    Attributes:
+        notes: sentences below the table.
+    """
 
     title: str
     headings: Sequence[str]
     rows: list[tuple[str, list[Cell]]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def row_count(self) -> int:
@@ -118,6 +128,8 @@ class FiguresTable:
             yield table
         else:
             yield Group("", table, "")
+        if self.notes:
+            yield Group(*map(Text, self.notes), "")
 
     def _table(self, layout: Layout) -> Table:
         table = Table(
@@ -141,7 +153,7 @@ def comparison_tables(run: Run) -> list[FiguresTable]:
     tables = []
     for protocol in PROTOCOLS:
         judged = [result for result in results if result.protocol == protocol]
-        table = _protocol_table(protocol)
+        table = _protocol_table(protocol, [asdict(result) for result in judged])
         for result in judged:
             figures = [_figure(metric, result.metrics, result.ci95) for _, metric in _columns(protocol)]
             table.add_row(result.model, *figures, _seconds(result.train_seconds) if result.epochs else ("none",))
@@ -157,11 +169,11 @@ def seeds_tables(found: dict[str, Any]) -> list[RenderableType]:
     """
     parts: list[RenderableType] = []
     for protocol, judged in found["protocols"].items():
-        table = _protocol_table(protocol)
+        table = _protocol_table(protocol, list(judged["models"].values()))
         for name, model in judged["models"].items():
             cells = []
             for _, metric in _columns(protocol):
-                values = model["per_seed"].get(metric, [])
+                values = [value for value in model["per_seed"].get(metric, []) if value is not None]
                 deviation = (f"({without_leading_zero(stdev(values), 3)})",) if len(values) > 1 else ()
                 cells.append((*_figure(metric, model["metrics"], model["ci95"]), *deviation))
             table.add_row(name, *cells, _seconds(model["train_seconds"]) if model["train_seconds"] else ("none",))
@@ -169,8 +181,30 @@ def seeds_tables(found: dict[str, Any]) -> list[RenderableType]:
     return parts
 
 
-def _protocol_table(protocol: str) -> FiguresTable:
-    return FiguresTable(PROTOCOLS[protocol].question, [*(heading for heading, _ in _columns(protocol)), "training"])
+def _protocol_table(protocol: str, results: Sequence[Mapping[str, Any]]) -> FiguresTable:
+    """The table without its rows; heading and notes say what the results were judged by."""
+    others = next((result["others"] for result in results if result.get("others")), None)
+    headings = [*(heading for heading, _ in _columns(protocol)), "training"]
+    return FiguresTable(PROTOCOLS[protocol].heading(others), headings, notes=_notes(protocol, results))
+
+
+def _notes(protocol: str, results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which users are left out, and why figures are missing, a sentence each."""
+    titles = {metric: " of ".join(heading.split("\n")) for heading, metric in _columns(protocol)}
+    titles[CI95] = "Intervals"
+    lacking: dict[str, list[str]] = {}  # titles by reason
+    for result in results:
+        for name, reason in (result.get("undefined") or {}).items():
+            if name in titles and titles[name] not in lacking.setdefault(reason, []):
+                lacking[reason].append(titles[name])
+    left_out = {
+        LEFT_OUT_OF.get(name, name): count for r in results for name, count in (r.get("left_out") or {}).items()
+    }
+    notes = [f"{', '.join(names)}: none, as {reason}." for reason, names in lacking.items() if names]
+    if left_out:
+        counts = " and ".join(f"{count:,} of the {figures}" for figures, count in left_out.items())
+        notes.insert(0, f"Users left out, as among fewer than {K} unseen movies any is a hit: {counts}.")
+    return notes
 
 
 def _columns(protocol: str) -> list[tuple[str, str]]:
@@ -181,7 +215,12 @@ def _columns(protocol: str) -> list[tuple[str, str]]:
 def paper_table(
     name: str, users: int, results: list[dict[str, Any]], published: dict[str, tuple[float, float]]
 ) -> RenderableType:
-    """What `paper` found: means over seeds with 95 % intervals (Student's t), above the published figures."""
+    """What `paper` found: means over seeds with 95 % intervals (Student's t), above the published figures.
+
+    Args:
+        users: how many are asked about.
+        results: one for each model and seed, of the same test lists.
+    """
     table = Table(box=SIMPLE_HEAD)
     table.add_column("model", overflow="fold")
     for heading in ("seeds", "HR@10", "NDCG@10"):
@@ -193,11 +232,18 @@ def paper_table(
     table.add_section()
     for source, (hits, gain) in published.items():
         table.add_row(f"published, on the authors' test lists: {source}", "", f"{hits:g}", f"{gain:g}")
-    title = f"{name}: a user's last movie among 99 others, {users:,} users"
-    return Group(Text(title, style="table.title"), table)
+    others = next((tuple(row["others"]) for row in results if row.get("others")), (CANDIDATE_NEGATIVES,) * 2)
+    left_out = max((row.get("left_out", {}).get("test_users", 0) for row in results), default=0)
+    title = f"{name}: a user's last movie among {how_many(others)} others, {users - left_out:,} users"
+    subject = "1 user is" if left_out == 1 else f"{left_out:,} users are"
+    note = f"{subject} left out: among fewer than {K} others any movie is a hit." if left_out else ""
+    return Group(Text(title, style="table.title"), table, Text(note))
 
 
-def _over_seeds(values: list[float]) -> str:
+def _over_seeds(found: list[float | None]) -> str:
+    values = [value for value in found if value is not None]
+    if not values:
+        return "-"
     mean = sum(values) / len(values)
     if len(values) < 2:
         return f"{mean:.4f}"

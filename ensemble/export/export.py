@@ -1,5 +1,6 @@
 """The command `export`: trained networks to a version in the Triton model repository."""
 
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -143,12 +144,17 @@ def served(run: Run, protocol: str) -> tuple[str, ...]:
 
 
 def best_validated(run: Run, protocol: str, names: Sequence[str]) -> str:
-    """The network that validated best."""
+    """The network that validated best; the first of those whose validation is undefined."""
     monitor = PROTOCOLS[protocol].monitor
     sign = PROTOCOLS[protocol].metrics[monitor].sign
     command = run.command("train")
     trained = {name: read_config(run.model(protocol, name), command) for name in names}
-    return max(names, key=lambda name: sign * trained[name].validation[monitor])
+
+    def validated(name: str) -> float:
+        value = trained[name].validation[monitor]
+        return -math.inf if value is None else sign * value
+
+    return max(names, key=validated)
 
 
 def _write(run: Run, made_from: str, key: Path | None, trained: dict[str, Trained], default: str) -> None:

@@ -4,8 +4,8 @@ The split and the test questions stay the same; what a seed changes is weights, 
 scores the test set once.
 """
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,19 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from core.artifacts import package_versions
+from core.artifacts import fingerprint, package_versions, read_manifest
+from core.errors import UserError
 from core.json_files import read_json
 from core.run_folder import Run
+from core.stage_code import stage_code
 from models import registry
+from models.baselines.base import BASELINES
 from models.data.features import Features
 from models.data.load import load_features, training_rows
+from models.evaluation import evaluate
 from models.evaluation.evaluate import fitted_baseline, trained_scorer
-from models.evaluation.judgement import Judgement, PerRow, PerUser
+from models.evaluation.judgement import CI95, Judgement, PerRow, PerUser, Values, left_out_and_undefined
+from models.evaluation.metrics.base import METRICS
 from models.evaluation.paired import Difference, paired_difference, paired_row_difference, verdict
 from models.networks.base import NETWORKS
 from models.protocols.base import PROTOCOLS
@@ -29,6 +34,19 @@ from models.training.devices import device_name
 from models.training.train import known_to, load, train
 
 COUNTED = ("ratings", "users", "movies")
+ROOMS = (
+    *evaluate.ROOMS,
+    "models/evaluation/compare_seeds.py",
+    "models/evaluation/paired.py",
+    "models/training/checkpoint.py",
+    "models/training/devices.py",
+    "models/training/epoch.py",
+    "models/training/loop.py",
+    "models/training/pretrain.py",
+    "models/training/rowwise.py",
+    "workflows/negatives.py",
+)
+LIBRARIES = (*evaluate.LIBRARIES, "merlin-core", "merlin-dataloader", "numba")
 Judged = list[Judgement]  # of one seed
 Advance = Callable[[float, str], None]
 
@@ -42,8 +60,8 @@ def compare(
         advance: reported 1 for each model and seed, with a note.
 
     Returns:
-        Per protocol each model's metrics: their mean over seeds, the 95 % interval over users, and each seed's; and
-        the paired differences of the networks, with a sentence.
+        Per protocol each model's metrics: their mean over seeds, the 95 % interval over users, and each seed's; the
+        paired differences of the networks, with a sentence; and what it was all made from.
     """
     return {
         "dataset": run.root.name,
@@ -70,6 +88,8 @@ def _compare(run: Run, protocol: str, seeds: list[int], device: torch.device, ad
         judged[name] = [PROTOCOLS[protocol].test(scorer, features, seeds[0]) for scorer in scorers]
         advance(1, f"{protocol}, {name}")
     return {
+        "seeds": seeds,
+        **origin(run, protocol, device),
         "trained_on": list(known),
         "models": {
             name: {**summary(parts, seeds[0]), "train_seconds": seconds.get(name, 0.0)}
@@ -79,11 +99,71 @@ def _compare(run: Run, protocol: str, seeds: list[int], device: torch.device, ad
     }
 
 
-def merged(path: Path, found: dict[str, Any]) -> dict[str, Any]:
-    """What was found, with the other protocols that the file already holds of the same dataset and seeds."""
-    before = read_json(path) if path.is_file() else {}
-    same = isinstance(before, dict) and all(before.get(key) == found[key] for key in ("dataset", "seeds"))
-    protocols = {**(before["protocols"] if same else {}), **found["protocols"]}
+def origin(run: Run, protocol: str, device: torch.device) -> dict[str, str]:
+    """What a protocol's results are made from, but for the seeds.
+
+    Returns:
+        `data`, the fingerprint of its features, and `made_from`, that of every model's settings, of the code and of the
+        kind of device.
+
+    Raises:
+        UserError: there are no features.
+    """
+    features = read_manifest(run.features_of(PROTOCOLS[protocol].split), run.command("prepare"))["fingerprint"]
+    rows = training_rows(run, protocol)
+    names = (*NETWORKS, *registry.baselines_for(protocol, rows, run.tables))
+    made_from = fingerprint(
+        settings={name: asdict(registry.chosen_settings(run, protocol, name, rows).settings) for name in names},
+        code=stage_code(ROOMS, LIBRARIES, NETWORKS, BASELINES, {protocol: PROTOCOLS[protocol]}, METRICS),
+        device=device.type,
+    )
+    return {"data": features, "made_from": made_from}
+
+
+def kept(run: Run, path: Path, asked: Sequence[str], device: torch.device) -> tuple[dict[str, Any], list[str]]:
+    """What a file holds of other protocols than those that are asked about, as far as it still holds true.
+
+    Returns:
+        The results by protocol, and a sentence on each, and on each that is dropped.
+
+    Raises:
+        UserError: the file is there, and is not what `compare` writes.
+    """
+    if not path.is_file():
+        return {}, []
+    before = read_json(path, run.command("compare"))
+    protocols = before.get("protocols") if isinstance(before, dict) else None
+    if not isinstance(protocols, dict) or not all(isinstance(one, dict) for one in protocols.values()):
+        raise UserError(f"{path} is not what compare writes; delete it, or choose another file with --out")
+    results, sentences = {}, []
+    for name in (name for name in protocols if name not in asked):
+        reason = _stale(run, before.get("dataset"), name, protocols[name], device)
+        if not reason:
+            results[name] = protocols[name]
+        sentences.append(f"{path}: {name} is dropped, as {reason}" if reason else f"{path}: keeps {name} as it is")
+    return results, sentences
+
+
+def _stale(run: Run, dataset: Any, protocol: str, judged: dict[str, Any], device: torch.device) -> str:
+    """Why a protocol's results do not hold any more; empty where they do."""
+    if dataset != run.root.name:
+        return f"it is of the dataset {dataset}"
+    if protocol not in PROTOCOLS:
+        return "there is no such protocol"
+    try:
+        now = origin(run, protocol, device)
+    except UserError:
+        return "its features are not there any more"
+    if "data" not in judged:
+        return "it does not say which data it is of"
+    if judged["data"] != now["data"]:
+        return "the data have changed since"
+    return "" if judged.get("made_from") == now["made_from"] else "settings, code or device have changed since"
+
+
+def merged(found: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+    """What was found, with the results of other protocols, in the order of the protocols."""
+    protocols = {**others, **found["protocols"]}
     return {**found, "protocols": {name: protocols[name] for name in PROTOCOLS if name in protocols}}
 
 
@@ -108,21 +188,35 @@ def _networks(
         judged.append(protocol.test(scorer, features, seeds[0]))
         seconds.append(config.train_seconds)
         value = judged[-1][0].means()[protocol.deciding]
-        advance(1, f"{protocol.name}, {name}, seed {seed}: {protocol.deciding} {value:.4f}")
+        figure = "undefined" if value is None else f"{value:.4f}"
+        advance(1, f"{protocol.name}, {name}, seed {seed}: {protocol.deciding} {figure}")
     return judged, round(float(np.mean(seconds)), 3)
 
 
 def summary(judged: list[Judged], seed: int) -> dict[str, Any]:
-    """`metrics`, `ci95` and `per_seed` of a model from its judgements, one for each seed."""
-    per_seed = [{key: value for part in parts for key, value in part.means().items()} for parts in judged]
+    """`metrics`, `ci95` and `per_seed` of a model from its judgements, one for each seed, and why any is None."""
+    per_seed: list[Values] = [{key: value for part in parts for key, value in part.means().items()} for parts in judged]
     intervals = [
         {key: pair for part in parts for key, pair in part.intervals(seed).items()} for parts in _over_seeds(judged)
     ]
+    reasons = left_out_and_undefined([part for parts in judged for part in parts])
     return {
-        "metrics": {key: float(np.mean([values[key] for values in per_seed])) for key in per_seed[0]},
-        "ci95": {key: np.mean([one[key] for one in intervals], axis=0).tolist() for key in intervals[0]},
+        "metrics": {key: _mean([values[key] for values in per_seed]) for key in per_seed[0]},
+        "ci95": {key: _mean_interval([one[key] for one in intervals]) for key in intervals[0]},
         "per_seed": {key: [values[key] for values in per_seed] for key in per_seed[0]},
+        **{key: value for key, value in reasons.items() if value is not None},
     }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None where one of the seeds has no value."""
+    there = [value for value in values if value is not None]
+    return float(np.mean(there)) if len(there) == len(values) else None
+
+
+def _mean_interval(intervals: Sequence[list[float] | None]) -> list[float] | None:
+    there = [one for one in intervals if one is not None]
+    return np.mean(there, axis=0).tolist() if len(there) == len(intervals) else None
 
 
 def _over_seeds(judged: list[Judged]) -> list[Judged]:
@@ -133,7 +227,7 @@ def _over_seeds(judged: list[Judged]) -> list[Judged]:
     for parts in zip(*judged):
         users = [part for part in parts if isinstance(part, PerUser)]
         means = {key: np.mean([part.values[key] for part in users], axis=0) for key in users[0].values}
-        found.append(PerUser(means, users[0].counted_as))
+        found.append(replace(users[0], values=means))
     return [found]
 
 
@@ -144,7 +238,8 @@ def differences(protocol: str, judged: dict[str, list[Judged]], seeds: list[int]
         judged: each network's judgements, one for each seed.
 
     Returns:
-        `<one>_minus_<other>` for each pair, and `verdict`, a sentence for each.
+        `<one>_minus_<other>` for each pair, and `verdict`, a sentence for each. Where a metric cannot be compared, its
+        difference is None, with the reason under `undefined`.
     """
     asked = PROTOCOLS[protocol]
     metric = asked.metrics[asked.deciding]
@@ -153,16 +248,29 @@ def differences(protocol: str, judged: dict[str, list[Judged]], seeds: list[int]
     for one, other in combinations(judged, 2):
         names = (asked.deciding, *asked.also_compared)
         pair = {name: _difference(name, judged[one], judged[other], seeds[0]) for name in names}
-        found[f"{one}_minus_{other}"] = {
-            name: {"value": d.value, "low": d.low, "high": d.high, "p": d.p_value} for name, d in pair.items()
-        }
+        found[f"{one}_minus_{other}"] = {name: _as_json(difference) for name, difference in pair.items()}
         titles = NETWORKS[one].title, NETWORKS[other].title
-        sentences.append(verdict(*titles, metric.title, pair[asked.deciding], metric.higher_is_better, len(seeds)))
+        decides = pair[asked.deciding]
+        if isinstance(decides, str):
+            sentences.append(f"{titles[0]} and {titles[1]} cannot be compared by {metric.title}: {decides}.")
+        else:
+            sentences.append(verdict(*titles, metric.title, decides, metric.higher_is_better, len(seeds)))
     return {**found, "verdict": " ".join(sentences)}
 
 
-def _difference(metric: str, one: list[Judged], other: list[Judged], seed: int) -> Difference:
+def _as_json(difference: Difference | str) -> dict[str, Any]:
+    if isinstance(difference, str):
+        return {"value": None, "low": None, "high": None, "p": None, "undefined": difference}
+    return {"value": difference.value, "low": difference.low, "high": difference.high, "p": difference.p_value}
+
+
+def _difference(metric: str, one: list[Judged], other: list[Judged], seed: int) -> Difference | str:
+    """The paired difference of two models, or why there is none."""
     ones, others = [parts[0] for parts in one], [parts[0] for parts in other]
+    reasons = {key: reason for part in (*ones, *others) for key, reason in part.undefined().items()}
+    reason = reasons.get(metric) or reasons.get(CI95)
+    if reason:
+        return reason
     if isinstance(ones[0], PerUser):
         values = [[part.values[metric] for part in parts if isinstance(part, PerUser)] for parts in (ones, others)]
         return paired_difference(np.mean(values[0], axis=0), np.mean(values[1], axis=0), seed)

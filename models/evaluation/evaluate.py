@@ -14,7 +14,7 @@ from models import registry
 from models.baselines.base import BASELINES
 from models.data.features import Features
 from models.data.load import load_features, training_rows
-from models.evaluation.judgement import Judgement, Scorer, scorer_of
+from models.evaluation.judgement import Judgement, Scorer, left_out_and_undefined, scorer_of
 from models.evaluation.metrics.base import METRICS
 from models.evaluation.results import Result, made_from, read_results, write_results
 from models.evaluation.scorers import network_scorer, past_of
@@ -164,15 +164,17 @@ def judged(name: str, scorer: Scorer, features: Features, seed: int, training: T
     """
     parts: list[Judgement] = PROTOCOLS[features.protocol].test(scorer, features, seed)
     counts: dict[str, Any] = {part.counted_as: part.count for part in parts}
+    intervals = {key: pair for part in parts for key, pair in part.intervals(seed).items()}
     return Result(
         model=name,
         protocol=features.protocol,
         metrics={key: value for part in parts for key, value in part.means().items()},
-        ci95={key: (low, high) for part in parts for key, (low, high) in part.intervals(seed).items()},
+        ci95={key: (pair[0], pair[1]) if pair else None for key, pair in intervals.items()},
         seed=seed,
         epochs=training.epochs if training else 0,
         train_seconds=training.train_seconds if training else 0.0,
         samples_per_second=training.samples_per_second if training else 0,
         versions=package_versions(),
         **counts,
+        **left_out_and_undefined(parts),
     )

@@ -1,11 +1,12 @@
 """What scores are worth: metrics of users or of rows, with intervals over users."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from core.constants import K
 from models.evaluation.bootstrap import bootstrap
 from models.evaluation.metrics.base import RowStatistic, metrics_of
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 # int64 [n] user indices, int64 [n] movie indices -> float [n] scores
 ScorePairs = Callable[[np.ndarray, np.ndarray], np.ndarray]
 BOOTSTRAP_ROUNDS = 1_000
+CI95 = "ci95"  # the key of the reason why metrics that have a value have no interval
+Values = dict[str, float | None]  # None where a metric is undefined
+Intervals = dict[str, list[float] | None]  # low and high
 
 
 @dataclass(frozen=True)
@@ -55,27 +59,42 @@ class PerUser:
     """Metrics that are means over users.
 
     Attributes:
-        values: name to float64 [users].
+        values: name to float64 [users], of the users that the metrics say something about.
         counted_as: the field of a result that says how many users these are.
+        left_out: how many more users there are, with fewer than `K` others to rank the held-out movie among: they are
+            a hit whatever the model.
+        others: the fewest and the most movies that a held-out movie is ranked among (of those who are left out, where
+            there is no other user); None where that is not kept.
     """
 
     values: dict[str, np.ndarray]
     counted_as: str = "test_users"
+    left_out: int = 0
+    others: tuple[int, int] | None = None
 
     @property
     def count(self) -> int:
         """How many users there are."""
         return len(next(iter(self.values.values())))
 
-    def means(self) -> dict[str, float]:
-        """Each metric."""
-        return {name: float(value.mean()) for name, value in self.values.items()}
+    def means(self) -> Values:
+        """Each metric; None where no user is left."""
+        return {name: float(value.mean()) if len(value) else None for name, value in self.values.items()}
 
-    def intervals(self, seed: int) -> dict[str, list[float]]:
-        """95 % intervals by bootstrap over users."""
+    def intervals(self, seed: int) -> Intervals:
+        """95 % intervals by bootstrap over users; None with fewer than two."""
+        if self.count < 2:
+            return dict.fromkeys(self.values)
         values = np.stack(list(self.values.values()), axis=1)
         low, high = bootstrap(lambda weight: weight @ values / weight.sum(), len(values), seed, BOOTSTRAP_ROUNDS)
         return {name: [float(low[i]), float(high[i])] for i, name in enumerate(self.values)}
+
+    def undefined(self) -> dict[str, str]:
+        """Why a metric is undefined, by its name, or under `CI95` why the metrics have no interval."""
+        if not self.count:
+            reason = f"no user has {K} unseen movies" if self.left_out else "there are no users"
+            return dict.fromkeys(self.values, reason)
+        return _of_one_user(self.count)
 
 
 @dataclass(frozen=True)
@@ -97,23 +116,60 @@ class PerRow:
         """How many rows there are."""
         return len(self.owner)
 
-    def means(self) -> dict[str, float]:
-        """Each metric over all rows."""
-        return {name: _value(one, one.sums.sum(axis=0)) for name, one in self.statistics.items()}
+    @property
+    def users(self) -> int:
+        """How many users have rows."""
+        return int(self.owner.max()) + 1 if len(self.owner) else 0
 
-    def intervals(self, seed: int) -> dict[str, list[float]]:
-        """95 % intervals by bootstrap over users, all rows of a user together."""
-        of_users = {name: sums_of_users(self.owner, one.sums) for name, one in self.statistics.items()}
+    def means(self) -> Values:
+        """Each metric over all rows; None where it is undefined."""
+        if not self.count:
+            return dict.fromkeys(self.statistics)
+        return {
+            name: None if one.undefined else _finite(_value(one, one.sums.sum(axis=0)))
+            for name, one in self.statistics.items()
+        }
+
+    def intervals(self, seed: int) -> Intervals:
+        """95 % intervals by bootstrap over users, all rows of a user together; None with fewer than two."""
+        found: Intervals = dict.fromkeys(self.statistics)
+        defined = {name: self.statistics[name] for name, value in self.means().items() if value is not None}
+        if self.users < 2 or not defined:
+            return found
+        of_users = {name: sums_of_users(self.owner, one.sums) for name, one in defined.items()}
 
         def resampled(weight: np.ndarray) -> list[float]:
-            return [_value(one, weight @ of_users[name]) for name, one in self.statistics.items()]
+            return [_value(one, weight @ of_users[name]) for name, one in defined.items()]
 
-        users = len(next(iter(of_users.values())))
-        low, high = bootstrap(resampled, users, seed, BOOTSTRAP_ROUNDS)
-        return {name: [float(low[i]), float(high[i])] for i, name in enumerate(self.statistics)}
+        low, high = bootstrap(resampled, self.users, seed, BOOTSTRAP_ROUNDS)
+        return found | {name: [float(low[i]), float(high[i])] for i, name in enumerate(defined)}
+
+    def undefined(self) -> dict[str, str]:
+        """Why a metric is undefined, by its name, or under `CI95` why the metrics have no interval."""
+        if not self.count:
+            return dict.fromkeys(self.statistics, "there are no rows")
+        without = {
+            name: self.statistics[name].undefined or "the value is not a finite number"
+            for name, value in self.means().items()
+            if value is None
+        }
+        return without if len(without) == len(self.statistics) else {**without, **_of_one_user(self.users)}
 
 
 Judgement = PerUser | PerRow
+
+
+def left_out_and_undefined(parts: Sequence[Judgement]) -> dict[str, Any]:
+    """The fields of a result that say what a model was not judged by: `undefined`, `left_out` and `others`.
+
+    A field that has nothing to say is None.
+    """
+    of_users = [part for part in parts if isinstance(part, PerUser)]
+    return {
+        "undefined": {key: reason for part in parts for key, reason in part.undefined().items()} or None,
+        "left_out": {part.counted_as: part.left_out for part in of_users if part.left_out} or None,
+        "others": next((part.others for part in of_users if part.others), None),
+    }
 
 
 def judge_rows(
@@ -131,6 +187,8 @@ def judge_rows(
     Raises:
         ValueError: a score is not a number.
     """
+    if np.isnan(scores).any():
+        raise ValueError("a score is not a number")
     chosen = {name: one for name, one in metrics_of(task).items() if is_probability or not one.needs_probability}
     return PerRow({name: one.per_row(label, scores) for name, one in chosen.items() if one.per_row}, owner)
 
@@ -148,3 +206,11 @@ def sums_of_users(owner: np.ndarray, sums: np.ndarray) -> np.ndarray:
 
 def _value(statistic: RowStatistic, sums: np.ndarray) -> float:
     return float(statistic.of_sums(sums) + statistic.offset)
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _of_one_user(users: int) -> dict[str, str]:
+    return {CI95: "an interval over users needs at least two users"} if users < 2 else {}

@@ -6,7 +6,7 @@ one); then it is trained again on all of train, once for each seed, and scored o
 not have (genres, ages, ...) no model sees; DLRM sees statistics of the training rows and what the user had watched.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,14 @@ import torch
 from core.artifacts import fingerprint
 from core.columns import MOVIE_ID, USER_ID
 from core.constants import CANDIDATE_NEGATIVES
+from core.stage_code import stage_code
 from models import registry
-from models.baselines.base import baselines_of
+from models.baselines.base import BASELINES, baselines_of
 from models.data.features import Features, SideTables
 from models.data.interactions import Candidates, Interactions
-from models.evaluation.judgement import ScorePairs
+from models.evaluation import compare_seeds
+from models.evaluation.judgement import ScorePairs, left_out_and_undefined
+from models.evaluation.metrics.base import METRICS as ALL_METRICS
 from models.evaluation.ranking import sampled_metrics
 from models.evaluation.scorers import pair_scorer
 from models.networks.base import NETWORKS, build
@@ -37,6 +40,12 @@ from workflows.splits.base import TimeOrder
 
 PROTOCOL = "leave-one-out"
 METRICS = ("hr@10", "ndcg@10")
+ROOMS = (
+    *compare_seeds.ROOMS,
+    "models/evaluation/ncf_paper.py",
+    "workflows/sources/ncf_files.py",
+    "workflows/sources/text.py",
+)
 # HR@10 and NDCG@10 as published, on the authors' own test files
 PUBLISHED = {
     "NeuMF, 64 factors, pretrained (He et al., 2017, as run by Rendle et al., 2020)": (0.730, 0.447),
@@ -168,7 +177,8 @@ def judge(
         settings: of the model, as `models.registry.default_settings` gives them; the seed in them plays no part.
 
     Returns:
-        For each seed `{"model", "seed", "hr@10", "ndcg@10"}`; one alone where chance plays no part.
+        For each seed `{"model", "seed", "hr@10", "ndcg@10", "others"}`, one alone where chance plays no part; where
+        users are left out or metrics undefined, `left_out` and `undefined` too, as in `evaluation.json`.
     """
     epochs = _best_epochs(features, name, settings, seeds[0], device, advance) if name in NETWORKS else 0
     results = []
@@ -177,10 +187,55 @@ def judge(
             score = _trained(features, name, replace(settings, seed=seed), epochs, device, advance)
         else:
             score = registry.fit_baseline(name, features, REFIT, settings, seed)
-        metrics = sampled_metrics(score, features.candidates("test")).means()
-        advance(1, f"{name}, seed {seed}: HR@10 {metrics['hr@10']:.4f}, NDCG@10 {metrics['ndcg@10']:.4f}")
-        results.append({"model": name, "seed": seed, **{metric: metrics[metric] for metric in METRICS}})
+        judged = sampled_metrics(score, features.candidates("test"))
+        means, reasons = judged.means(), left_out_and_undefined([judged])
+        figures = ", ".join(f"{metric.upper()} {_figure(means[metric])}" for metric in METRICS)
+        advance(1, f"{name}, seed {seed}: {figures}")
+        said = {key: value for key, value in reasons.items() if value is not None}
+        results.append({"model": name, "seed": seed, **{metric: means[metric] for metric in METRICS}, **said})
     return results
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a command line asks of every model.
+
+    Attributes:
+        epochs: at most so many, where a model is trained in epochs; None for its settings'.
+        seeds: the first of which finds the number of epochs.
+    """
+
+    features: PaperFeatures
+    epochs: int | None
+    seeds: list[int]
+    device: torch.device
+
+    def settings(self, name: str) -> Any:
+        """A model's settings."""
+        return settings_with(name, self.features, self.epochs)
+
+    def seeds_of(self, name: str) -> list[int]:
+        """The seeds of a model's results."""
+        return self.seeds if uses_chance(name) else self.seeds[:1]
+
+    def made_from(self, name: str) -> str:
+        """The fingerprint of what a model's results are made from, but for their number."""
+        entries = NETWORKS if name in NETWORKS else BASELINES
+        return fingerprint(
+            features=self.features.fingerprint,
+            settings=asdict(self.settings(name)),
+            code=stage_code(ROOMS, compare_seeds.LIBRARIES, entries, {PROTOCOL: PROTOCOLS[PROTOCOL]}, ALL_METRICS),
+            first_seed=self.seeds[0],
+            device=self.device.type,
+        )
+
+    def judge(self, name: str, advance: Advance) -> list[dict[str, Any]]:
+        """A model's results: see `judge`."""
+        return judge(self.features, name, self.settings(name), self.seeds, self.device, advance)
+
+
+def _figure(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
 
 
 def _best_epochs(

@@ -16,17 +16,22 @@ class Result:
     """One entry of `evaluation.json`: a model, judged by a protocol.
 
     Attributes:
-        metrics: each metric by its name.
-        ci95: the 95 % interval of each, low and high.
+        metrics: each metric by its name; None where it is undefined.
+        ci95: the 95 % interval of each, low and high; None where there is none.
+        undefined: why a metric is None, by its name, and under `ci95` why metrics that have a value have no interval.
         epochs, train_seconds, samples_per_second: of the training; 0 for a baseline.
         test_users, full_catalogue_users, test_rows: how many were asked about.
+        left_out: how many more users there were, under the name of the count that they are left out of: they have fewer
+            than 10 unseen movies, among which any movie is one of the first 10.
+        others: the fewest and the most unseen movies that a held-out movie is ranked among; None where that is not
+            asked.
         stages: what each stage of the run took, in `seconds` and `peak_mb`.
     """
 
     model: str
     protocol: str
-    metrics: dict[str, float]
-    ci95: dict[str, tuple[float, float]]
+    metrics: dict[str, float | None]
+    ci95: dict[str, tuple[float, float] | None]
     seed: int
     epochs: int
     train_seconds: float
@@ -34,8 +39,19 @@ class Result:
     test_users: int | None = None
     full_catalogue_users: int | None = None
     test_rows: int | None = None
+    undefined: dict[str, str] | None = None
+    left_out: dict[str, int] | None = None
+    others: tuple[int, int] | None = None
     versions: dict[str, str] = field(default_factory=dict)
     stages: dict[str, dict[str, float]] | None = None
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Stamp:
+    """What `evaluation.json` was made from, and the SHA-256 of the file as it was written."""
+
+    fingerprint: str
+    sha256: str
 
 
 def read_results(run: Run) -> list[Result]:
@@ -53,6 +69,14 @@ def read_results(run: Run) -> list[Result]:
                 f"{run.evaluation}: {place}.{lacking}.{name} is missing: every metric has an interval, and every "
                 f"interval a metric; delete the file and run: {command}"
             )
+        reasons = result.undefined or {}
+        for name, value in result.metrics.items():
+            lacking = "metrics" if value is None else "ci95" if result.ci95[name] is None else ""
+            if lacking and not {name, lacking} & reasons.keys():
+                raise UserError(
+                    f"{run.evaluation}: {place}.{lacking}.{name} is null, and undefined gives no reason; "
+                    f"delete the file and run: {command}"
+                )
     return results
 
 
@@ -60,15 +84,18 @@ def write_results(run: Run, results: list[Result], made_from: str) -> None:
     """Writes `evaluation.json`, and beside it what it was made from."""
     entries = [{key: value for key, value in asdict(result).items() if value is not None} for result in results]
     write_json(run.evaluation, entries)
-    write_json(_stamp(run), {"fingerprint": made_from, "sha256": sha256(run.evaluation)})
+    write_json(_stamp(run), asdict(Stamp(fingerprint=made_from, sha256=sha256(run.evaluation))))
 
 
 def made_from(run: Run) -> str | None:
     """The fingerprint of what `evaluation.json` was made from; None where it is not there, or was changed since."""
     if not run.evaluation.is_file() or not _stamp(run).is_file():
         return None
-    stamp = read_json(_stamp(run))
-    return stamp["fingerprint"] if stamp.get("sha256") == sha256(run.evaluation) else None
+    try:
+        stamp = validated(Stamp, read_json(_stamp(run)), str(_stamp(run)))
+    except UserError:  # of another version, or cut off: the results are made again
+        return None
+    return stamp.fingerprint if stamp.sha256 == sha256(run.evaluation) else None
 
 
 def add_stages(run: Run, stages: dict[str, dict[str, float]]) -> None:

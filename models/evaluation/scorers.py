@@ -59,7 +59,7 @@ def row_scorer(
             if past is not None and places is not None:
                 history = past.at(user, places[here].long()).to(device)
             parts.append(answer(model(user.to(device), movie.to(device), None, history)).cpu().numpy())
-        return np.concatenate(parts)
+        return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
     return score
 

@@ -35,6 +35,8 @@ class Protocol(ABC, Generic[Questions]):
         also_compared: further metrics whose differences `compare` reports.
         question: the heading of its tables.
         title: its name in the README's tables.
+        needs_validation: whether a network is refused whose monitor is undefined on the validation rows. Without, its
+            last epoch is kept.
         is_default: whether `run` asks it.
         is_served: whether its models can be exported: what is served are probabilities.
         draws_negatives: whether a training row comes with movies that its user has not rated.
@@ -49,6 +51,7 @@ class Protocol(ABC, Generic[Questions]):
     question: str
     title: str
     also_compared: tuple[str, ...] = ()
+    needs_validation: bool = True
     is_default: bool = True
     is_served: bool = True
     draws_negatives: bool = False
@@ -58,6 +61,14 @@ class Protocol(ABC, Generic[Questions]):
     def metrics(self) -> dict[str, Metric]:
         """The metrics of its task by name."""
         return metrics_of(self.task)
+
+    def heading(self, others: tuple[int, int] | None) -> str:
+        """The heading of its tables.
+
+        Args:
+            others: the fewest and the most movies that a held-out movie was ranked among, where that was asked.
+        """
+        return self.question
 
     @abstractmethod
     def label(self, rows: "Interactions") -> "Tensor":

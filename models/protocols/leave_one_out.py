@@ -6,7 +6,9 @@ movie in the whole catalogue.
 
 from typing import TYPE_CHECKING
 
+from core.constants import CANDIDATE_NEGATIVES
 from models.evaluation.judgement import Judgement, PerUser, Scorer
+from models.evaluation.metrics.ranking import how_many
 from models.evaluation.ranking import full_catalogue_metrics, sampled_metrics
 from models.protocols.base import PROTOCOLS
 from models.protocols.binary import BinaryProtocol
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 class LeaveOneOut(BinaryProtocol["Candidates"]):
     """See the module."""
+
+    def heading(self, others: tuple[int, int] | None) -> str:
+        return self.question.replace(str(CANDIDATE_NEGATIVES), how_many(others or (CANDIDATE_NEGATIVES,) * 2))
 
     def questions(self, features: "Features", part: str) -> "Candidates":
         return features.candidates(part)
@@ -42,6 +47,7 @@ PROTOCOLS.add(
         also_compared=("ndcg@10",),
         question="What will they watch next? (leave-one-out, a user's last movie among 99 unseen)",
         title="What will they watch next? (leave-one-out)",
+        needs_validation=False,  # a catalogue that is too small to rank in can still be learned
         draws_negatives=True,
         space={"negatives": OneOf(2, 4, 8), "recency": OneOf(0.0, 3.0, 5.0, 10.0, 30.0, 100.0)},
     ),

@@ -13,6 +13,7 @@ from models.data.batches import Batches, Sampling
 from models.data.features import Features
 from models.data.history import Timeline
 from models.data.interactions import joined
+from models.evaluation.judgement import Judgement, Scorer, Values
 from models.evaluation.scorers import network_scorer, past_of
 from models.networks.base import NETWORKS, Recommender
 from models.protocols.base import PROTOCOLS
@@ -57,38 +58,43 @@ def fit(
 ) -> tuple[list[dict[str, Any]], int]:
     """Trains in place and leaves the weights of the epoch that validated best.
 
+    Where the protocol can do without validation and its monitor is undefined, all epochs are trained and the last one
+    is the best.
+
     Returns:
         A row per epoch (loss and validation metrics, samples and seconds of training), and the best epoch, from 1.
 
     Raises:
-        UserError: the loss or a weight is not a finite number any more.
+        UserError: the loss or a weight is not a finite number any more, or validation is needed and says nothing.
     """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         loop = TrainingLoop(model, features, settings, device, parts=FIT, callbacks=callbacks)
-        validate = validator(features, device, loop.past)
-        metric = PROTOCOLS[features.protocol].monitor
-        sign = PROTOCOLS[features.protocol].metrics[metric].sign
+        validate = _validation(features, device, loop.past)
+        protocol = PROTOCOLS[features.protocol]
+        metric = protocol.monitor
+        sign = protocol.metrics[metric].sign
         progress = loop.start()
         history = progress.history
         while len(history) < settings.epochs and len(history) - progress.best < settings.patience:
             row = loop.epoch(len(history) + 1)
             mean = loop.trainee.mean.module
-            metrics = validate(mean)
-            best = sign * history[progress.best - 1][metric] if progress.best else -np.inf
+            judgement = validate(mean)
+            metrics = judgement.means()
+            value = metrics[metric]
+            best = history[progress.best - 1][metric] if progress.best else None
             history.append({**row, **metrics})
-            if sign * metrics[metric] > best:
+            if value is None and not progress.best and protocol.needs_validation:
+                reason = judgement.undefined()[metric]
+                raise UserError(f"{metric} cannot be judged on the validation rows of {features.folder}: {reason}")
+            if best is None or (value is not None and sign * value > sign * best):
                 progress.best = row["epoch"]
-                progress.best_weights = {key: value.clone() for key, value in mean.state_dict().items()}
+                progress.best_weights = {key: weight.clone() for key, weight in mean.state_dict().items()}
             loss = f"epoch {row['epoch']}: loss {row['train_loss']:.4f}"
-            callbacks.advance(0, f"{loss}, validation {metric} {metrics[metric]:.4f}")
+            callbacks.advance(0, f"{loss}, validation {metric} {'undefined' if value is None else f'{value:.4f}'}")
             loop.save(progress)
-            if callbacks.watch:
-                callbacks.watch(row["epoch"], metrics[metric])
+            if callbacks.watch and value is not None:
+                callbacks.watch(row["epoch"], value)
         loop.trainee.rowwise.release()
-        if not progress.best:
-            raise UserError(
-                f"{metric} cannot be judged: the validation rows of {features.folder} all have the same label"
-            )
         model.load_state_dict(progress.best_weights)
     return history, progress.best
 
@@ -189,10 +195,25 @@ class TrainingLoop:
             self.callbacks.checkpoint.save(self.trainee, progress)
 
 
-def validator(
-    features: Features, device: torch.device, past: Timeline | None
-) -> Callable[[Recommender], dict[str, float]]:
+def validator(features: Features, device: torch.device, past: Timeline | None) -> Callable[[Recommender], Values]:
     """A function that judges a model by the validation split of the features' protocol."""
+    validate = _validation(features, device, past)
+    return lambda model: validate(model).means()
+
+
+def _validation(features: Features, device: torch.device, past: Timeline | None) -> Callable[[Recommender], Judgement]:
     protocol = PROTOCOLS[features.protocol]
     questions = protocol.questions(features, "valid")
-    return lambda model: protocol.judge(network_scorer(model, device, protocol.name, past), questions).means()
+    return lambda model: protocol.judge(network_scorer(model, device, protocol.name, past), questions)
+
+
+def undefined_in_validation(features: Features) -> dict[str, str]:
+    """Why metrics are undefined on the validation rows of the features' protocol whatever the model, by their names."""
+    protocol = PROTOCOLS[features.protocol]
+
+    def pairs(user: np.ndarray, movie: np.ndarray) -> np.ndarray:
+        return np.zeros(len(user), np.float32)
+
+    constant = Scorer(pairs, lambda rows: np.zeros(len(rows), np.float32), is_probability=True)
+    found = protocol.judge(constant, protocol.questions(features, "valid")).undefined()
+    return {name: reason for name, reason in found.items() if name in protocol.metrics}

@@ -1,7 +1,7 @@
 """Training one model: its files in the run folder, and loading it again."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, field, replace
 from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from models.protocols.base import PROTOCOLS
 from models.training.checkpoint import Checkpoint
 from models.training.devices import device_name, pick_precision
 from models.training.epoch import Advance
-from models.training.loop import FIT, REFIT, Callbacks, fit, refit
+from models.training.loop import FIT, REFIT, Callbacks, fit, refit, undefined_in_validation
 from models.training.settings import TrainSettings, from_json
 
 CONFIG_FORMAT = 2
@@ -58,7 +58,8 @@ class TrainedConfig:
         settings: every setting, the network's under `network`.
         epochs: how many were trained with early stopping, of which `best_epoch` (from 1) validated best.
         monitor: the metric that validation chose by.
-        validation: the loss and the validation metrics of the best epoch.
+        validation: the loss and the validation metrics of the best epoch; None where a metric is undefined.
+        undefined: why those metrics are None, by their names.
         trained_on: the splits that the weights were trained on.
         samples_per_second: over all epochs, the refitting too.
         weights: how many numbers were trained.
@@ -73,7 +74,8 @@ class TrainedConfig:
     epochs: int
     best_epoch: int
     monitor: str
-    validation: dict[str, float]
+    validation: dict[str, float | None]
+    undefined: dict[str, str] = field(default_factory=dict)
     trained_on: list[str]
     train_seconds: float
     samples_per_second: int
@@ -173,6 +175,7 @@ def _train(
 def _config(trained: _Trained, settings: TrainSettings, device: torch.device) -> TrainedConfig:
     best = trained.history[trained.best - 1]
     seconds = sum(epoch["seconds"] for epoch in trained.epochs)
+    validation = {key: value for key, value in best.items() if key not in ("epoch", "seconds")}
     return TrainedConfig(
         format=CONFIG_FORMAT,
         model=trained.model.name,
@@ -183,7 +186,8 @@ def _config(trained: _Trained, settings: TrainSettings, device: torch.device) ->
         epochs=len(trained.history),
         best_epoch=trained.best,
         monitor=PROTOCOLS[trained.features.protocol].monitor,
-        validation={key: value for key, value in best.items() if key not in ("epoch", "seconds")},
+        validation=validation,
+        undefined=undefined_in_validation(trained.features) if None in validation.values() else {},
         trained_on=list(known_to(settings)),
         train_seconds=round(seconds, 3),
         samples_per_second=round(sum(epoch["samples"] for epoch in trained.epochs) / seconds),

@@ -205,14 +205,14 @@ def test_a_permutation_of_indices_permutes_a_baselines_scores_and_nothing_else(k
 
 @settings(max_examples=50, deadline=None)
 @given(
-    scores=arrays(np.float32, (7, 5), elements=st.sampled_from([0.0, 0.25, 0.5, 1.0])),
+    scores=arrays(np.float32, (7, 13), elements=st.sampled_from([0.0, 0.25, 0.5, 1.0])),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_metrics_do_not_depend_on_the_order_of_users_or_of_negatives(scores, seed):
     from models.data.interactions import Candidates
 
     rng = np.random.default_rng(seed)
-    users, movies = np.arange(7), np.arange(1, 5)
+    users, movies = np.arange(7), np.arange(1, 13)
     negatives = np.tile(movies, (7, 1))
     score = lambda user, movie: scores[user, movie]  # noqa: E731
     plain = sampled_metrics(score, Candidates(users, np.zeros(7, int), negatives)).means()

@@ -41,11 +41,13 @@ class RowStatistic:
         sums: float64 [rows, k], what is summed up over the rows.
         of_sums: float64 [k], the sums over the rows of a sample, to the metric but for `offset`.
         offset: added to that.
+        undefined: why the metric has no value for these rows, as the end of a sentence; empty where it has one.
     """
 
     sums: np.ndarray
     of_sums: Callable[[np.ndarray], float]
     offset: float = 0.0
+    undefined: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

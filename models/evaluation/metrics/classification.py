@@ -71,7 +71,8 @@ def auc_statistic(label: np.ndarray, score: np.ndarray) -> RowStatistic:
         with np.errstate(invalid="ignore"):  # a resample without positives has no AUC
             return of_positives / positives + of_negatives / negatives
 
-    return RowStatistic(sums.astype(np.float64), of_sums, -auc(label, score))
+    one_label = "" if positive.any() and not positive.all() else "the rows all have the same label"
+    return RowStatistic(sums.astype(np.float64), of_sums, -auc(label, score), one_label)
 
 
 add("auc", Metric(task="classification", title="AUC", per_row=auc_statistic), position=10)

@@ -85,6 +85,16 @@ def ranking(positive: np.ndarray, others: np.ndarray, valid: np.ndarray) -> Rank
     return Ranking(rank_of_positive(positive, others, valid), positive, others, valid)
 
 
+def how_many(others: tuple[int, int]) -> str:
+    """The fewest and the most movies that held-out movies are ranked among, for a heading.
+
+    >>> how_many((99, 99)), how_many((12, 99))
+    ('99', '12 to 99')
+    """
+    fewest, most = others
+    return str(most) if fewest == most else f"{fewest} to {most}"
+
+
 add(
     "hr@10",
     Metric(task="ranking", title="HR@10", per_user=lambda found: hit_rate(found.rank), full_catalogue=True),

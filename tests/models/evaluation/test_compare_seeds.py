@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from core.errors import UserError
 from core.run_folder import Run
 from marquee.app import main
 from models.evaluation import compare_seeds as seeds
@@ -99,14 +100,114 @@ def test_a_seed_that_is_trained_is_not_trained_again(run, compared):
     assert sum(reported) == seeds.steps(run, ("random-split",), 2)
 
 
-def test_a_protocol_takes_the_place_of_its_former_results(tmp_path):
-    path = tmp_path / "found.json"
-    old = {"dataset": "d", "seeds": [1], "protocols": {"rating": 1, "leave-one-out": 2}}
-    path.write_text(json.dumps(old))
-    new = {"dataset": "d", "seeds": [1], "protocols": {"rating": 3}}
-    assert seeds.merged(path, new)["protocols"] == {"leave-one-out": 2, "rating": 3}
-    assert seeds.merged(path, {**new, "seeds": [1, 2]})["protocols"] == {"rating": 3}
-    assert seeds.merged(tmp_path / "none.json", new) == new
+def test_a_protocol_takes_the_place_of_its_former_results():
+    found = {"dataset": "d", "seeds": [1], "protocols": {"rating": 3}}
+    assert list(seeds.merged(found, {"rating": 1, "leave-one-out": 2})["protocols"].items()) == [
+        ("leave-one-out", 2),
+        ("rating", 3),
+    ]
+    assert seeds.merged(found, {}) == found
+
+
+def before(run: Run, path, **changes) -> None:
+    """A file with results of the rating protocol, made from what is there now, with other seeds."""
+    judged = {"seeds": [1, 2, 3], **seeds.origin(run, "rating", CPU), "models": {}, "verdict": "Kept.", **changes}
+    path.write_text(json.dumps({"dataset": run.root.name, "seeds": [1, 2, 3], "protocols": {"rating": judged}}))
+
+
+def test_results_of_another_protocol_stay_whatever_their_seeds(run, tmp_path):
+    path = tmp_path / "comparison.json"
+    assert seeds.kept(run, path, ("leave-one-out",), CPU) == ({}, [])
+    before(run, path)
+    results, sentences = seeds.kept(run, path, ("leave-one-out",), CPU)
+    assert results["rating"]["verdict"] == "Kept."
+    assert sentences == [f"{path}: keeps rating as it is"]
+    assert seeds.kept(run, path, ("rating",), CPU) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"data": "other"}, "the data have changed since"),
+        ({"made_from": "other"}, "settings, code or device have changed since"),
+    ],
+)
+def test_results_that_do_not_hold_any_more_are_dropped_with_the_reason(run, tmp_path, changes, reason):
+    path = tmp_path / "comparison.json"
+    before(run, path, **changes)
+    assert seeds.kept(run, path, ("leave-one-out",), CPU) == ({}, [f"{path}: rating is dropped, as {reason}"])
+
+
+def test_results_of_other_data_or_without_a_word_on_it_are_dropped(run, tmp_path):
+    path = tmp_path / "comparison.json"
+    for written, reason in (
+        ({"dataset": run.root.name, "protocols": {"rating": {}}}, "it does not say which data it is of"),
+        ({"dataset": "ml-1m", "protocols": {"rating": {}}}, "it is of the dataset ml-1m"),
+        ({"dataset": run.root.name, "protocols": {"old": {}}}, "there is no such protocol"),
+    ):
+        path.write_text(json.dumps(written))
+        results, (sentence,) = seeds.kept(run, path, ("leave-one-out",), CPU)
+        assert results == {}
+        assert sentence.endswith(reason)
+
+
+def test_settings_are_part_of_what_results_are_made_from(run):
+    first = seeds.origin(run, "rating", CPU)
+    path = run.tuning("rating", "mf") / "best.json"
+    found = path.read_text()
+    path.write_text(found.replace('"epochs": 2', '"epochs": 3'))
+    second = seeds.origin(run, "rating", CPU)
+    path.write_text(found)
+    assert first["data"] == second["data"]
+    assert first["made_from"] != second["made_from"]
+    assert seeds.origin(run, "rating", CPU) == first
+
+
+@pytest.mark.parametrize("text", ["[]", '{"protocols": 3}', '{"protocols": {"rating": 3}}'])
+def test_a_file_of_another_kind_is_refused(run, tmp_path, text):
+    path = tmp_path / "other.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match="is not what compare writes"):
+        seeds.kept(run, path, ("rating",), CPU)
+
+
+# -- nothing to compare by ---------------------------------------------------------------------------------------------
+
+
+def test_one_user_is_too_few_to_compare_by():
+    judged = {name: [[PerUser({"hr@10": np.array([value]), "ndcg@10": np.array([value])})]] for name, value in
+              (("dlrm", 1.0), ("ncf", 0.0))}  # fmt: skip
+    found = seeds.differences("leave-one-out", judged, [1])
+    reason = "an interval over users needs at least two users"
+    nothing = {"value": None, "low": None, "high": None, "p": None, "undefined": reason}
+    assert found["dlrm_minus_ncf"] == {"hr@10": nothing, "ndcg@10": nothing}
+    assert found["verdict"] == f"DLRM and NCF cannot be compared by HR@10: {reason}."
+    one = seeds.summary(judged["dlrm"], 1)
+    assert one["metrics"]["hr@10"] == 1
+    assert one["ci95"] == {"hr@10": None, "ndcg@10": None}
+    assert one["undefined"] == {"ci95": reason}
+
+
+def test_rows_of_one_label_are_nothing_to_compare_by():
+    rows = [[judge_rows("classification", np.ones(4), np.array([0.2, 0.4, 0.6, 0.8]), np.array([0, 0, 1, 1]))]]
+    found = seeds.differences("random-split", {"dlrm": rows, "ncf": rows}, [1])
+    assert found["verdict"] == "DLRM and NCF cannot be compared by AUC: the rows all have the same label."
+    both = seeds.summary(rows * 2, 1)
+    assert both["metrics"]["auc"] is both["ci95"]["auc"] is None
+    assert both["per_seed"]["auc"] == [None, None]
+    assert both["metrics"]["log_loss"] > 0
+    assert json.dumps([found, both], allow_nan=False)
+
+
+def test_users_who_are_left_out_are_counted_in_the_results_over_seeds():
+    judged = [[PerUser({"hr@10": np.array([0.0, value])}, left_out=3, others=(12, 40))] for value in (0.0, 1.0)]
+    found = seeds.summary(judged, 0)
+    assert found["metrics"]["hr@10"] == 0.25
+    assert found["left_out"] == {"test_users": 3}
+    assert found["others"] == (12, 40)
+
+
+# -- differences -------------------------------------------------------------------------------------------------------
 
 
 def test_the_interval_is_of_each_user_s_mean_over_the_seeds():

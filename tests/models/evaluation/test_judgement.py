@@ -414,7 +414,7 @@ def test_an_entry_of_leave_one_out(prepared):
         return np.array([answer[u] == m for u, m in zip(user.tolist(), movie.tolist())], np.float32)
 
     entry = judged("oracle", of_pairs(oracle, True), features, 11, CONFIG)
-    assert filled(entry) == ENTRY | {"test_users", "full_catalogue_users"}
+    assert filled(entry) == ENTRY | {"test_users", "full_catalogue_users", "others"}
     names = {"auc", "hr@10", "ndcg@10", "mrr@10", "full_hr@10", "full_ndcg@10"}
     assert entry.metrics == dict.fromkeys(names, 1)
     assert entry.ci95 == dict.fromkeys(names, (1, 1))

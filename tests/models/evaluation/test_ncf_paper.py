@@ -134,7 +134,8 @@ def test_the_command_prints_the_published_figures_and_writes_json(folder, tmp_pa
     assert stopped.value.code == 0
     results = json.loads(out.read_text())
     assert [(result["model"], result["seed"]) for result in results] == [("popularity", 42), ("ncf", 42), ("ncf", 43)]
-    assert all(result.keys() == {"model", "seed", "hr@10", "ndcg@10"} for result in results)
+    keys = {"model", "seed", "hr@10", "ndcg@10", "others", "data", "made_from"}
+    assert all(result.keys() == keys for result in results)
     printed = capsys.readouterr().out
     assert "0.7294" in printed
     assert "0.705" in printed
@@ -147,6 +148,8 @@ def test_the_command_prints_the_published_figures_and_writes_json(folder, tmp_pa
         (["--data", "nowhere"], "nowhere"),
         (["--data", "FILES", "--model", "bert"], "unknown model 'bert'"),
         (["--data", "FILES", "--out", "no/such/folder/x.json"], "cannot be written"),
+        (["--data", "FILES", "--out", "/proc/x.json"], "/proc/x.json cannot be written"),
+        (["--data", "FILES", "--out", "/dev/null"], "/dev/null cannot be written: it is not a file"),
     ],
 )
 def test_bad_arguments_are_refused_in_a_line(folder, arguments, message, capsys):

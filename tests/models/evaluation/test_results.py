@@ -10,7 +10,7 @@ from models.evaluation.results import Result, made_from, read_results, write_res
 
 KEYS = (
     "model, protocol, metrics, ci95, seed, epochs, train_seconds, samples_per_second, test_users, "
-    "full_catalogue_users, test_rows, versions, stages"
+    "full_catalogue_users, test_rows, undefined, left_out, others, versions, stages"
 )
 ENTRY = {
     "model": "dlrm",
@@ -78,7 +78,8 @@ def test_a_missing_key_is_refused(run, key):
     [
         ({"metrics": {"auc": "0.7"}}, '0.metrics.auc is "0.7"; input should be a valid number'),
         ({"metrics": {"auc": True}}, "0.metrics.auc is true; input should be a valid number"),
-        ({"metrics": {"auc": None}}, "0.metrics.auc is null; input should be a valid number"),
+        ({"metrics": {**ENTRY["metrics"], "auc": None}}, "0.metrics.auc is null, and undefined gives no reason"),
+        ({"ci95": {**ENTRY["ci95"], "auc": None}}, "0.ci95.auc is null, and undefined gives no reason"),
         ({"metrics": []}, "0.metrics is []; input should be an object"),
         ({"ci95": {"auc": [0.4, "0.6"]}}, '0.ci95.auc.1 is "0.6"; input should be a valid number'),
         ({"ci95": {"auc": [0.4]}}, "0.ci95.auc.1 is missing"),

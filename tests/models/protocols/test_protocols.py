@@ -38,6 +38,7 @@ EXPECTED = {
         "also_compared": ("ndcg@10",),
         "question": "What will they watch next? (leave-one-out, a user's last movie among 99 unseen)",
         "title": "What will they watch next? (leave-one-out)",
+        "needs_validation": False,
         "is_default": True,
         "is_served": True,
         "draws_negatives": True,
@@ -51,6 +52,7 @@ EXPECTED = {
         "also_compared": (),
         "question": "Will they like it? (random-split)",
         "title": "Will they like it? (random-split)",
+        "needs_validation": True,
         "is_default": True,
         "is_served": True,
         "draws_negatives": False,
@@ -64,6 +66,7 @@ EXPECTED = {
         "also_compared": (),
         "question": "How many stars will they give? (rating, the same split)",
         "title": "How many stars? (rating)",
+        "needs_validation": True,
         "is_default": False,
         "is_served": False,
         "draws_negatives": False,
@@ -204,7 +207,7 @@ def test_stars_are_judged_by_hand():
 
 
 def test_leave_one_out_is_judged_by_hand():
-    questions = Candidates(np.array([3, 4, 5]), np.array([6, 6, 6]), np.tile([7, 8], (3, 1)))
+    questions = Candidates(np.array([3, 4, 5]), np.array([6, 6, 6]), np.tile(np.arange(7, 17), (3, 1)))
     higher = {3: 0, 4: 1, 5: 2}  # how many of 7 and 8 score above 6, by user
 
     def pairs(user: np.ndarray, movie: np.ndarray) -> np.ndarray:
@@ -216,4 +219,4 @@ def test_leave_one_out_is_judged_by_hand():
     assert found.values["hr@10"].tolist() == [1, 1, 1]
     np.testing.assert_allclose(found.values["ndcg@10"], [1, 1 / math.log2(3), 1 / 2])
     np.testing.assert_allclose(found.values["mrr@10"], [1, 1 / 2, 1 / 3])
-    assert found.values["auc"].tolist() == [1, 0.5, 0]
+    assert found.values["auc"].tolist() == [1, 0.9, 0.8]

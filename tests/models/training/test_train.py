@@ -269,7 +269,7 @@ def test_a_trained_model_leaves_weights_configuration_and_history(run, protocol)
     assert written == json.loads(json.dumps(asdict(config)))
     assert written.keys() == {
         "format", "model", "protocol", "dataset", "settings", "seed", "epochs", "best_epoch", "monitor", "validation",
-        "trained_on", "train_seconds", "samples_per_second", "weights", "device", "threads", "versions",
+        "undefined", "trained_on", "train_seconds", "samples_per_second", "weights", "device", "threads", "versions",
     }  # fmt: skip
     assert (config.model, config.protocol, config.dataset) == ("dlrm", protocol, "ml-latest-small")
     assert config.seed == config.settings["seed"] == 3
