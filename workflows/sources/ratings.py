@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
@@ -22,7 +23,6 @@ LATEST = 4_102_444_800  # 2100-01-01 UTC: beyond it a time is in milliseconds, o
 WHOLE = re.compile("-?[0-9]+")
 DECIMAL = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|-?(nan|inf)", re.IGNORECASE)
 LENIENT = (b" ", b"\t", b"x", b"X")  # pyarrow reads " 1" and 0x1f as numbers
-QUOTED = re.compile(rb'(?<![^,\r\n])"([^",\r\n]*)"(?![^,\r\n])')
 
 
 def read_ratings(path: Path, separator: str, header: tuple[str, ...] | None = None) -> pa.Table:
@@ -44,7 +44,8 @@ def read_ratings(path: Path, separator: str, header: tuple[str, ...] | None = No
         if first.split(separator) != list(header) and first.split(separator) != [f'"{name}"' for name in header]:
             refuse_header(path, first, separator.join(header))
     try:
-        table = _parse(_source(path, separator, header), separator if len(separator) == 1 else "\t", header)
+        source, quoted = _source(path, separator, header)
+        table = _parse(source, separator if len(separator) == 1 else "\t", quoted, header)
     except pa.ArrowInvalid as error:
         _refuse_malformed(path, separator, header)
         raise UserError(f"{path}: {shown(' '.join(str(error).split()))}; copy the file again") from None
@@ -87,19 +88,19 @@ def _any_nan(column: pa.ChunkedArray) -> bool:
     return pa.types.is_floating(column.type) and bool(pc.any(pc.is_nan(column)).as_py())
 
 
-def _parse(source: str | pa.BufferReader, separator: str, header: tuple[str, ...] | None) -> pa.Table:
+def _parse(source: str | pa.BufferReader, separator: str, quoted: bool, header: tuple[str, ...] | None) -> pa.Table:
     return pa_csv.read_csv(
         source,
         read_options=pa_csv.ReadOptions(
             column_names=RATINGS_COLUMNS, skip_rows=1 if header else 0, block_size=BLOCK_BYTES
         ),
-        parse_options=pa_csv.ParseOptions(delimiter=separator, quote_char=False),
+        parse_options=pa_csv.ParseOptions(delimiter=separator, quote_char='"' if quoted else False),
         convert_options=pa_csv.ConvertOptions(column_types=RATINGS_TYPES, null_values=[], strings_can_be_null=False),
     )
 
 
-def _source(path: Path, separator: str, header: tuple[str, ...] | None) -> str | pa.BufferReader:
-    """What pyarrow reads: the file itself wherever that is enough.
+def _source(path: Path, separator: str, header: tuple[str, ...] | None) -> tuple[str | pa.BufferReader, bool]:
+    """What pyarrow reads, the file itself wherever that is enough, and whether it has quotes.
 
     Raises:
         UserError: bytes that pyarrow would pass over in a number.
@@ -108,10 +109,28 @@ def _source(path: Path, separator: str, header: tuple[str, ...] | None) -> str |
         if any(content.find(one) >= 0 for one in LENIENT if one != separator.encode()):
             _refuse_malformed(path, separator, header)
         if len(separator) > 1:  # pyarrow splits at one character
-            return pa.BufferReader(content[:].replace(separator.encode(), b"\t"))
-        if separator == "," and content.find(b'"') >= 0:
-            return pa.BufferReader(QUOTED.sub(rb"\1", content[:]))
-    return str(path)
+            return pa.BufferReader(content[:].replace(separator.encode(), b"\t")), False
+        quoted = separator == "," and content.find(b'"') >= 0
+        if quoted and not _quotes_are_whole(content):
+            _refuse_malformed(path, separator, header)
+    return str(path), quoted
+
+
+def _quotes_are_whole(content: mmap.mmap) -> bool:
+    """Whether all quotes stand in pairs around whole fields; pyarrow would read `"1"0` as 10."""
+    outside = np.isin(np.arange(256), list(b",\r\n"))
+    opens = True
+    for begin in range(len(codecs.BOM_UTF8) * content[:3].startswith(codecs.BOM_UTF8), len(content), BLOCK_BYTES):
+        before = content[begin - 1 : begin] if begin > len(codecs.BOM_UTF8) else b"\n"
+        block = np.frombuffer(before + content[begin : begin + BLOCK_BYTES + 1], np.uint8)
+        if begin + BLOCK_BYTES >= len(content):
+            block = np.append(block, np.uint8(ord("\n")))
+        at = np.flatnonzero(block[1:-1] == ord('"')) + 1
+        opening = (np.arange(len(at)) % 2 == 0) == opens
+        if not outside[block[np.where(opening, at - 1, at + 1)]].all():
+            return False
+        opens ^= bool(len(at) % 2)
+    return opens
 
 
 # -- what is wrong -----------------------------------------------------------------------------------------------------
