@@ -149,22 +149,22 @@ class ReaderContract:
             assert f"{folder / name} is empty" in self.refusal(folder)
 
     @pytest.mark.parametrize("place", range(4), ids=["user", "movie", "stars", "time"])
-    def test_a_rating_that_is_not_a_number_is_named_by_its_row(self, tmp_path, place):
+    def test_a_rating_that_is_not_a_number_is_named_by_its_line(self, tmp_path, place):
         row: list[object] = [1, 20, 3, 100]
         row[place] = "x"
         folder = self.with_rating(tmp_path, *row)
         message = self.refusal(folder)
         assert str(folder / self.layout.ratings_file) in message
-        assert f"row {self.lines(self.layout.ratings_file) + 1}" in message
+        assert f"line {self.lines(self.layout.ratings_file) + 1}" in message
 
-    def test_a_rating_that_is_cut_off_is_named_by_its_row(self, tmp_path):
+    def test_a_rating_that_is_cut_off_is_named_by_its_line(self, tmp_path):
         message = self.refusal(self.write(tmp_path, {self.layout.ratings_file: "1\n"}))
-        assert f"row {self.lines(self.layout.ratings_file) + 1}" in message
+        assert f"line {self.lines(self.layout.ratings_file) + 1}" in message
 
     @pytest.mark.parametrize("stars", [0, 6, "NaN"])
-    def test_stars_out_of_range_are_named_by_the_rating(self, tmp_path, stars):
+    def test_stars_out_of_range_are_named_by_the_line(self, tmp_path, stars):
         message = self.refusal(self.with_rating(tmp_path, 1, 20, stars, 100))
-        assert f"rating {len(self.ratings) + 1} " in message
+        assert f"line {self.lines(self.layout.ratings_file) + 1} has rating " in message
 
     def test_a_negative_id_is_refused(self, tmp_path):
         assert "userId -1" in self.refusal(self.with_rating(tmp_path / "user", -1, 20, 3, 100))

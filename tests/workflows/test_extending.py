@@ -30,7 +30,8 @@ from workflows.sources.datasets import DATASETS, Dataset, get_dataset
 from workflows.sources.download import Unreachable
 from workflows.sources.fetch import fetch_tables
 from workflows.sources.layouts.base import LAYOUTS, Layout
-from workflows.sources.text import read_ratings, text_rows, whole_number
+from workflows.sources.ratings import read_ratings
+from workflows.sources.text import text_rows
 from workflows.splits.base import SPLITS, TEST, TRAIN, VALID, Split, Splitter, TimeOrder
 
 
@@ -43,11 +44,8 @@ def quiet(*_) -> None:
 
 def toy_movies(path: Path) -> pd.DataFrame:
     """`id;year;title`, without genres."""
-    rows = text_rows(path, ";", encoding="utf-8", fields=3)
-    found = [
-        (whole_number(movie, path, RAW_MOVIE), title, whole_number(year, path, "year"), [])
-        for movie, year, title in rows
-    ]
+    rows = text_rows(path, ";", fields=3)
+    found = [(row.number(0, RAW_MOVIE), row[2], row.number(1, "year"), []) for row in rows]
     return pd.DataFrame(found, columns=list(MOVIES_COLUMNS))
 
 

@@ -8,11 +8,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from core.columns import MOVIES_COLUMNS, RATING, RAW_MOVIE, RAW_USER, TIMESTAMP, YEAR
+from core.columns import GENDER, GENRES, MOVIES_COLUMNS, OCCUPATION, RAW_MOVIE, RAW_USER, TIMESTAMP, TITLE, YEAR
 from core.errors import UserError
+from workflows.sources.frames import clean_category, clean_genres, plausible_year
 from workflows.sources.layouts.base import LAYOUTS, Layout
-
-LOWEST_RATING, HIGHEST_RATING = 0.5, 5.0
+from workflows.sources.ratings import out_of_range
+from workflows.sources.text import clean_text, shown
 
 
 @dataclass
@@ -39,10 +40,11 @@ def read_tables(folder: Path, layout_name: str | None = None) -> Tables:
     ratings = layout.ratings(folder / layout.ratings_file)
     _check_ratings(ratings, folder / layout.ratings_file)
     ratings, repeated = _drop_repeated(ratings)
-    movies = _complete_movies(layout.movies(folder / layout.movies_file), ratings)
+    movies = _clean_movies(layout.movies(folder / layout.movies_file), folder / layout.movies_file)
+    movies = _complete_movies(movies, ratings)
     users = pd.DataFrame({RAW_USER: _distinct(ratings, RAW_USER)})
     if layout.users and layout.users_file and (folder / layout.users_file).is_file():
-        users = users.merge(layout.users(folder / layout.users_file), on=RAW_USER, how="left")
+        users = users.merge(_clean_users(layout.users(folder / layout.users_file)), on=RAW_USER, how="left")
     return Tables(ratings, movies, users.astype({RAW_USER: "int32"}), repeated)
 
 
@@ -73,20 +75,35 @@ def _check_files(layout: Layout, folder: Path) -> None:
 def _check_ratings(ratings: pa.Table, path: Path) -> None:
     if not len(ratings):
         raise UserError(f"{path} holds no ratings; copy it again from the dataset's zip")
-    outside = pc.or_kleene(pc.less(ratings[RATING], LOWEST_RATING), pc.greater(ratings[RATING], HIGHEST_RATING))
-    outside = pc.or_(outside, pc.is_nan(ratings[RATING]))
-    _refuse_first(ratings, path, outside, RATING, f"ratings go from {LOWEST_RATING} to {HIGHEST_RATING:g} stars")
-    for name in (RAW_USER, RAW_MOVIE, TIMESTAMP):
-        _refuse_first(ratings, path, pc.less(ratings[name], 0), name, "it cannot be negative")
+    if bad := out_of_range(ratings):
+        row, what, remedy = bad
+        raise UserError(f"{path}: rating {row + 1} {what}; {remedy}")
 
 
-def _refuse_first(ratings: pa.Table, path: Path, bad: pa.ChunkedArray, column: str, demand: str) -> None:
-    """Refuses the first rating that is bad in a column."""
-    position = pc.index(bad, True).as_py()
-    if position >= 0:
-        value = ratings[column][position].as_py()
-        value = f"{value:g}" if column == RATING else value
-        raise UserError(f"{path}: rating {position + 1} has {column} {value}; {demand}. Correct or remove that row")
+def _clean_movies(movies: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The movies as categories need them, whatever layout they are from; of equal rows the first.
+
+    Raises:
+        UserError: two movies have one id.
+    """
+    movies = movies.assign(
+        **{
+            TITLE: [clean_text(title) or f"Movie {movie}" for movie, title in zip(movies[RAW_MOVIE], movies[TITLE])],
+            YEAR: [plausible_year(year) for year in movies[YEAR]],
+            GENRES: [clean_genres(genres) for genres in movies[GENRES]],
+        }
+    )
+    first: dict[int, tuple] = {}
+    for movie, *rest in movies[list(MOVIES_COLUMNS)].itertuples(index=False):
+        if first.setdefault(movie, tuple(rest)) != tuple(rest):
+            titles = f"{shown(first[movie][0])} and {shown(rest[0])}"
+            raise UserError(f"{path}: movie {movie} is there twice, as {titles}; remove one of the two")
+    return movies.drop_duplicates(RAW_MOVIE)
+
+
+def _clean_users(users: pd.DataFrame) -> pd.DataFrame:
+    text = [name for name in (GENDER, OCCUPATION) if name in users]
+    return users.assign(**{name: [clean_category(one) for one in users[name]] for name in text})
 
 
 def _drop_repeated(ratings: pa.Table) -> tuple[pa.Table, int]:
@@ -101,12 +118,12 @@ def _drop_repeated(ratings: pa.Table) -> tuple[pa.Table, int]:
 
 
 def _complete_movies(movies: pd.DataFrame, ratings: pa.Table) -> pd.DataFrame:
-    """Adds the movies that only the ratings know, drops repeats, sorts by id."""
+    """Adds the movies that only the ratings know, sorts by id."""
     unknown = np.setdiff1d(_distinct(ratings, RAW_MOVIE), movies[RAW_MOVIE].to_numpy())
     if len(unknown):
         extra: list[tuple[int, str, int, list[str]]] = [(movie, f"Movie {movie}", 0, []) for movie in unknown.tolist()]
         movies = pd.concat([movies, pd.DataFrame(extra, columns=list(MOVIES_COLUMNS))], ignore_index=True)
-    movies = movies.drop_duplicates(RAW_MOVIE).sort_values(RAW_MOVIE, ignore_index=True)
+    movies = movies.sort_values(RAW_MOVIE, ignore_index=True)
     return movies.astype({RAW_MOVIE: "int32", YEAR: "int16"})
 
 

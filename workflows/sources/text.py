@@ -1,130 +1,182 @@
-"""Delimited text, as MovieLens publishes it: ratings read fast, small files row by row, and what is wrong named."""
+"""Delimited text, as MovieLens publishes it: its encoding, its rows and where they begin, its text cleaned."""
 
+import codecs
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
-import pyarrow as pa
-import pyarrow.csv as pa_csv
-
-from core.columns import RATING, RATINGS_COLUMNS, RAW_MOVIE, RAW_USER, TIMESTAMP
 from core.errors import UserError
 
 LARGEST_ID = 2**31 - 1
-RATINGS_TYPES = {RAW_USER: pa.int32(), RAW_MOVIE: pa.int32(), RATING: pa.float32(), TIMESTAMP: pa.int64()}
-BLOCK_BYTES = 1 << 24
-LONGEST_MESSAGE = 200  # characters of the parser's words
+ID = re.compile("[0-9]+")  # int() would read 1_0, +1 and the digits of other scripts too
+SHOWN = 60  # characters of a file that a message shows
+LINE_END = re.compile("\r\n|\r|\n")
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+AGAIN = "correct that line or copy the file again"
+# A character of two to four bytes in UTF-8
+MULTIBYTE = re.compile(rb"[\xc3-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+UNUSUAL = re.compile(r"\s*[^\S ]+\s*")  # white space other than a plain space, no-break spaces included
+JOINERS = "\u200c\u200d"  # format characters that belong to the words of some languages
 
 
-def read_ratings(path: Path, separator: str, header: tuple[str, ...] | None = None) -> pa.Table:
-    """Reads (user id, movie id, stars, time) rows into the canonical ratings table.
+def shown(text: str) -> str:
+    """Text of a file as a message shows it: quoted, cut, every control character escaped."""
+    return repr(text if len(text) <= SHOWN else text[: SHOWN - 3] + "...")
 
-    Args:
-        header: what the first line must be; None where the file has none.
+
+def refuse(path: Path, line: int, what: str, remedy: str = AGAIN) -> NoReturn:
+    """Raises the `UserError` about a line of a file."""
+    raise UserError(f"{path}: line {line} {what}; {remedy}")
+
+
+def clean_text(text: str) -> str:
+    """A title or category without what cannot be seen: composed (NFC), and one space for each run of odd white space.
+
+    Control and format characters go, as they would reach the terminal or make two categories of one.
+    """
+    if text.isascii() and text.isprintable():
+        return text.strip()
+    text = UNUSUAL.sub(" ", unicodedata.normalize("NFC", text))
+    return "".join(one for one in text if one in JOINERS or unicodedata.category(one) not in ("Cc", "Cf")).strip()
+
+
+def decoded(path: Path) -> str:
+    """A file's text: UTF-8, with or without a byte order mark, or else Windows' code page 1252 or Latin-1.
+
+    The bytes 0x80 to 0x9f are letters and quotes in cp1252 and control characters in Latin-1, so a file that has
+    them is taken for cp1252.
 
     Raises:
-        UserError: another header, or a malformed row, named by its number.
+        UserError: UTF-16, zero bytes, or UTF-8 that is broken somewhere.
     """
-    if header:
-        with open(path, "rb") as file:
-            if file.readline().rstrip().split(separator.encode()) != [name.encode() for name in header]:
-                raise UserError(f"{path}: the first line must read {separator.join(header)}; copy the file again")
-    source: pa.BufferReader | str = str(path)
-    if len(separator) > 1:  # pyarrow splits at one character; MovieLens' fields hold no tab
-        source = pa.BufferReader(path.read_bytes().replace(separator.encode(), b"\t"))
-        separator = "\t"
-
-    def parse(use_threads: bool) -> pa.Table:
-        return pa_csv.read_csv(
-            source,
-            read_options=pa_csv.ReadOptions(
-                column_names=RATINGS_COLUMNS,
-                skip_rows=1 if header else 0,
-                use_threads=use_threads,
-                block_size=BLOCK_BYTES,
-            ),
-            parse_options=pa_csv.ParseOptions(delimiter=separator, quote_char=False),
-            convert_options=pa_csv.ConvertOptions(
-                column_types=RATINGS_TYPES, null_values=[], strings_can_be_null=False
-            ),
-        )
-
+    data = path.read_bytes()
+    refuse_utf_16(path, data)
+    if b"\0" in data:
+        refuse(path, line_at(data, data.index(b"\0")), "has a zero byte (is it text in UTF-8?)", "copy the file again")
     try:
-        return parse(use_threads=True)
-    except pa.ArrowInvalid:
-        try:  # once more, as threads do not know the row's number
-            if isinstance(source, pa.BufferReader):
-                source.seek(0)
-            return parse(use_threads=False)
-        except pa.ArrowInvalid as error:
-            raise UserError(f"{path}: {_one_line(error)}; copy the file again from the dataset's zip") from None
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if data.startswith(codecs.BOM_UTF8) or MULTIBYTE.search(data):
+            what = f"has the byte 0x{data[error.start]:02x}, which is not UTF-8, as other text of the file is"
+            refuse(path, line_at(data, error.start), what, "copy the file again or save it as UTF-8")
+    if re.search(rb"[\x80-\x9f]", data):
+        try:
+            return data.decode("cp1252")
+        except UnicodeDecodeError:
+            pass
+    return data.decode("latin-1")
 
 
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()).replace("CSV parse error: ", "").replace("CSV conversion error to ", "not ")
-    text = re.sub(r"In CSV column #\d+: ", "", text).replace("Row #", "row ")
-    return text if len(text) <= LONGEST_MESSAGE else text[: LONGEST_MESSAGE - 3] + "..."
+def refuse_utf_16(path: Path, start: bytes) -> None:
+    """Refuses a file that starts with the byte order mark of UTF-16."""
+    if start.startswith(UTF_16):
+        raise UserError(f'{path} is UTF-16 text (Excel\'s "Unicode text"); save it as comma-separated UTF-8 instead')
 
 
-def text_rows(
-    path: Path, separator: str, *, encoding: str, fields: int, header: tuple[str, ...] | None = None
-) -> list[list[str]]:
-    """The rows of a small delimited file, without its header.
+def line_at(data: bytes, position: int) -> int:
+    """The number of the line that a byte is on."""
+    before = data[:position]
+    return 1 + before.count(b"\n") + before.count(b"\r") - before.count(b"\r\n")
+
+
+class Row(list[str]):
+    """The fields of a row, as they are in the file, and the line where it begins."""
+
+    def __init__(self, fields: list[str], path: Path, line: int):
+        super().__init__(fields)
+        self.path, self.line = path, line
+
+    def number(self, place: int, what: str, highest: int = LARGEST_ID) -> int:
+        """A field as a number.
+
+        Args:
+            what: what messages call the field.
+
+        Raises:
+            UserError: it is not a whole number from 0 to `highest`, in plain digits.
+        """
+        text = self[place]
+        if not ID.fullmatch(text):
+            self.refuse(f"has {what} {shown(text)}, which is not a whole number" + (" from 0" if "-" in text else ""))
+        if len(text) > 18 or int(text) > highest:
+            self.refuse(f"has {what} {shown(text)}, which is not from 0 to {highest}")
+        return int(text)
+
+    def refuse(self, what: str, remedy: str = AGAIN) -> NoReturn:
+        """Raises the `UserError` about this row."""
+        refuse(self.path, self.line, what, remedy)
+
+
+def text_rows(path: Path, separator: str, *, fields: int, header: tuple[str, ...] | None = None) -> list[Row]:
+    """The rows of a small delimited file, without its header. The first field is an id.
 
     Args:
         fields: how many each row must have.
         header: what the first line must begin with; None where the file has none.
 
     Raises:
-        UserError: text in another encoding, another header, or a row with another number of fields, named by its line.
+        UserError: another header, a row with another number of fields, or two rows of one id that differ, named by
+            their lines; text that is neither UTF-8 nor Latin-1.
     """
-    try:
-        text = path.read_bytes().decode(encoding)
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path} is not {encoding} text ({error.reason} at byte {error.start}); copy it again"
-        ) from None
-    rows: list[list[str]] = []
-    for number, row in _numbered_rows(path, text, separator):
+    rows: list[Row] = []
+    for row in _rows(path, decoded(path), separator):
         if header and not rows:
             if row[: len(header)] != list(header):
-                raise UserError(f"{path}: the first line must begin with {separator.join(header)}; copy the file again")
+                refuse_header(path, separator.join(row), separator.join(header))
         elif len(row) != fields:
-            raise UserError(f"{path}: line {number} has {len(row)} fields where {fields} were expected; copy it again")
+            found = f"({shown(separator.join(row))})"
+            row.refuse(f"has {len(row)} fields {found} where {fields} were expected")
         rows.append(row)
-    return rows[1:] if header else rows
+    if header and not rows:
+        refuse_header(path, "", separator.join(header))
+    rows = rows[1:] if header else rows
+    _refuse_contradictions(rows)
+    return rows
 
 
-def _numbered_rows(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows with the line that they end on. Only comma-separated files quote; elsewhere quotes are part of the text."""
+def refuse_header(path: Path, found: str, expected: str) -> NoReturn:
+    """Raises the `UserError` about a first line, with what is likely to have happened to it."""
+    remedy = "copy the file again"
+    if found.replace(";", ",").replace("\t", ",").replace('"', "").startswith(expected) and "," in expected:
+        remedy = "save it separated by commas"
+    elif found.startswith((f",{expected}", f'"",{expected}')):
+        remedy = "save it without the index column (index=False in pandas)"
+    elif sorted(found.split(",")) == sorted(expected.split(",")):
+        remedy = "put the columns in that order"
+    raise UserError(f"{path}: the first line is {shown(found)} where {expected!r} was expected; {remedy}")
+
+
+def _rows(path: Path, text: str, separator: str) -> Iterator[Row]:
+    """The rows that are not blank. Only comma-separated files quote; elsewhere quotes are part of the text."""
     if separator != ",":
-        for number, line in enumerate(text.split("\n"), 1):
+        for number, line in enumerate(LINE_END.split(text), 1):
             if line.strip():
-                yield number, line.rstrip("\r").split(separator)
+                yield Row(line.split(separator), path, number)
         return
-    reader = csv.reader(io.StringIO(text, newline=""))
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    start = 1
     try:
-        for row in reader:
-            if row:
-                yield reader.line_num, row
+        for fields in reader:
+            if "".join(fields).strip() or len(fields) > 1:
+                yield Row(fields, path, start)
+            start = reader.line_num + 1
     except csv.Error as error:
-        raise UserError(
-            f"{path}: near line {reader.line_num}: {error} (a quote that never ends?); copy it again"
-        ) from None
+        line = LINE_END.split(text)[start - 1]
+        if '\\"' in line:
+            refuse(path, start, f"has {shown(line)}", 'write a quote inside of quotes as "" (in Spark: escape=\'"\')')
+        if reader.line_num > start:
+            refuse(path, start, f"opens a quote that does not end where it should: {shown(line)}")
+        refuse(path, start, f"is not CSV ({error}): {shown(line)}")
 
 
-def whole_number(text: str, path: Path, what: str, highest: int = LARGEST_ID) -> int:
-    """A field as a number.
-
-    Raises:
-        UserError: it is not a whole number from 0 to `highest`.
-    """
-    try:
-        value = int(text)
-    except ValueError:
-        raise UserError(f"{path}: {what} {text[:40]!r} is not a whole number; copy the file again") from None
-    if not 0 <= value <= highest:
-        raise UserError(f"{path}: {what} {text[:40]} is not from 0 to {highest}; copy the file again")
-    return value
+def _refuse_contradictions(rows: list[Row]) -> None:
+    """Refuses two rows of one id (the first field) that differ otherwise: one of them would be lost."""
+    first: dict[str, Row] = {}
+    for row in rows:
+        before = first.setdefault(row[0].lstrip("0"), row)
+        if before[1:] != row[1:]:
+            row.refuse(f"has {shown(row[0])} once more, differently from line {before.line}", "remove one of the two")

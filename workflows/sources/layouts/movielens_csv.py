@@ -8,15 +8,16 @@ import pandas as pd
 from core.columns import GENRES, RATINGS_COLUMNS, RAW_MOVIE, TITLE
 from workflows.sources.frames import movies_frame, split_genres
 from workflows.sources.layouts.base import LAYOUTS, Layout
-from workflows.sources.text import read_ratings, text_rows, whole_number
+from workflows.sources.ratings import read_ratings
+from workflows.sources.text import text_rows
 
 MOVIES_HEADER = (RAW_MOVIE, TITLE, GENRES)
 
 
 def read_movies(path: Path) -> pd.DataFrame:
     """The movies of `movies.csv`."""
-    rows = text_rows(path, ",", encoding="utf-8", fields=3, header=MOVIES_HEADER)
-    return movies_frame([(whole_number(row[0], path, RAW_MOVIE), row[1], split_genres(row[2])) for row in rows])
+    rows = text_rows(path, ",", fields=3, header=MOVIES_HEADER)
+    return movies_frame([(row.number(0, RAW_MOVIE), row[1], split_genres(row[2])) for row in rows])
 
 
 LAYOUTS.add(

@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from core.columns import AGE, OCCUPATION, RAW_MOVIE, RAW_USER
-from core.errors import UserError
 from workflows.sources.frames import OLDEST, movies_frame, split_genres, users_frame
 from workflows.sources.layouts.base import LAYOUTS, Layout
-from workflows.sources.text import read_ratings, text_rows, whole_number
+from workflows.sources.ratings import read_ratings
+from workflows.sources.text import text_rows
 
 # ML-1M's README: the meaning of its occupation codes
 OCCUPATIONS = (
@@ -24,25 +24,17 @@ OCCUPATIONS = (
 
 
 def read_movies(path: Path) -> pd.DataFrame:
-    """The movies of `movies.dat`, in whichever of the two encodings it is."""
-    encoding = "utf-8"
-    try:
-        path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        encoding = "latin-1"
-    rows = text_rows(path, "::", encoding=encoding, fields=3)
-    return movies_frame([(whole_number(row[0], path, RAW_MOVIE), row[1], split_genres(row[2])) for row in rows])
+    """The movies of `movies.dat`."""
+    rows = text_rows(path, "::", fields=3)
+    return movies_frame([(row.number(0, RAW_MOVIE), row[1], split_genres(row[2])) for row in rows])
 
 
 def read_users(path: Path) -> pd.DataFrame:
-    """The users of `users.dat`, their occupation codes in words."""
+    """The users of `users.dat`: id, gender, age, occupation code, which becomes words, and zip code."""
     rows = []
-    for user, gender, age, occupation, _zip_code in text_rows(path, "::", encoding="latin-1", fields=5):
-        code = whole_number(occupation, path, OCCUPATION)
-        if code >= len(OCCUPATIONS):
-            raise UserError(f"{path}: occupation {code} of user {user} is not one of 0 to {len(OCCUPATIONS) - 1}")
-        number = whole_number(user, path, RAW_USER)
-        rows.append((number, gender, whole_number(age, path, AGE, OLDEST), OCCUPATIONS[code]))
+    for row in text_rows(path, "::", fields=5):
+        code = row.number(3, OCCUPATION, len(OCCUPATIONS) - 1)
+        rows.append((row.number(0, RAW_USER), row[1], row.number(2, AGE, OLDEST), OCCUPATIONS[code]))
     return users_frame(rows)
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from core.columns import AGE, MOVIES_COLUMNS, RAW_MOVIE, RAW_USER
-from workflows.sources.frames import OLDEST, users_frame
+from workflows.sources.frames import OLDEST, plausible_year, users_frame
 from workflows.sources.layouts.base import LAYOUTS, Layout
-from workflows.sources.text import read_ratings, text_rows, whole_number
+from workflows.sources.ratings import read_ratings
+from workflows.sources.text import text_rows
 
 RATINGS_HEADER = ("user_id:token", "item_id:token", "rating:float", "timestamp:float")
 MOVIES_HEADER = ("item_id:token", "movie_title:token_seq", "release_year:token", "class:token_seq")
@@ -19,21 +20,17 @@ USERS_HEADER = ("user_id:token", "age:token", "gender:token", "occupation:token"
 def read_movies(path: Path) -> pd.DataFrame:
     """The movies of `ml-100k.item`, whose titles carry no year."""
     rows = []
-    for movie, title, year, genres in text_rows(path, "\t", encoding="utf-8", fields=4, header=MOVIES_HEADER):
-        known = [genre for genre in genres.split() if genre != "unknown"]
-        number = whole_number(movie, path, RAW_MOVIE)
-        rows.append((number, title, int(year) if re.fullmatch("[0-9]{4}", year) else 0, known))
+    for row in text_rows(path, "\t", fields=4, header=MOVIES_HEADER):
+        known = [genre for genre in row[3].split() if genre != "unknown"]
+        year = int(row[2]) if re.fullmatch("[0-9]{4}", row[2]) else 0
+        rows.append((row.number(0, RAW_MOVIE), row[1], plausible_year(year), known))
     return pd.DataFrame(rows, columns=list(MOVIES_COLUMNS))
 
 
 def read_users(path: Path) -> pd.DataFrame:
-    """The users of `ml-100k.user`."""
-    rows = []
-    for user, age, gender, occupation, _zip_code in text_rows(
-        path, "\t", encoding="utf-8", fields=5, header=USERS_HEADER
-    ):
-        rows.append((whole_number(user, path, RAW_USER), gender, whole_number(age, path, AGE, OLDEST), occupation))
-    return users_frame(rows)
+    """The users of `ml-100k.user`: id, age, gender, occupation, zip code."""
+    rows = text_rows(path, "\t", fields=5, header=USERS_HEADER)
+    return users_frame([(row.number(0, RAW_USER), row[2], row.number(1, AGE, OLDEST), row[3]) for row in rows])
 
 
 LAYOUTS.add(
