@@ -98,11 +98,11 @@ def prepare(run: Run, options: PrepareOptions) -> None:
     require_tables(run)
     with measured(run, "prepare") as measure:
         with working("loading NVTabular"):
+            from core.gpu import DATA_FRAMES
             from workflows.cluster import dask_cluster
             from workflows.features.prepare import PREPARE_STEPS, PrepareSettings
             from workflows.features.prepare import prepare as prepare_features
-            from workflows.features.side_tables import HAS_GPU
-        console.print(f"dataframes: {'cuDF, on the GPU' if HAS_GPU else 'pandas, on the CPU'}")
+        console.print(f"dataframes: {DATA_FRAMES}")
         settings = PrepareSettings(options.freq_threshold, options.seed)
         for split in dict.fromkeys(protocol.split for protocol in PROTOCOLS.values()):
             with progress(f"features, {split}", len(PREPARE_STEPS), "steps") as advance:

@@ -6,3 +6,7 @@ PROTOCOLS = (*DEFAULT_PROTOCOLS, RATING)
 COMPARED = ("dlrm", "ncf")
 NETWORKS = (*COMPARED, "mf")
 SPLITS = {"leave-one-out": "leave-one-out", "random-split": "random-split", "rating": "random-split"}
+
+# Seconds after which a test takes a process or a condition for hung. Not a measure of speed: a machine may be 20 times
+# as busy as usual. The time limit of pytest itself (pyproject.toml) is longer.
+HANG_SECONDS = 1200

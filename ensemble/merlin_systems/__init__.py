@@ -18,6 +18,8 @@ is there for comparison, not for production: a manifest protects from accidents,
 run folder.
 """
 
+import core.gpu  # noqa: F401  before Merlin, here and in the Triton that is started from here
+
 
 def triton_name(model: str) -> str:
     """The Triton model that clients ask for a network's scores."""

@@ -83,15 +83,21 @@ class Features:
 
     def interactions(self, part: str) -> Interactions:
         """One split (`train`, `valid`, `test`), read by merlin-dataloader into index tensors."""
-        dataset = Dataset([str(path) for path in split_files(self.folder, part)], engine="parquet")
+        # On the GPU only where PyTorch can take the rows there.
+        on_cpu = None if torch.cuda.is_available() else True
+        dataset = Dataset([str(path) for path in split_files(self.folder, part)], engine="parquet", cpu=on_cpu)
         dataset.schema = Schema([dataset.schema[name] for name, _ in READ.values()])
         columns = {name: torch.empty(dataset.num_rows, dtype=dtype) for name, (_, dtype) in READ.items()}
         start = 0
-        for inputs, label in Loader(dataset, READ_ROWS, shuffle=False):
-            chunks = {**inputs, LABEL: label}
-            for name, (column, _) in READ.items():
-                columns[name][start : start + len(label)] = chunks[column].reshape(-1)
-            start += len(label)
+        with Loader(dataset, READ_ROWS, shuffle=False) as loader:
+            # Never asked for more than there is: Merlin's loader would wait for ever on a reader that has nothing left
+            # and has not ended yet.
+            while start < dataset.num_rows:
+                inputs, label = next(loader)
+                chunks = {**inputs, LABEL: label}
+                for name, (column, _) in READ.items():
+                    columns[name][start : start + len(label)] = chunks[column].reshape(-1)
+                start += len(label)
         rows = Interactions(**columns)
         return replace(rows, label=self.label(rows))
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import nvtabular as nvt
 import pandas as pd
-from merlin.core.dispatch import HAS_GPU
 from merlin.io import Dataset
 
 from core.columns import FOLD, GENRES, MOVIE_ID, MOVIE_INDEX, RAW_MOVIE, RAW_USER, USER_ID, USER_INDEX
+from core.gpu import HAS_CUDF
 from workflows.features.saved import load_workflow, save_workflow
 from workflows.features.side_features.base import SIDE_FEATURES, MovieFeature, UserFeature
 from workflows.features.statistics import statistics_table
@@ -97,7 +97,7 @@ def _apply(out: Path, name: str, feature: MovieFeature | UserFeature, table: pd.
     folder = out / "workflow" / f"{feature.owner}s" / name
     save_workflow(nvt.Workflow(graph).fit(Dataset(frame)), folder)
     result = load_workflow(folder).transform(Dataset(frame)).to_ddf().compute()
-    return (result.to_pandas() if HAS_GPU else result).reset_index(drop=True)
+    return (result.to_pandas() if HAS_CUDF else result).reset_index(drop=True)
 
 
 def _scratch(out: Path, name: str) -> Path:
