@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from core.errors import UserError
+from core.partial import partial_file
 
 T = TypeVar("T")
 UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")  # pydantic's names of an unknown key
@@ -17,12 +18,9 @@ STRICT = ConfigDict(extra="forbid")  # for every pydantic dataclass that is read
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON whole or not at all: to a temporary name, then renamed."""
-    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
+    with partial_file(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, sort_keys=False) + "\n", encoding="utf-8")
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_json(path: Path, command: str = "the command that writes it") -> Any:
