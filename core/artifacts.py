@@ -4,7 +4,6 @@ import ast
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -15,6 +14,7 @@ from typing import Any
 from core import signing
 from core.errors import UserError
 from core.json_files import read_json, write_json
+from core.partial import partial_folder, put_in_place, recover
 
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
@@ -154,6 +154,8 @@ def read_manifest(folder: Path, command: str = ANY_COMMAND) -> dict[str, Any]:
         UserError: there is no manifest, or the file is not one.
     """
     if not (folder / MANIFEST).is_file():
+        recover(_behind_link(folder))
+    if not (folder / MANIFEST).is_file():
         raise UserError(f"{folder} is missing or incomplete; run: {command}")
     manifest = read_json(folder / MANIFEST, command)
     listed = manifest.get("files") if isinstance(manifest, dict) else None
@@ -168,6 +170,7 @@ def _remedy(folder: Path, command: str) -> str:
 
 def is_current(folder: Path, stage_fingerprint: str) -> bool:
     """Whether the folder is whole and was made from the same inputs."""
+    recover(_behind_link(folder))
     try:
         return bool(verify(folder).get("fingerprint") == stage_fingerprint)
     except UserError:
@@ -178,25 +181,28 @@ def is_current(folder: Path, stage_fingerprint: str) -> bool:
 def new_folder(folder: Path, stage_fingerprint: str, key: Path | None = None, **details: Any) -> Iterator[Path]:
     """Gives a temporary folder to fill; on success seals it and puts it in the place of `folder`.
 
-    A failure leaves everything as it was: the temporary folder is removed, and so are the parents made for it.
+    A failure leaves everything as it was: the temporary folder is removed, and so are the parents made for it. A
+    process that is killed at any moment leaves the earlier folder or the new one, whole; what else it leaves is removed
+    by the next call, and by `Run.lock`. Where `folder` is a symbolic link, what it leads to is replaced.
+
+    Raises:
+        UserError: `key` is not a private key, or `folder` is mounted.
     """
-    missing = missing_folders(folder.parent)
-    temporary = folder.parent / f".{folder.name}.partial-{os.getpid()}"
+    place = _behind_link(folder)
+    missing = missing_folders(place.parent)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        for left_over in folder.parent.glob(f".{folder.name}.partial-*"):  # of a run that was killed
-            shutil.rmtree(left_over, ignore_errors=True)
-        temporary.mkdir()
-        yield temporary
-        seal(temporary, stage_fingerprint, key, **details)
-        old = folder.parent / f".{folder.name}.partial-old-{os.getpid()}"
-        if folder.exists():  # moved aside first, as removing it takes longer than two renames
-            folder.rename(old)
-        temporary.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        recover(place)
+        with partial_folder(place) as temporary:
+            yield temporary
+            seal(temporary, stage_fingerprint, key, **details)
+            put_in_place(temporary, place)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
         remove_empty(missing)
+
+
+def _behind_link(folder: Path) -> Path:
+    return Path(os.path.realpath(folder)) if folder.is_symlink() else folder
 
 
 def missing_folders(folder: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from core.errors import UserError, naming
+from core.partial import partial_file
 
 T = TypeVar("T")
 UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")  # pydantic's names of an unknown key
@@ -30,13 +31,9 @@ def write_json(path: Path, value: Any) -> None:
         ValueError: it holds a NaN or an infinity, which JSON does not know; nothing is written.
     """
     text = json.dumps(value, indent=2, sort_keys=False, allow_nan=False) + "\n"
-    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        with naming(path):
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with naming(path), partial_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from core.artifacts import missing_folders, remove_empty
 from core.errors import UserError, naming
+from core.partial import recover_all
 
 DEFAULT_SEED = 42
 DEFAULT_DATASET = "ml-100k"
@@ -91,7 +92,9 @@ class Run:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Holds the run folder for this process. A folder that was made for it and stayed empty is removed at the end.
+        """Holds the run folder for this process, and recovers what a killed one left half done in it.
+
+        A folder that was made for it and stayed empty is removed at the end.
 
         Raises:
             UserError: another process holds it, or the folder cannot be written, now or later (a full disk).
@@ -112,6 +115,7 @@ class Run:
                 raise UserError(
                     f"another marquee process writes to {self.root}; wait for it, or choose another folder with --runs"
                 ) from None
+            recover_all(self.root)
             try:
                 with naming(self.root):
                     yield

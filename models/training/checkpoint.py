@@ -4,7 +4,6 @@ Tensors are kept as safetensors, the rest as JSON: nothing is unpickled. An epoc
 the epoch's number, so no generator's state is needed.
 """
 
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from core.artifacts import is_current, new_folder
 from core.json_files import read_json, write_json
+from core.partial import recover, remove
 from models.training.rowwise import RowwiseAdagrad
 
 SEPARATOR = "|"
@@ -114,5 +114,5 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Forgets a training that is done."""
-        for left_over in (self.folder, *self.folder.parent.glob(f".{self.folder.name}.partial-*")):
-            shutil.rmtree(left_over, ignore_errors=True)
+        recover(self.folder)
+        remove(self.folder)

@@ -188,18 +188,18 @@ def test_the_earlier_folder_is_moved_aside_whole_before_it_is_removed(sealed, tm
 
     def remove(folder: Path, **_: object) -> None:
         if folder.exists():
-            removed.append((folder, snapshot(folder), is_current(sealed, "made-from-2")))
+            removed.append((folder, snapshot(folder), read_manifest(sealed)["fingerprint"]))
             really_remove(folder)
 
     really_remove = shutil.rmtree
     monkeypatch.setattr(shutil, "rmtree", remove)
     with new_folder(sealed, "made-from-2"):
         pass
-    ((folder, content, replaced),) = removed
+    ((folder, content, made_from),) = removed
     assert folder.parent == tmp_path
     assert folder.name.startswith(".stage.partial-")  # which the next one removes, if this is killed now
     assert content == before
-    assert replaced
+    assert made_from == "made-from-2"
     assert set(snapshot(tmp_path)) == {"stage", "stage/manifest.json"}
 
 
