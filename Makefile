@@ -52,6 +52,5 @@ clean: ## remove the environment, the runs and the caches; downloads in data/ st
 
 venv: $(READY) ## the virtual environment alone
 
-$(READY): requirements.txt
-	@tools/setup.sh "$(PYTHON)" "$(VENV)"
-	@touch $@
+$(READY): requirements.txt tools/uv.txt
+	@tools/setup.sh "$(PYTHON)" "$(VENV)" requirements.txt
