@@ -99,4 +99,8 @@ def last_line(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    try:
+        sys.exit(main(Path(sys.argv[1])))
+    except KeyboardInterrupt:
+        print("stopped; the next set-up goes on with what was fetched", file=sys.stderr)
+        sys.exit(130)

@@ -10,6 +10,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 SECTIONS = ("global", "install", ":env:")  # the later one wins, as in pip
 # pip's setting, uv's flag, and the variables of uv that stand in its stead. Each value is given a flag of its own.
@@ -29,6 +31,7 @@ SWITCHES = (
 )
 # Of the variables, those that are not uv's own are overruled, as pip does not read them or reads them last.
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+PLACES = ("index-url", "extra-index-url", "find-links", "constraint")  # each an URL, or a path
 COMMAS = ("only-binary", "no-binary")
 TRUE = ("1", "true", "yes", "on", "y", "t")
 
@@ -61,11 +64,10 @@ def of_pip(told: Mapping[str, str], given: Mapping[str, str] = os.environ) -> Se
     environment = {name: value for name, value in given.items() if not (name == "UV_TORCH_BACKEND" and not value)}
     flags = []
     for name, flag, variables in FLAGS:
-        if not set(variables) & set(given):
-            values = told.get(name, "").replace(",", " " if name in COMMAS else ",").split()
-            flags += [f"{flag}={_absolute(value)}" for value in values]
+        if not any(map(given.get, variables)):
+            flags += [f"{flag}={value}" for value in _values(name, told)]
     for name, flag, variables in SWITCHES:
-        if _true(told.get(name)) and not set(variables) & set(given):
+        if _true(told.get(name)) and not any(map(given.get, variables)):
             flags.append(flag)
     if "UV_INDEX_STRATEGY" not in given:
         flags.append("--index-strategy=unsafe-best-match")  # pip's own: the best version of all indexes
@@ -96,10 +98,25 @@ def _connection(told: Mapping[str, str], given: Mapping[str, str]) -> dict[str, 
     return found
 
 
-def _absolute(value: str) -> str:
-    """A file or folder by its URL or whole path, as uv takes a bare name for something else; all else as it is."""
-    path = Path(value).expanduser()
-    return str(path.resolve()) if "://" not in value and path.exists() else value
+def _values(name: str, told: Mapping[str, str]) -> list[str]:
+    """A setting's values in a form that uv takes as pip does."""
+    values = told.get(name, "").replace(",", " " if name in COMMAS else ",").split()
+    if name not in PLACES:
+        return values
+    files = {value: _local(value) for value in values}
+    # pip only warns of a folder of wheels that is not there; uv would fail.
+    return [
+        value if file is None else str(file) if name == "constraint" else file.as_uri().replace(",", "%2C")
+        for value, file in files.items()
+        if file is None or name != "find-links" or file.exists()
+    ]
+
+
+def _local(value: str) -> Path | None:
+    """The file or folder that is meant, where it is one of this machine; None for the URL of another."""
+    if value.startswith("file:"):
+        return Path(url2pathname(urlsplit(value).path))
+    return None if "://" in value else Path(os.path.abspath(os.path.expanduser(value)))
 
 
 def _true(value: str | None) -> bool:
