@@ -6,8 +6,6 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# What pyproject.toml's tool.uv.environments already says is not repeated on every line of the lock.
-PLAIN := s/ and implementation_name .*//; s/ ; python_full_version < '3\.12'$$//; s/== '3\.11\.\*'/>= '3.11'/
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,17 +39,13 @@ results: $(READY) ## train everything with five seeds again, and renew the READM
 notebook: $(READY) ## run the notebook over runs/ml-100k again, with its pictures
 	@cd notebooks && ../$(BIN)/jupyter execute --inplace dlrm-vs-ncf.ipynb
 
-lock: $(READY) ## renew requirements.txt from requirements.in (needs uv)
-	@command -v uv >/dev/null || { echo "error: install uv first: pip install uv" >&2; exit 2; }
-	@uv pip compile -q --upgrade --universal --python-version 3.10 --no-annotate --no-header requirements.in -o requirements.new
-	@{ sed -n '/^#/p' requirements.txt; sed -E "$(PLAIN)" requirements.new; } > requirements.txt.new
-	@mv requirements.txt.new requirements.txt; rm requirements.new
+lock: $(READY) ## renew requirements.txt, with hashes, from requirements.in
+	@$(BIN)/python tools/lock.py requirements.in requirements.txt --upgrade $(ARGS)
 
 clean: ## remove the environment, the runs and the caches; downloads in data/ stay
 	rm -rf $(VENV) .bench runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 venv: $(READY) ## the virtual environment alone
 
-$(READY): requirements.txt
-	@tools/setup.sh "$(PYTHON)" "$(VENV)"
-	@touch $@
+$(READY): requirements.txt tools/uv.txt
+	@tools/setup.sh "$(PYTHON)" "$(VENV)" requirements.txt

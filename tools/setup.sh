@@ -1,13 +1,18 @@
 #!/usr/bin/env bash
-# Makes the virtual environment from the exact lock: setup.sh [python] [folder]
+# Makes the virtual environment from an exact lock: setup.sh [python] [folder] [lock]
+# The folder holds the file .ready once everything is installed, and only then.
 set -euo pipefail
 wanted=${1:-}
 venv=${2:-.venv}
+lock=${3:-requirements.txt}
+tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 suitable() { "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))' &>/dev/null; }
+base() { "$1" -c 'import sys; print(sys.version, sys.base_prefix)' 2>/dev/null; }
+whole() { [ -f "$venv/.ready" ] && "$venv/bin/python" -m pip --version &>/dev/null; }
 
 python=
-for candidate in ${wanted:-python3.11 python3.10 python3 python}; do
+for candidate in ${wanted:+"$wanted"} ${wanted:-python3.11 python3.10 python3 python}; do
     if suitable "$candidate"; then python=$candidate; break; fi
 done
 if [ -z "$python" ]; then
@@ -22,16 +27,39 @@ if [ "$(uname -s)-$(uname -m)" != Linux-x86_64 ]; then
     echo "error: Triton's wheel and the lock are for Linux on x86-64; this is $(uname -s) on $(uname -m). Use docker/ there" >&2
     exit 2
 fi
+if [ ! -r "$lock" ]; then
+    echo "error: $lock, the list of packages to install, cannot be read; run this in Marquee's folder" >&2
+    exit 2
+fi
+# What is no environment, finished or not, is not deleted.
+if [ -e "$venv" ] && [ ! -f "$venv/pyvenv.cfg" ] && [ ! -f "$venv/.unfinished" ] && [ -n "$(ls -A "$venv")" ]; then
+    echo "error: $venv exists and is not a virtual environment; give another folder with VENV=" >&2
+    exit 2
+fi
 
-echo "setting up $venv with $("$python" --version) (once; about three minutes)"
-rm -rf "$venv"
-"$python" -m venv "$venv"
-terminal=0; if [ -t 1 ]; then terminal=1; fi
-other="< '3.11'"; if "$python" -c 'import sys; sys.exit(sys.version_info >= (3, 11))'; then other=">= '3.11'"; fi
-total=$(grep -v '^#' requirements.txt | grep -v -c -F -- "$other")
-"$venv/bin/python" -m pip install --disable-pip-version-check --no-input --progress-bar off -r requirements.txt 2>&1 |
-    awk -v total="$total" -v terminal="$terminal" -v venv="$venv" '
-        /^ERROR|^error/ { print; next }
-        /^Collecting/ && terminal { printf "\r\033[Kfetching package %d of %d: %s", ++n, total, $2; fflush() }
-        /^Installing collected/ { printf "%sinstalling %d packages\n", terminal ? "\r\033[K" : "", total; fflush() }'
+# One set-up at a time: the second waits, and finds the work done.
+if command -v flock >/dev/null; then
+    exec 9<"$lock"
+    flock --nonblock 9 || { echo "waiting for another set-up"; flock 9; }
+fi
+if whole && [ "$venv/.ready" -nt "$lock" ] && [ "$venv/.ready" -nt "$tools/uv.txt" ] && [ "$(base "$venv/bin/python")" = "$(base "$python")" ]; then
+    exit 0
+fi
+
+# An environment that was never finished may hold half a package that looks whole. It is made again, which takes
+# seconds: what was fetched for it is in the installer's cache.
+if whole && [ "$(base "$venv/bin/python")" = "$(base "$python")" ]; then
+    echo "bringing $venv up to date with $lock"
+    touch "$venv/.unfinished"
+    rm -f "$venv/.ready"
+else
+    echo "setting up $venv with $("$python" --version) (once; about a minute, more on a slow line)"
+    rm -rf "$venv"
+    mkdir -p "$venv"
+    touch "$venv/.unfinished"
+    "$python" -m venv "$venv"
+fi
+"$venv/bin/python" "$tools/install.py" "$lock"
+rm -f "$venv/.unfinished"
+touch "$venv/.ready"
 echo "$venv is ready ($SECONDS s)"
