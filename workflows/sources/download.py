@@ -33,11 +33,17 @@ def download_lock(home: Path, name: str) -> Path:
 
 
 def clear_partial(home: Path, name: str) -> None:
-    """Removes what a killed process left of a dataset's download, unless another process downloads it now."""
-    partial = _partial(home, name)
-    if partial.exists():
-        with suppress(Held), held(download_lock(home, name)):
-            shutil.rmtree(partial, ignore_errors=True)
+    """Removes what killed processes left of a dataset's download, unless another process downloads it now."""
+    if home.is_dir() and any(_left_over(home, name)):
+        with suppress(Held, OSError), held(download_lock(home, name)):
+            for path in _left_over(home, name):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _left_over(home: Path, name: str) -> list[Path]:
+    """What is not whole, or was meant for it."""
+    beginnings = tuple(f".{whole}.partial" for whole in (name, f"{name}.zip"))
+    return [path for path in home.iterdir() if path.name.startswith(beginnings)]
 
 
 def _partial(home: Path, name: str) -> Path:
