@@ -28,7 +28,7 @@ def temporary_folder(prefix: str) -> Iterator[Path]:
     Raises:
         OSError: there is no temporary folder that can be written.
     """
-    _clear(prefix)
+    clear(prefix)
     folder, handle = _new(prefix)
     try:
         yield folder
@@ -52,7 +52,7 @@ def _new(prefix: str) -> tuple[Path, int]:
         os.close(handle)
 
 
-def _clear(prefix: str) -> None:
+def clear(prefix: str) -> None:
     """Removes this user's folders of that prefix that no process holds."""
     name = re.compile(f"{re.escape(prefix)}{RANDOM}{re.escape(SUFFIX)}")
     with os.scandir(tempfile.gettempdir()) as entries:

@@ -52,7 +52,9 @@ DatasetOption = Annotated[
 DataOption = Annotated[
     Path | None,
     typer.Option(
-        help="Folder or zip with the dataset's files. Default: $MARQUEE_DATA/NAME, then a download.", metavar="PATH"
+        help="Folder, zip or tar with the dataset's files, or its ratings file. Default: $MARQUEE_DATA/NAME, then a "
+        "download.",
+        metavar="PATH",
     ),
 ]
 RunsOption = Annotated[

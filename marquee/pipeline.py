@@ -90,7 +90,12 @@ def fetch(run: Run, dataset: str, data: Path | None) -> None:
     from workflows.sources.fetch import fetch_tables
 
     with measured(run, "fetch") as measure:
-        measure.counts = fetch_tables(get_dataset(dataset), data, run.tables, console.print)
+        measure.counts = fetch_tables(get_dataset(dataset), data, run.tables, _print_plain)
+
+
+def _print_plain(line: str) -> None:
+    """Prints a line in which brackets are part of a name."""
+    console.print(line, markup=False, emoji=False, soft_wrap=True)
 
 
 def prepare(run: Run, options: PrepareOptions) -> None:

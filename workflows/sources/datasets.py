@@ -67,7 +67,11 @@ DATASETS.add(
         layout="movielens-100k",
         sources=(
             grouplens("ml-100k", "0e33842e24a9c977be4e0107933c0723"),
-            WheelFolder("recbole==1.2.1", "recbole/dataset_example/ml-100k/"),
+            WheelFolder(
+                "recbole==1.2.1",
+                "recbole/dataset_example/ml-100k/",
+                sha256="9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
+            ),
         ),
     ),
     position=10,

@@ -10,16 +10,45 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from core.errors import UserError
+from core.locks import Held, held
 from core.progress import progress
 
 GROUPLENS = "https://files.grouplens.org/datasets/movielens"
 TIMEOUT = 15  # seconds without a byte
+
+
+PIP_SECONDS = 300  # that pip may take for a package
+
+
+def download_lock(home: Path, name: str) -> Path:
+    """The lock file that is held while a dataset is downloaded."""
+    return home / f".{name}.lock"
+
+
+def clear_partial(home: Path, name: str) -> None:
+    """Removes what killed processes left of a dataset's download, unless another process downloads it now."""
+    if home.is_dir() and any(_left_over(home, name)):
+        with suppress(Held, OSError), held(download_lock(home, name)):
+            for path in _left_over(home, name):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _left_over(home: Path, name: str) -> list[Path]:
+    """What is not whole, or was meant for it."""
+    beginnings = tuple(f".{whole}.partial" for whole in (name, f"{name}.zip"))
+    return [path for path in home.iterdir() if path.name.startswith(beginnings)]
+
+
+def _partial(home: Path, name: str) -> Path:
+    """A folder for what is not whole yet; only the holder of the lock writes there."""
+    return home / f".{name}.partial"
 
 
 class Unreachable(Exception):
@@ -38,7 +67,7 @@ class Source(Protocol):
         """Where it is, for the message that it cannot be reached."""
 
     def obtain(self, name: str, home: Path, is_raw: Callable[[str], bool]) -> Path:
-        """Puts the files into `home`, whole or not at all.
+        """Puts the files into `home`, whole or not at all. The caller holds the dataset's `download_lock`.
 
         Args:
             name: of the dataset; a folder or zip in `home` of this name is found again by the next fetch.
@@ -73,24 +102,21 @@ class ZipDownload:
 
     def obtain(self, name: str, home: Path, is_raw: Callable[[str], bool]) -> Path:
         """The zip, checked against its published MD5, kept in `home` as `<name>.zip`."""
-        home.mkdir(parents=True, exist_ok=True)
         final = home / f"{name}.zip"
-        partial = final.with_name(f".{final.name}.partial-{os.getpid()}")
-        try:
-            expected = self.md5 or self._published_md5()
-            found = self._download(partial, final.name)
+        with _unfinished(home, name) as folder:
+            try:
+                expected = self.md5 or self._published_md5()
+                found = self._download(folder / final.name, final.name)
+            except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+                raise Unreachable(str(getattr(error, "reason", error))) from None
             if found != expected:
                 raise UserError(f"{self.url} arrived with MD5 {found}, not {expected}; try again later")
-            os.replace(partial, final)
-        except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
-            raise Unreachable(str(getattr(error, "reason", error))) from None
-        finally:
-            partial.unlink(missing_ok=True)
+            os.replace(folder / final.name, final)
         return final
 
     def _published_md5(self) -> str:
         with urllib.request.urlopen(f"{self.url}.md5", timeout=TIMEOUT) as reply:
-            words = reply.read(1000).decode().split()
+            words = reply.read(1000).decode(errors="replace").split()
         for word in words:
             if len(word) == 32:
                 return str(word)
@@ -100,13 +126,34 @@ class ZipDownload:
         """Writes the zip to `path` and returns its MD5."""
         digest = hashlib.md5(usedforsecurity=False)
         with urllib.request.urlopen(self.url, timeout=TIMEOUT) as reply, open(path, "wb") as file:
-            size = int(reply.headers.get("Content-Length") or 0) or None
+            length = reply.headers.get("Content-Length") or ""
+            size = int(length) if length.isdecimal() else None
             with progress(title, size, "bytes") as advance:
                 while chunk := reply.read(1 << 18):
                     digest.update(chunk)
-                    file.write(chunk)
+                    _write(file, chunk, path.parent)
                     advance(len(chunk), "")
         return digest.hexdigest()
+
+
+@contextmanager
+def _unfinished(home: Path, name: str) -> Iterator[Path]:
+    """An empty folder for what is not whole yet, removed at the end."""
+    partial = _partial(home, name)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write(file: IO[bytes], chunk: bytes, folder: Path) -> None:
+    """Writes to a file in a folder, which the message names where the disk is full: the network is not to blame."""
+    try:
+        file.write(chunk)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder.parent}: {error.strerror}; make room there") from None
 
 
 def grouplens(name: str, md5: str | None = None) -> ZipDownload:
@@ -121,10 +168,13 @@ class WheelFolder:
     Attributes:
         requirement: the package with its version, `recbole==1.2.1`.
         folder: the folder within its wheel, ending in a slash.
+        sha256: of the wheel, as the package registry publishes it.
     """
 
     requirement: str
     folder: str
+    _: KW_ONLY
+    sha256: str
 
     @property
     def label(self) -> str:
@@ -137,24 +187,32 @@ class WheelFolder:
     def obtain(self, name: str, home: Path, is_raw: Callable[[str], bool]) -> Path:
         """The raw files out of the wheel, kept in `home` in the folder `<name>`."""
         final = home / name
-        partial = final.with_name(f".{final.name}.partial-{os.getpid()}")
-        with tempfile.TemporaryDirectory(prefix="marquee-wheel-") as temporary:
-            wheel_file = self._download(Path(temporary))
-            partial.mkdir(parents=True)
-            try:
-                with zipfile.ZipFile(wheel_file) as wheel:
-                    for member in wheel.namelist():
-                        if member.startswith(self.folder) and is_raw(Path(member).name):
-                            (partial / Path(member).name).write_bytes(wheel.read(member))
-                partial.rename(final)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
+        with _unfinished(home, name) as partial, tempfile.TemporaryDirectory(prefix="wheel-", dir=partial) as folder:
+            files = partial / "files"
+            files.mkdir()
+            with zipfile.ZipFile(self._download(Path(folder))) as wheel:
+                for member in wheel.namelist():
+                    if member.startswith(self.folder) and is_raw(Path(member).name):
+                        (files / Path(member).name).write_bytes(wheel.read(member))
+            files.rename(final)
         return final
 
     def _download(self, folder: Path) -> Path:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
-        result = subprocess.run([*command, self.requirement], capture_output=True, text=True)
-        wheels = list(folder.glob("*.whl"))
+        """The wheel, downloaded by pip, which compares its hash."""
+        listed = folder / "requirements.txt"
+        listed.write_text(f"{self.requirement} --hash=sha256:{self.sha256}\n", encoding="utf-8")
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-input", "--only-binary=:all:"]
+        command += ["--require-hashes", "--dest", str(folder), "--requirement", str(listed)]
+        try:
+            result = subprocess.run(command, capture_output=True, text=True, timeout=PIP_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise Unreachable(f"pip download did not end in {PIP_SECONDS} s") from None
+        if "DO NOT MATCH THE HASHES" in result.stderr:
+            raise UserError(
+                f"{self.label} arrived with another SHA-256 than {self.sha256}; check the package index that pip uses, "
+                "or download the dataset elsewhere and pass it with --data"
+            )
+        wheels = [path for path in folder.iterdir() if path.suffix == ".whl"]
         if result.returncode or not wheels:
             raise Unreachable((result.stderr.strip().splitlines() or ["pip gave no reason"])[-1])
         return wheels[0]

@@ -1,33 +1,41 @@
 """A dataset's files found, unpacked, read, and written as the canonical tables in Parquet."""
 
 import shutil
-import tempfile
-import zipfile
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from core.artifacts import fingerprint, is_current, missing_folders, new_folder, remove_empty, sha256
+from core.artifacts import fingerprint, missing_folders, new_folder, remove_empty, sha256, verify
 from core.errors import UserError
+from core.json_files import read_json, validated
+from core.locks import held
 from core.stage_code import stage_code
+from core.temporary import clear
 from workflows.sources.datasets import Dataset, data_home
-from workflows.sources.download import Unreachable
+from workflows.sources.download import Unreachable, clear_partial, download_lock
+from workflows.sources.find import PREFIX, Packed, Place, find_release, is_raw, place_of, what_is_read
+from workflows.sources.fit import deviations
 from workflows.sources.layouts.base import LAYOUTS
-from workflows.sources.read import Tables, read_tables
-from workflows.synthetic.files import TRUTH_FILES
+from workflows.sources.read import Tables, check_files, read_files
+from workflows.synthetic.files import SUMMARY, TRUTH_FILES
+
+Say = Callable[[str], None]
 
 
-def fetch_tables(dataset: Dataset, data: Path | None, tables: Path, say: Callable[[str], None]) -> bool:
+def fetch_tables(dataset: Dataset, data: Path | None, tables: Path, say: Say) -> bool:
     """Finds the dataset's files and writes the canonical tables in Parquet; does nothing where they are up to date.
 
-    Looks, in this order, at `data` (a folder or a zip), at `$MARQUEE_DATA/<name>` and `<name>.zip`, and at the sources
-    of the dataset. Where the data is synthetic (`marquee synth`), its truth comes with it.
+    Looks, in this order, at `data`, at `$MARQUEE_DATA/<name>` and `<name>.zip`, and at the sources of the dataset.
+    Where the data is synthetic (`marquee synth`), its truth comes with it.
 
     Args:
-        say: is given one line for each thing that a user should know.
+        data: a folder, an archive (zip, or tar, compressed or not), or the ratings file in a folder.
+        say: is given one line of plain text for each thing that a user should know.
 
     Returns:
         Whether there was anything to do.
@@ -35,18 +43,31 @@ def fetch_tables(dataset: Dataset, data: Path | None, tables: Path, say: Callabl
     Raises:
         UserError: the files cannot be found or read.
     """
-    with tempfile.TemporaryDirectory(prefix="marquee-") as temporary:
-        folder, source = _find(dataset, data, Path(temporary), say)
-        made_from = _made_from(dataset, folder)
-        if is_current(tables, made_from):
-            say(f"{dataset.name} from {source}: unchanged, tables reused")
-            return False
-        try:
-            found = read_tables(folder, dataset.layout)
-        except UserError as error:  # a file of a zip is named by the zip, not by where it was unpacked
-            raise UserError(str(error).replace(f"{temporary}/", f"{source}, ")) from None
-        with new_folder(tables, made_from, dataset=dataset.name, source=source) as out:
-            _write(found, folder, out)
+    clear(PREFIX)  # of a process that was killed
+    place, source = _find(dataset, data, say)
+    written = _Written.of(dataset, tables)
+    # An archive that was read before need not be unpacked; where its bytes are others, its content may be the same.
+    seen = written.key(place.packed({})) if isinstance(place, Packed) else ""
+    if seen and written.manifest.get("seen") == seen:
+        return written.reused(source, written.manifest.get("unread", ()), say)
+    release = find_release(place, dataset.layout)
+    check_files(release)
+    if packed := place.packed(release.files):
+        seen = seen or written.key(packed)
+    if seen and written.manifest.get("seen") == seen:
+        return written.reused(source, release.notes, say)
+    with release.opened() as files:
+        made_from = written.key(files)
+        if written.manifest.get("fingerprint") == made_from:
+            return written.reused(source, release.notes, say)
+        found = read_files(release.layout, files)
+        notes = [*found.notes, *_deviations(dataset, found, files)]
+        notes = [release.translated(note, files) for note in notes]
+        details: dict[str, Any] = {"source": source, "seen": seen, "unread": release.notes, "notes": notes}
+        with new_folder(tables, made_from, dataset=dataset.name, **details) as out:
+            _write(found, files, out)
+    for note in [*release.notes, *notes]:
+        say(f"warning: {note}")
     dropped = f" ({found.repeated:,} repeated ratings dropped, the last of each kept)" if found.repeated else ""
     say(
         f"{dataset.name} from {source}: {len(found.ratings):,} ratings, {len(found.users):,} users, "
@@ -55,72 +76,123 @@ def fetch_tables(dataset: Dataset, data: Path | None, tables: Path, say: Callabl
     return True
 
 
-def _made_from(dataset: Dataset, folder: Path) -> str:
-    """The fingerprint of everything that the tables depend on."""
-    raw = {path.name: sha256(path) for path in sorted(folder.rglob("*")) if path.is_file() and _is_raw(path.name)}
-    code = stage_code(("workflows/sources",), ("pandas", "pyarrow"), LAYOUTS)
-    return fingerprint(raw=raw, layout=dataset.layout, code=code)
+@dataclass(frozen=True)
+class _Written:
+    """The tables that are there.
+
+    Attributes:
+        manifest: of whole tables; empty where there are none.
+        code: the digest of what reads them.
+    """
+
+    dataset: Dataset
+    manifest: Mapping[str, Any]
+    code: str
+
+    @classmethod
+    def of(cls, dataset: Dataset, tables: Path) -> "_Written":
+        code = stage_code(("workflows/sources",), ("pandas", "pyarrow"), LAYOUTS)
+        try:
+            return cls(dataset, verify(tables), code)
+        except UserError:
+            return cls(dataset, {}, code)
+
+    def key(self, files: Mapping[str, Path]) -> str:
+        """The fingerprint of tables that are made from files, which are given by their names."""
+        raw = {name: sha256(path) for name, path in sorted(files.items())}
+        return fingerprint(raw=raw, layout=self.dataset.layout, code=self.code)
+
+    def reused(self, source: str, unread: Sequence[str], say: Say) -> bool:
+        """Says that the tables are up to date, and what was suspicious when they were written."""
+        for note in [*unread, *self.manifest.get("notes", ())]:
+            say(f"warning: {note}")
+        say(f"{self.dataset.name} from {source}: unchanged, tables reused")
+        return False
 
 
-def _is_raw(name: str) -> bool:
-    """Whether a file of that name is part of a dataset, of whatever layout."""
-    return name in TRUTH_FILES or any(name in layout.files for layout in LAYOUTS.values())
-
-
-def _write(found: Tables, folder: Path, out: Path) -> None:
+def _write(found: Tables, files: Mapping[str, Path], out: Path) -> None:
     pq.write_table(found.ratings, out / "ratings.parquet")
     pq.write_table(pa.Table.from_pandas(found.movies, preserve_index=False), out / "movies.parquet")
     pq.write_table(pa.Table.from_pandas(found.users, preserve_index=False), out / "users.parquet")
-    for path in folder.rglob("*"):
-        if path.name in TRUTH_FILES and path.is_file():
-            shutil.copy(path, out / path.name)
+    for name in TRUTH_FILES:
+        if name in files:
+            shutil.copy(files[name], out / name)
 
 
-# -- finding and unpacking ---------------------------------------------------------------------------------------------
+def _deviations(dataset: Dataset, found: Tables, files: Mapping[str, Path]) -> list[str]:
+    """What differs from the size that the release should have: as published, or as `synth` has written it."""
+    if SUMMARY in files:
+        summary = read_json(files[SUMMARY])
+        counts = summary.get("counts") if isinstance(summary, dict) else None
+        sizes = validated(dict[str, int], counts or {}, f"{files[SUMMARY]}, counts")
+        dataset = replace(dataset, ratings=sizes.get("ratings", 0), users=sizes.get("users", 0), movies=0)
+    return deviations(dataset, len(found.ratings) + found.repeated, len(found.users), len(found.movies))
 
 
-def _find(dataset: Dataset, data: Path | None, temporary: Path, say: Callable[[str], None]) -> tuple[Path, str]:
-    """The folder with the raw files, unpacked into `temporary` where they are in a zip, and what to call the source."""
+# -- finding -----------------------------------------------------------------------------------------------------------
+
+
+def _find(dataset: Dataset, data: Path | None, say: Say) -> tuple[Place, str]:
+    """Where the raw files are, and what to call it."""
     if data is not None:
         if not data.exists():
-            raise UserError(f"--data {data} does not exist; give a MovieLens folder or zip")
-        return _unpacked(data, temporary), data.name
+            raise UserError(f"--data {data} does not exist; give {what_is_read()}")
+        return place_of(data), data.name or str(data)
     home = data_home()
-    for path in (home / dataset.name, home / f"{dataset.name}.zip"):
-        if path.exists():
-            return _unpacked(path, temporary), str(path)
+    clear_partial(home, dataset.name)
+    found = _in_home(home, dataset.name, say)
+    if found:
+        return place_of(found), str(found)
     path, source = _obtain(dataset, home, say)
-    return _unpacked(path, temporary), source
+    return place_of(path), source
 
 
-def _obtain(dataset: Dataset, home: Path, say: Callable[[str], None]) -> tuple[Path, str]:
+def _in_home(home: Path, name: str, say: Say) -> Path | None:
+    folder, archive = home / name, home / f"{name}.zip"
+    if folder.exists() and archive.exists():
+        say(f"{folder} is read, not {archive.name} beside it")
+    return next((path for path in (folder, archive) if path.exists()), None)
+
+
+def _obtain(dataset: Dataset, home: Path, say: Say) -> tuple[Path, str]:
     """The files from the first of the dataset's sources that can be reached, and what to call it."""
     if not dataset.sources:
         raise UserError(f"{home / dataset.name} does not exist; put the dataset's folder there, or give --data")
-    failed, missing = [], missing_folders(home)
-    try:
+    failed: list[str] = []
+    with _alone(home, dataset.name, say):
+        found = _in_home(home, dataset.name, say)  # by the process that this one waited for
+        if found:
+            return found, str(found)
         for number, source in enumerate(dataset.sources, 1):
             try:
-                return source.obtain(dataset.name, home, _is_raw), source.label
+                return source.obtain(dataset.name, home, is_raw), source.label
             except Unreachable as reason:
                 failed.append(f"{source.address} ({reason})")
                 if number < len(dataset.sources):
                     following = dataset.sources[number]
                     say(f"{source.label} cannot be reached ({reason}); trying {following.label}")
-    finally:
-        remove_empty(missing)
     raise UserError(
         f"cannot download {dataset.name} from {' or '.join(failed)}; download it elsewhere and pass it with --data"
     )
 
 
-def _unpacked(path: Path, temporary: Path) -> Path:
-    """A folder as it is; the raw files of a zip, unpacked."""
-    if path.is_dir():
-        return path
+@contextmanager
+def _alone(home: Path, name: str, say: Say) -> Iterator[None]:
+    """Lets one process at a time download a dataset; a home that was made for it and stayed empty is removed."""
+    missing = missing_folders(home)
+
+    def waits() -> None:
+        say(f"another marquee process downloads {name} into {home}; waiting for it")
+
     try:
-        with zipfile.ZipFile(path) as zipped:
-            zipped.extractall(temporary, [name for name in zipped.namelist() if _is_raw(Path(name).name)])
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-        raise UserError(f"{path} is not a whole zip file ({error}); download it again") from None
-    return temporary
+        with ExitStack() as stack:
+            while True:
+                home.mkdir(parents=True, exist_ok=True)
+                try:
+                    stack.enter_context(held(download_lock(home, name), waits))
+                    break
+                except FileNotFoundError:  # another process, which found nothing, has just removed the empty home
+                    continue
+            yield
+    finally:
+        remove_empty(missing)

@@ -1,5 +1,6 @@
 """A dataset's folder, of whatever layout, into the canonical tables (see `workflows.sources.layouts.base`)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,20 +11,28 @@ import pyarrow.compute as pc
 
 from core.columns import GENDER, GENRES, MOVIES_COLUMNS, OCCUPATION, RAW_MOVIE, RAW_USER, TIMESTAMP, TITLE, YEAR
 from core.errors import UserError
+from workflows.sources.find import Folder, Release, find_release
+from workflows.sources.fit import misfits
 from workflows.sources.frames import clean_category, clean_genres, plausible_year
-from workflows.sources.layouts.base import LAYOUTS, Layout
+from workflows.sources.layouts.base import Layout
 from workflows.sources.ratings import out_of_range
 from workflows.sources.text import clean_text, shown
 
 
 @dataclass
 class Tables:
-    """The canonical tables of a dataset, and how many repeated ratings were dropped on the way."""
+    """The canonical tables of a dataset.
+
+    Attributes:
+        repeated: how many repeated ratings were dropped on the way.
+        notes: sentences about what is suspicious in the files.
+    """
 
     ratings: pa.Table
     movies: pd.DataFrame
     users: pd.DataFrame
     repeated: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def read_tables(folder: Path, layout_name: str | None = None) -> Tables:
@@ -35,41 +44,53 @@ def read_tables(folder: Path, layout_name: str | None = None) -> Tables:
     Raises:
         UserError: no known layout, a missing or empty file, a malformed row, or a rating outside 0.5 to 5 stars.
     """
-    layout, folder = _find_layout(folder, layout_name)
-    _check_files(layout, folder)
-    ratings = layout.ratings(folder / layout.ratings_file)
-    _check_ratings(ratings, folder / layout.ratings_file)
-    ratings, repeated = _drop_repeated(ratings)
-    movies = _clean_movies(layout.movies(folder / layout.movies_file), folder / layout.movies_file)
-    movies = _complete_movies(movies, ratings)
-    users = pd.DataFrame({RAW_USER: _distinct(ratings, RAW_USER)})
-    if layout.users and layout.users_file and (folder / layout.users_file).is_file():
-        users = users.merge(_clean_users(layout.users(folder / layout.users_file)), on=RAW_USER, how="left")
-    return Tables(ratings, movies, users.astype({RAW_USER: "int32"}), repeated)
+    return read_release(find_release(Folder(folder), layout_name))
 
 
-def _find_layout(folder: Path, first: str | None) -> tuple[Layout, Path]:
-    """The layout of a folder, looking one level down too, as a zip unpacks into a folder of its own."""
-    layouts = [*([LAYOUTS.choose(first)] if first else []), *LAYOUTS.values()]
-    for candidate in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
-        for layout in layouts:
-            if any(candidate.glob(layout.ratings_file)):
-                return layout, candidate
-    known = ", ".join(layout.ratings_file for layout in LAYOUTS.values())
-    raise UserError(f"{folder} holds no MovieLens ratings; expected one of {known} in it")
+def read_release(release: Release) -> Tables:
+    """Reads a release that was found.
+
+    Raises:
+        UserError: a missing or empty file, a malformed row, or a rating outside 0.5 to 5 stars.
+    """
+    check_files(release)
+    with release.opened() as files:
+        return read_files(release.layout, files)
 
 
-def _check_files(layout: Layout, folder: Path) -> None:
+def read_files(layout: Layout, files: Mapping[str, Path]) -> Tables:
+    """Reads a layout's files, given by the names that they have in it.
+
+    Raises:
+        UserError: an empty file, a malformed row, or a rating outside 0.5 to 5 stars.
+    """
     for name in layout.files:
-        path = folder / name
-        if name == layout.users_file and not path.exists():
-            continue
-        if not path.is_file():
+        if name in files and files[name].stat().st_size == 0:
+            raise UserError(f"{files[name]} is empty; copy it again from the dataset's zip")
+    ratings_file, movies_file = files[layout.ratings_file], files[layout.movies_file]
+    ratings = layout.ratings(ratings_file)
+    _check_ratings(ratings, ratings_file)
+    movies = _clean_movies(layout.movies(movies_file), movies_file)
+    described = {RAW_MOVIE: (movies_file, movies)}
+    users = pd.DataFrame({RAW_USER: _distinct(ratings, RAW_USER)})
+    if layout.users and layout.users_file and layout.users_file in files:
+        about = _clean_users(layout.users(files[layout.users_file]))
+        users = users.merge(about, on=RAW_USER, how="left")
+        described[RAW_USER] = (files[layout.users_file], about)
+    notes = tuple(misfits(ratings, ratings_file, described))
+    ratings, repeated = _drop_repeated(ratings)
+    return Tables(ratings, _complete_movies(movies, ratings), users.astype({RAW_USER: "int32"}), repeated, notes)
+
+
+def check_files(release: Release) -> None:
+    """Refuses a release without one of the files that it must have; its users may be missing."""
+    layout = release.layout
+    for name in (layout.ratings_file, layout.movies_file):
+        if name not in release.files:
             raise UserError(
-                f"{path} is missing; a {layout.title} folder has {layout.ratings_file} and {layout.movies_file}"
+                f"{release.shown(name)} is missing; a {layout.title} folder has {layout.ratings_file} "
+                f"and {layout.movies_file}"
             )
-        if path.stat().st_size == 0:
-            raise UserError(f"{path} is empty; copy it again from the dataset's zip")
 
 
 def _check_ratings(ratings: pa.Table, path: Path) -> None:

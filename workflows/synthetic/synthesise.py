@@ -1,15 +1,17 @@
 """The command `synth`: a synthetic release written whole, with its truth and the best metrics that can be reached."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from core.artifacts import fingerprint, is_current, new_folder
+from core.artifacts import fingerprint, is_current, missing_folders, new_folder, remove_empty
 from core.errors import UserError
 from core.json_files import read_json, write_json
+from core.locks import Held, held
 from workflows.sources.datasets import DATASETS
 from workflows.synthetic.draw import FEWEST_RATINGS, Shape, activity, draw_truth
 from workflows.synthetic.files import SUMMARY
@@ -54,18 +56,39 @@ def synthesise(folder: Path, like: str, scale: float, seed: int, advance: Callab
     if seed < 0:
         raise UserError(f"--seed {seed} is negative; give 0 or more")
     made_from = fingerprint(format=FORMAT, like=like, scale=scale, seed=seed)
-    if folder.exists():
-        if is_current(folder, made_from):
-            return read_json(folder / SUMMARY)
-        raise UserError(
-            f"{folder} exists and is not {like} at scale {scale} from seed {seed}; remove it or give another --out"
-        )
-    with new_folder(folder, made_from) as out:
+    if is_current(folder, made_from):
+        return read_json(folder / SUMMARY)
+    with _alone(folder), new_folder(folder, made_from) as out:
+        if folder.exists():
+            raise UserError(
+                f"{folder} exists and is not {like} at scale {scale} from seed {seed}; remove it or give another --out"
+            )
         measured = _write_files(out, shape, seed, advance)
         summary = {"format": FORMAT, "like": like, "scale": scale, "seed": seed, "counts": asdict(shape), **measured}
         write_json(out / SUMMARY, summary)
         (out / "README.txt").write_text(readme(like, scale, seed, shape), encoding="utf-8")
     return summary
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Lets one process at a time make a folder; parents that were made for it and stayed empty are removed.
+
+    Raises:
+        UserError: another process makes it.
+    """
+    folder = folder.absolute()  # whose name is not `.`
+    missing = missing_folders(folder.parent)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with held(folder.with_name(f".{folder.name}.lock")):
+            yield
+    except Held:
+        raise UserError(
+            f"another marquee process writes to {folder}; wait for it, or give another folder with --out"
+        ) from None
+    finally:
+        remove_empty(missing)
 
 
 def _write_files(out: Path, shape: Shape, seed: int, advance: Callable[[float, str], None]) -> dict[str, dict]:
