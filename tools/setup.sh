@@ -5,7 +5,9 @@ set -euo pipefail
 wanted=${1:-}
 venv=${2:-.venv}
 lock=${3:-requirements.txt}
-tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=${BASH_SOURCE[0]}
+case $here in */*) ;; *) here=./$here ;; esac
+tools=$(cd "${here%/*}" && pwd)
 
 suitable() { "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))' &>/dev/null; }
 base() { "$1" -c 'import sys; print(sys.version, sys.base_prefix)' 2>/dev/null; }
@@ -54,9 +56,9 @@ if whole && [ "$(base "$venv/bin/python")" = "$(base "$python")" ]; then
     rm -f "$venv/.ready"
 else
     echo "setting up $venv with $("$python" --version) (once; about a minute, more on a slow line)"
-    rm -rf "$venv"
     mkdir -p "$venv"
-    touch "$venv/.unfinished"
+    touch "$venv/.unfinished" # stays to the end, and says after a kill that the folder is a set-up's
+    find "$venv/" -mindepth 1 -maxdepth 1 ! -name .unfinished -exec rm -rf {} +
     "$python" -m venv "$venv"
 fi
 "$venv/bin/python" "$tools/install.py" "$lock"
