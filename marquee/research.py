@@ -161,6 +161,8 @@ def paper(
     if out is not None:
         _check_writable(out)
     files = read_ncf_files(data)
+    for warning in files.warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False)
     with working("loading PyTorch and Merlin Models"):
         from models.evaluation import ncf_paper
         from models.evaluation.paper_results import PaperResults

@@ -7,11 +7,10 @@ A folder holds one set, `ml-1m` or `pinterest-20`, of three files without header
     NAME.test.negative  (user,item) of the same line of test.rating, then items to rank it among, tab-separated
 """
 
+import mmap
 import re
-from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +19,16 @@ import pyarrow.csv as pa_csv
 
 from core.artifacts import sha256
 from core.errors import UserError
-from workflows.sources.text import LARGEST_ID
+from workflows.sources.ncf_checks import (
+    check_agreement,
+    check_held_out,
+    doubts_about_lists,
+    doubts_about_times,
+    refuse_first,
+    unknown,
+)
+from workflows.sources.ratings import DECIMAL, LENIENT
+from workflows.sources.text import ID, refuse, refuse_utf_16, shown
 from workflows.splits.base import TimeOrder
 
 SUFFIXES = (".train.rating", ".test.rating", ".test.negative")
@@ -28,14 +36,13 @@ COLUMNS = ("user", "item", "rating", "timestamp")
 # Times may be written as decimals; 64 bits hold whole seconds up to 2**53 exactly.
 TYPES = dict(zip(COLUMNS, (pa.int32(), pa.int32(), pa.float32(), pa.float64())))
 LARGEST_TIME = 2**53
-WHOLE = re.compile(r"-?[0-9]{1,18}")
-ASKED = re.compile(rf"\(\s*({WHOLE.pattern})\s*,\s*({WHOLE.pattern})\s*\)")
-REMEDY = "correct that line or copy the file again"
+LARGEST_ID = 99_999_999  # far above the authors' own, which count from 0 without gaps
+ASKED = re.compile(r"\(\s*(-?[0-9]{1,18})\s*,\s*(-?[0-9]{1,18})\s*\)")
 
 
 @dataclass(frozen=True)
 class NcfFiles:
-    """A published split, as it is in its files.
+    """A published split, as it is in its files; ids count from 0 without gaps, in the order of the files' own.
 
     Attributes:
         name: of the set, as in the files' names.
@@ -45,8 +52,9 @@ class NcfFiles:
         test_user, test_movie: int32 [users], each user's held-out movie; every user is there at most once.
         negatives: int32 [users, most], the movies that the held-out one is ranked among, in the file's order; -1 where
             a list is shorter, and where it repeats a movie or holds the held-out one itself.
-        users, movies: the highest id anywhere, plus 1.
+        users, movies: how many ids there are.
         sha256: file name to SHA-256, of the three files.
+        warnings: a sentence for each thing that makes the figures differ from the paper's, with its first line.
     """
 
     name: str
@@ -61,35 +69,52 @@ class NcfFiles:
     users: int
     movies: int
     sha256: dict[str, str]
+    warnings: tuple[str, ...] = ()
 
 
 def read_ncf_files(folder: Path) -> NcfFiles:
     """Reads the one set of files in a folder.
 
     Raises:
-        UserError: no set or several, a missing or empty file, a malformed line, test files that disagree, a user with
-            two held-out movies, or one whose held-out movie is in the training file too.
+        UserError: no set or several, a missing or empty file, a malformed line, an id that none has, test files that
+            disagree, a user with two held-out movies, or one whose held-out movie is in the training file too.
     """
     name, (train_file, test_file, negative_file) = _find_set(folder)
     train, test = _read_ratings(train_file), _read_ratings(test_file)
     user, movie = train["user"].to_numpy(), train["item"].to_numpy()
     test_user, test_movie = test["user"].to_numpy(), test["item"].to_numpy()
-    test_pairs, negatives = _read_negatives(negative_file)
-    _check_agreement(test_pairs, np.stack([test_user, test_movie], axis=1), negative_file, test_file)
-    _check_held_out(test_user, test_movie, test_file, user, movie, train_file)
+    testpairs, listed = _read_negatives(negative_file)
+    check_agreement(testpairs, np.stack([test_user, test_movie], axis=1), negative_file, test_file)
+    check_held_out(test_user, test_movie, test_file, user, movie, train_file)
+    negatives = _each_once(listed, test_movie)
+    warnings = (
+        *doubts_about_lists(negative_file, listed, negatives, test_user, user, movie),
+        *unknown(test_file, "user", test_user[:, None], user),
+        *unknown(test_file, "item", test_movie[:, None], movie),
+        *unknown(negative_file, "item", negatives, np.union1d(movie, test_movie)),
+        *doubts_about_times(train_file, train["timestamp"].to_numpy()),
+    )
+    # Models have a row for each number up to the highest: without gaps, no id costs more than another.
+    users, movies = np.union1d(user, test_user), np.union1d(np.union1d(movie, test_movie), negatives[negatives >= 0])
     return NcfFiles(
         name=name,
-        user=user,
-        movie=movie,
+        user=_places(users, user),
+        movie=_places(movies, movie),
         rating=train["rating"].to_numpy(),
         timestamp=train["timestamp"].to_numpy().astype(np.int64),
-        test_user=test_user,
-        test_movie=test_movie,
-        negatives=_each_once(negatives, test_movie),
-        users=int(max(user.max(), test_user.max())) + 1,
-        movies=int(max(movie.max(), test_movie.max(), negatives.max())) + 1,
+        test_user=_places(users, test_user),
+        test_movie=_places(movies, test_movie),
+        negatives=np.where(negatives >= 0, _places(movies, negatives), np.int32(-1)),
+        users=len(users),
+        movies=len(movies),
         sha256={path.name: sha256(path) for path in (train_file, test_file, negative_file)},
+        warnings=warnings,
     )
+
+
+def _places(ids: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Where values are among ascending ids, int32."""
+    return np.searchsorted(ids, values).astype(np.int32)
 
 
 def hold_out_last(files: NcfFiles) -> np.ndarray:
@@ -126,21 +151,14 @@ def _find_set(folder: Path) -> tuple[str, list[Path]]:
     return names[0], paths
 
 
-def _refuse(path: Path, line: int, what: str, remedy: str = REMEDY) -> NoReturn:
-    raise UserError(f"{path}: line {line} {what}; {remedy}")
-
-
-def _refuse_first(path: Path, bad: np.ndarray, what: Callable[[int], str], remedy: str = REMEDY) -> None:
-    """Refuses the first row that is bad; `what` says what is wrong with it, from its row number."""
-    if bad.any():
-        row = int(bad.argmax())
-        _refuse(path, row + 1, what(row), remedy)
-
-
 # -- ratings -----------------------------------------------------------------------------------------------------------
 
 
 def _read_ratings(path: Path) -> pa.Table:
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        refuse_utf_16(path, content[:2])
+        if any(content.find(one) >= 0 for one in LENIENT if one != b"\t"):
+            _refuse_bad_line(path)
     try:
         table = pa_csv.read_csv(
             str(path),
@@ -154,40 +172,37 @@ def _read_ratings(path: Path) -> pa.Table:
         raise UserError(f"{path}: {' '.join(str(error).split())[:200]}; copy the file again") from None
     for name in COLUMNS[:2]:
         ids = table[name].to_numpy()
-        _refuse_first(path, ids < 0, lambda row: f"has {name} {ids[row]}; ids are from 0")  # noqa: B023
+        outside = (ids < 0) | (ids > LARGEST_ID)
+        refuse_first(path, outside, lambda row: f"has {name} {ids[row]}; ids are from 0 to {LARGEST_ID}")  # noqa: B023
     for name in COLUMNS[2:]:
         values = table[name].to_numpy()
         what = f"has a {name} that is not a finite number below 2**53"
-        _refuse_first(path, ~(np.abs(values) < LARGEST_TIME), lambda _: what)  # noqa: B023
+        refuse_first(path, ~(np.abs(values) < LARGEST_TIME), lambda _: what)  # noqa: B023
     return table
 
 
 def _refuse_bad_line(path: Path) -> None:
     """Names the first malformed line, as the fast reader's error does not."""
-    with open(path, encoding="utf-8", errors="replace") as file:
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
         for number, line in enumerate(file, 1):
             fields = line.rstrip("\r\n").split("\t")
             if len(fields) != len(COLUMNS):
                 expected = f"{len(COLUMNS)} were expected ({', '.join(COLUMNS)})"
-                _refuse(path, number, f"has {len(fields)} tab-separated columns where {expected}")
+                refuse(path, number, f"has {len(fields)} tab-separated columns where {expected}")
             for name, text in zip(COLUMNS, fields):
                 problem = _not_an_id(text) if pa.types.is_integer(TYPES[name]) else _not_a_number(text)
                 if problem:
-                    _refuse(path, number, f"has {name} {text[:40]!r}, {problem}")
+                    refuse(path, number, f"has {name} {shown(text)}, {problem}")
 
 
 def _not_an_id(text: str) -> str | None:
-    if not WHOLE.fullmatch(text.strip()):
+    if not ID.fullmatch(text.removeprefix("-")):
         return "which is not a whole number"
-    return None if 0 <= int(text) <= LARGEST_ID else f"which is not from 0 to {LARGEST_ID}"
+    return None if len(text) <= 18 and 0 <= int(text) <= LARGEST_ID else f"which is not from 0 to {LARGEST_ID}"
 
 
 def _not_a_number(text: str) -> str | None:
-    try:
-        float(text.replace("_", "?"))  # Python alone reads 1_000
-    except ValueError:
-        return "which is not a number"
-    return None
+    return None if DECIMAL.fullmatch(text) else "which is not a number"
 
 
 # -- negatives ---------------------------------------------------------------------------------------------------------
@@ -196,31 +211,30 @@ def _not_a_number(text: str) -> str | None:
 def _read_negatives(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Each line's user and held-out item, int64 [lines, 2], and its list as it is, int32 [lines, most], -1 beyond."""
     asked, rest = [], []
-    with open(path, encoding="utf-8", errors="replace") as file:
+    with open(path, "rb") as start:
+        refuse_utf_16(path, start.read(2))
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
         for number, line in enumerate(file, 1):
             head, _, tail = line.rstrip().partition("\t")
             found = ASKED.fullmatch(head)
             if not found:
-                _refuse(path, number, f"begins with {head[:40]!r} where (user,item) and a tab were expected")
+                refuse(path, number, f"begins with {shown(head)} where (user,item) and a tab were expected")
             if not tail:
-                _refuse(path, number, "has no negatives after (user,item)")
+                refuse(path, number, "has no negatives after (user,item)")
             asked.append((int(found[1]), int(found[2])))
             rest.append(tail)
     lists = pc.split_pattern(pa.array(rest), "\t")
     length = lists.value_lengths().to_numpy()
-    try:
-        items = lists.flatten().cast(pa.int32()).to_numpy()
-    except pa.ArrowInvalid:
+    texts = lists.flatten()
+    if not pc.all(pc.match_substring_regex(texts, "^[0-9]{1,8}$")).as_py():  # at most LARGEST_ID
         for number, tail in enumerate(rest, 1):
             for text in tail.split("\t"):
                 if problem := _not_an_id(text):
-                    _refuse(path, number, f"has the negative {text[:40]!r}, {problem}")
-        raise UserError(f"{path} holds a negative that is not a whole number; copy the file again") from None
+                    refuse(path, number, f"has the negative {shown(text)}, {problem}")
+    items = texts.cast(pa.int32()).to_numpy()
     there = np.arange(length.max()) < length[:, None]
     negatives = np.full(there.shape, -1, np.int32)
     negatives[there] = items
-    below = ((negatives < 0) & there).any(axis=1)
-    _refuse_first(path, below, lambda row: f"has the negative {negatives[row].min()}; ids are from 0")
     return np.array(asked, np.int64), negatives
 
 
@@ -231,63 +245,3 @@ def _each_once(negatives: np.ndarray, held_out: np.ndarray) -> np.ndarray:
     repeats = np.zeros(negatives.shape, bool)
     np.put_along_axis(repeats, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
     return np.where(repeats | (negatives == held_out[:, None]), np.int32(-1), negatives)
-
-
-# -- whether the files agree -------------------------------------------------------------------------------------------
-
-
-def _check_agreement(asked: np.ndarray, held_out: np.ndarray, negative_file: Path, test_file: Path) -> None:
-    """Both int64 [lines, 2], user and item."""
-    common, remedy = min(len(asked), len(held_out)), "the two files must go together; copy both again"
-    _refuse_first(
-        negative_file,
-        (asked[:common] != held_out[:common]).any(axis=1),
-        lambda row: (
-            f"is about user {asked[row, 0]} and item {asked[row, 1]}, but that line of {test_file.name} "
-            f"is about user {held_out[row, 0]} and item {held_out[row, 1]}"
-        ),
-        remedy,
-    )
-    if len(asked) != len(held_out):
-        longer, shorter = (
-            (negative_file, test_file) if len(asked) > len(held_out) else (test_file, negative_file)
-        )  # the first line without its counterpart is named
-        _refuse(longer, common + 1, f"has no counterpart in {shorter.name}, which has {common} lines", remedy)
-
-
-def _check_held_out(
-    test_user: np.ndarray,
-    test_movie: np.ndarray,
-    test_file: Path,
-    user: np.ndarray,
-    movie: np.ndarray,
-    train_file: Path,
-) -> None:
-    """Refuses a second held-out movie of a user, and one that is a training row too."""
-    first = np.unique(test_user, return_index=True)[1]
-    again = np.ones(len(test_user), bool)
-    again[first] = False
-    _refuse_first(
-        test_file,
-        again,
-        lambda row: (
-            f"holds out a second item of user {test_user[row]}, "
-            f"after line {int((test_user == test_user[row]).argmax()) + 1}"
-        ),
-        "leave one line per user",
-    )
-    test_pair, pair = _pairs(test_user, test_movie), _pairs(user, movie)
-    _refuse_first(
-        test_file,
-        np.isin(test_pair, pair),
-        lambda row: (
-            f"holds out item {test_movie[row]} of user {test_user[row]}, which "
-            f"line {int((pair == test_pair[row]).argmax()) + 1} of {train_file.name} contains too"
-        ),
-        "remove one of the two lines",
-    )
-
-
-def _pairs(user: np.ndarray, movie: np.ndarray) -> np.ndarray:
-    """User and movie as one int64 key."""
-    return user.astype(np.int64) << 32 | movie

@@ -87,7 +87,7 @@ def test_large_times_lose_nothing(tmp_path):
     assert files.timestamp[0] == 1046454591
 
 
-@pytest.mark.parametrize(("line", "users", "movies"), [("7\t20\t5\t100", 8, 21), ("7\t2\t5\t100", 8, 10)])
+@pytest.mark.parametrize(("line", "users", "movies"), [("7\t20\t5\t100", 4, 11), ("7\t2\t5\t100", 4, 10)])
 def test_a_user_or_movie_of_the_training_file_alone_counts(tmp_path, line, users, movies):
     files = read_ncf_files(write(tmp_path, with_line(TRAIN, 7, line)))
     assert (files.users, files.movies) == (users, movies)
@@ -96,9 +96,9 @@ def test_a_user_or_movie_of_the_training_file_alone_counts(tmp_path, line, users
 def test_users_and_movies_of_the_test_files_alone_count(tmp_path):
     held_out = {**FILES, TEST: FILES[TEST] + "5\t30\t4\t1\n", NEGATIVE: FILES[NEGATIVE] + "(5,30)\t1\n"}
     files = read_ncf_files(write(tmp_path / "held out", held_out))
-    assert (files.users, files.movies) == (6, 31)
+    assert (files.users, files.movies) == (4, 11)
     files = read_ncf_files(write(tmp_path / "negative", with_line(NEGATIVE, 3, "(2,6)\t1\t40\t3")))
-    assert (files.users, files.movies) == (3, 41)
+    assert (files.users, files.movies) == (3, 11)
 
 
 def test_a_negative_list_counts_every_movie_once_and_never_the_held_out_one(tmp_path):
@@ -106,6 +106,59 @@ def test_a_negative_list_counts_every_movie_once_and_never_the_held_out_one(tmp_
     files = read_ncf_files(write(tmp_path, {**FILES, NEGATIVE: negative}))
     assert files.negatives.tolist() == [[7, -1, 8, -1, 9], [8, -1, -1, -1, -1], [-1, -1, 3, -1, -1]]
     assert files.negatives.dtype == np.int32
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
+    expected = read_ncf_files(write(tmp_path / "plain", FILES))
+    files = read_ncf_files(write(tmp_path / "marked", {name: "\ufeff" + text for name, text in FILES.items()}))
+    np.testing.assert_array_equal(files.user, expected.user)
+    np.testing.assert_array_equal(files.negatives, expected.negatives)
+
+
+@pytest.mark.parametrize("name", [TRAIN, TEST, NEGATIVE])
+def test_utf_16_is_refused(tmp_path, name):
+    folder = write(tmp_path, FILES)
+    (folder / name).write_bytes(FILES[name].encode("utf-16"))
+    assert f"{folder / name} is UTF-16" in refusal(folder)
+
+
+# -- what is said ------------------------------------------------------------------------------------------------------
+
+
+def test_good_files_give_no_warning(tmp_path):
+    files = {**FILES, TRAIN: FILES[TRAIN] + "".join(f"3\t{item}\t4\t1\n" for item in range(4, 10))}
+    assert read_ncf_files(write(tmp_path, files)).warnings == ()
+
+
+def test_ids_cost_no_more_than_there_are(tmp_path):
+    """An id far beyond the others, of a movie that nothing else has, is one movie more, not millions."""
+    files = read_ncf_files(write(tmp_path, with_line(NEGATIVE, 2, "(1,5)\t8\t7\t5000")))
+    assert (files.users, files.movies) == (3, 11)
+    assert files.negatives.tolist() == [[7, 8, 9], [8, 7, 10], [1, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "line", "words"),
+    [
+        (NEGATIVE, 2, "(1,5)\t8\t7", "line 2 lists 2 items against 3 items in the longest (1 lines are shorter)"),
+        (NEGATIVE, 2, "(1,5)\t8\t3\t7", "line 2 lists item 3, which user 1 has in train (1 such in all)"),
+        (NEGATIVE, 2, "(1,5)\t8\t5\t7", "line 2 lists item 5 twice, or as the held-out item too"),
+        (NEGATIVE, 2, "(1,5)\t8\t8\t7", "line 2 lists item 8 twice, or as the held-out item too"),
+        (NEGATIVE, 1, "(0,4)\t5000\t8\t7", "line 1 has item 5000, which no training row has"),
+        (TRAIN, 2, "0\t1\t3\t978302109000", "line 2 has timestamp 978302109000, which is after the year 2100"),
+    ],
+    ids=["short", "rated", "held out", "twice", "unknown", "milliseconds"],
+)
+def test_what_makes_the_figures_differ_is_said_with_its_first_line(tmp_path, name, number, line, words):
+    warnings = read_ncf_files(write(tmp_path, with_line(name, number, line))).warnings
+    assert any(one.startswith(f"{tmp_path / name}: {words}") for one in warnings), warnings
+    assert not any("\n" in one for one in warnings)
+
+
+def test_a_user_of_the_test_files_alone_is_said(tmp_path):
+    files = {**FILES, TEST: FILES[TEST] + "5\t6\t4\t1\n", NEGATIVE: FILES[NEGATIVE] + "(5,6)\t1\t2\t3\n"}
+    warnings = read_ncf_files(write(tmp_path, files)).warnings
+    assert any(one.startswith(f"{tmp_path / TEST}: line 4 has user 5, which no training row has") for one in warnings)
 
 
 # -- validation --------------------------------------------------------------------------------------------------------
@@ -184,7 +237,15 @@ BAD_LINES = {
     "negative: text": (NEGATIVE, 3, "(2,6)\t1\tx", "the negative 'x', which is not a whole number"),
     "negative: a gap": (NEGATIVE, 3, "(2,6)\t1\t\t2", "the negative '', which is not a whole number"),
     "negative: too large": (NEGATIVE, 3, "(2,6)\t1\t99999999999", "the negative '99999999999', which is not from 0"),
-    "negative: below 0": (NEGATIVE, 1, "(0,4)\t7\t-1\t9", "the negative -1"),
+    "train: item beyond what ids can be": (TRAIN, 3, "0\t2147483646\t4\t101", "item 2147483646; ids are from 0 to"),
+    "train: item in hexadecimal": (TRAIN, 3, "0\t0x2\t4\t101", "item '0x2', which is not a whole number"),
+    "train: item after a space": (TRAIN, 3, "0\t 2\t4\t101", "item ' 2', which is not a whole number"),
+    "train: item in Arabic digits": (TRAIN, 3, "0\t\u0662\t4\t101", "which is not a whole number"),
+    "train: escape sequence": (TRAIN, 3, "\x1b[31m0\t2\t4\t101", "user '\\x1b[31m0', which is not"),
+    "negative: beyond what ids can be": (NEGATIVE, 3, "(2,6)\t1\t2147483646", "'2147483646', which is not from 0"),
+    "negative: underscore": (NEGATIVE, 3, "(2,6)\t1\t1_0", "the negative '1_0', which is not a whole number"),
+    "negative: escape sequence": (NEGATIVE, 3, "\x1b[31m(2,6)\t1", "begins with '\\x1b[31m(2,6)'"),
+    "negative: below 0": (NEGATIVE, 1, "(0,4)\t7\t-1\t9", "the negative '-1', which is not from 0"),
     "negative: another user": (NEGATIVE, 2, "(2,5)\t8\t7", "user 2 and item 5, but that line of ml-1m.test.rating"),
     "negative: another item": (NEGATIVE, 2, "(1,6)\t8\t7", "is about user 1 and item 5"),
     "negative: a negative id": (NEGATIVE, 2, "(1,-5)\t8\t7", "user 1 and item -5, but"),
@@ -240,6 +301,7 @@ def test_the_papers_format_on_real_ratings(shared_data):
     assert files.negatives.shape == (6_040, 99)
     assert files.negatives.min() >= 0
     assert set(np.unique(files.rating)) == {1, 2, 3, 4, 5}
+    assert [one.partition(" which ")[2] for one in files.warnings] == ["no training row has (324 such in all)"]
     validates = hold_out_last(files)
     assert np.bincount(files.user[validates]).tolist() == [1] * 6_040
     latest = np.zeros(files.users, np.int64)
