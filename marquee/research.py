@@ -57,8 +57,9 @@ def tune(
 ) -> None:
     """Search for better settings with Optuna, on validation only.
 
-    Each model and protocol has a study, which is kept in the run folder and resumes where it was stopped. `train` uses
-    the best settings. A picture shows which settings matter.
+    Each model and protocol has a study, which is kept in the run folder and resumes where it was stopped. It starts
+    with the settings that `train` would use otherwise, and never ends below them. `train` uses the best settings, with
+    its own number of epochs: --epochs bounds the trials alone. A picture shows which settings matter.
     """
     run = pipeline.run_folder(dataset, runs)
     protocols = chosen_protocols(protocol)
@@ -66,6 +67,8 @@ def tune(
         require_features(run, protocols)
         with working("loading PyTorch, Merlin Models and Optuna"):
             from models import tuning
+        if ship:
+            tuning.shipped_file(run.root.name)  # fails before hours of work, not after
         search = tuning.StudySettings(trials=trials, seed=seed, epochs=epochs, tolerance=tolerance)
         studies = [(p, name) for p in protocols for name in tuning.names_of(p, model)]
         for chosen, name in studies:
@@ -77,6 +80,8 @@ def tune(
             if ship:
                 console.print(f"shipped in {tuning.ship(run.root.name, chosen, name, found)}")
         console.print(f"Studies, best settings and pictures: {run.root / 'tuning'}")
+        if epochs is not None:
+            console.print(f"No trial had more than {epochs} epochs; train is not bound by that.")
 
 
 def compare(

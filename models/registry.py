@@ -14,7 +14,7 @@ from models.data.interactions import joined
 from models.evaluation.judgement import PairScorer
 from models.networks.base import NETWORKS
 from models.protocols.base import PROTOCOLS
-from models.training.settings import LARGE, Found, defaults_file, from_json, read_defaults
+from models.training.settings import LARGE, Found, default_of, from_json
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,8 @@ def default_settings(protocol: str, name: str, dataset: str, rows: int) -> Chose
     if name not in NETWORKS and f"{protocol}/{name}" not in BASELINES:
         known = ", ".join((*NETWORKS, *baselines_of(protocol)))
         raise UserError(f"{protocol} has no model {name!r}; choose one of {known}")
-    path = defaults_file(dataset, rows)
-    found = read_defaults(path).get(protocol, {}).get(name, Found({}))
-    return Chosen(_settings(protocol, name, found.settings, f"{path}, {protocol}, {name}"), path)
+    found, path = default_of(protocol, name, dataset, rows)
+    return Chosen(settings_of(protocol, name, found.settings, f"{path}, {protocol}, {name}"), path)
 
 
 def chosen_settings(run: Run, protocol: str, name: str, rows: int) -> Chosen:
@@ -97,10 +96,18 @@ def chosen_settings(run: Run, protocol: str, name: str, rows: int) -> Chosen:
     if not path.is_file():
         return default_settings(protocol, name, run.root.name, rows)
     found = validated(Found, read_json(path, run.command("tune")), str(path))
-    return Chosen(_settings(protocol, name, found.settings, str(path)), path)
+    return Chosen(settings_of(protocol, name, found.settings, str(path)), path)
 
 
-def _settings(protocol: str, name: str, values: dict[str, Any], where: str) -> Any:
+def settings_of(protocol: str, name: str, values: dict[str, Any], where: str) -> Any:
+    """The settings of a network or baseline from what JSON keeps of them.
+
+    Args:
+        where: the file, for the message.
+
+    Raises:
+        UserError: an unknown key or a wrong value.
+    """
     if name in NETWORKS:
         return from_json(name, values, where)
     return validated(BASELINES[f"{protocol}/{name}"].settings, values, where)

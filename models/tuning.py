@@ -1,105 +1,46 @@
 """Tuning on validation, with Optuna: what `marquee tune` does for one model of one protocol.
 
 A study lies in the run's folder, in SQLite, and resumes where it was stopped. Trials that are behind the others' median
-are pruned (networks report their validation metric after every epoch). The first trial is the default settings, so
-that a study never ends below them. The test set plays no part.
+are pruned (networks report their validation metric after every epoch). The first trial is what `train` would use
+without the study, so that a study never ends below it. The test set plays no part.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 import torch
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from core.artifacts import fingerprint, package_versions
 from core.errors import UserError
-from core.json_files import read_json, write_json
-from core.run_folder import DEFAULT_SEED, Run
+from core.json_files import only_writer, read_json, write_json
+from core.run_folder import Run
+from core.stage_code import stage_code
 from models import registry
 from models.baselines.base import BASELINES
 from models.data.batches import epoch_seed
 from models.data.features import Features
 from models.data.load import load_features, training_rows
+from models.evaluation import evaluate
 from models.evaluation.judgement import scorer_of
 from models.importance import draw_importance
 from models.networks.base import NETWORKS, build
-from models.protocols.base import PROTOCOLS, Protocol
-from models.search_space import Integer, Log, OneOf, Range, SearchSpace
-from models.training.loop import FIT, Callbacks, fit
-from models.training.settings import DEFAULTS, TrainSettings, to_json, with_changes
+from models.protocols.base import PROTOCOLS
+from models.studies import finished, has_ended, note, open_study, seconds
+from models.training.loop import FIT, Callbacks, fit, undefined_in_validation
+from models.training.settings import DEFAULTS, TrainSettings, read_defaults, to_json
+from models.training.train import training_digest
+from models.tuning_space import distributions_of, nearest_parameters, parameters_of, space, with_parameters
 
-WARM_UP = 3  # epochs, and trials before any is pruned
-START = "start"  # whose defaults a study starts from: what an earlier one has found plays no part
+START = "start"  # defaults that a study tries too, beside those of the dataset: what earlier studies began with
+STARTS = "starts"  # the key of what a study tries first, and in a trial the place of its settings there
+ALL_EPOCHS = "all_epochs"  # the key of what validated without the bound of epochs
 STARTUP = 8  # trials drawn at random before TPE learns from them
 
 Advance = Callable[[float, str], None]
-
-
-# What a study of any network searches; the network's and the protocol's own come after it.
-NETWORK_SPACE: SearchSpace = {
-    "dim": OneOf(16, 32, 64),
-    "init_std": Log(0.005, 0.2),
-    "learning_rate": Log(3e-4, 1e-2),
-    "batch_size": OneOf(512, 1024, 2048, 4096),
-    "schedule": OneOf("constant", "cosine"),
-    "l2": Log(1e-5, 0.1),
-    "averaging": OneOf(0.99, 0.995, 0.999),
-}
-
-
-def space(protocol: str, name: str) -> SearchSpace:
-    """The search space of a network or baseline."""
-    if name in NETWORKS:
-        return {**NETWORK_SPACE, **NETWORKS[name].space, **PROTOCOLS[protocol].space}
-    return BASELINES[f"{protocol}/{name}"].space
-
-
-def distributions_of(space: SearchSpace) -> dict[str, BaseDistribution]:
-    """A search space as Optuna has it."""
-    return {name: _distribution(parameter) for name, parameter in space.items()}
-
-
-def _distribution(parameter: Range) -> BaseDistribution:
-    if isinstance(parameter, OneOf):
-        return CategoricalDistribution(tuple(parameter.choices))
-    if isinstance(parameter, Integer):
-        return IntDistribution(parameter.low, parameter.high, log=parameter.log)
-    return FloatDistribution(parameter.low, parameter.high, log=isinstance(parameter, Log))
-
-
-def with_parameters(base: Any, space: SearchSpace, parameters: dict[str, Any]) -> Any:
-    """Settings with the parameters of a trial; what is not among them is as in `base`."""
-    chosen: dict[str, Any] = {}
-    for name, value in parameters.items():
-        parameter = space[name]
-        chosen[name] = parameter.choices[value] if isinstance(parameter, OneOf) else value
-    if not isinstance(base, TrainSettings):
-        return replace(base, **chosen)
-    own = {field.name for field in fields(base.network)}
-    network = {name: value for name, value in chosen.items() if name in own}
-    rest = {name: value for name, value in chosen.items() if name not in own}
-    return replace(base, network=replace(base.network, **network), **rest)
-
-
-def parameters_of(settings: Any, space: SearchSpace) -> dict[str, Any]:
-    """Where settings lie in a search space, as far as they lie in it."""
-    flat = {field.name: getattr(settings, field.name) for field in fields(settings)}
-    if isinstance(settings, TrainSettings):
-        flat |= {field.name: getattr(settings.network, field.name) for field in fields(settings.network)}
-    found = {}
-    for name, parameter in space.items():
-        value = flat[name]
-        if isinstance(parameter, OneOf):
-            labels = [label for label, choice in parameter.choices.items() if choice == value]
-            if labels:
-                found[name] = labels[0]
-        elif parameter.low <= value <= parameter.high:
-            found[name] = value
-    return found
 
 
 def names_of(protocol: str, wanted: str) -> list[str]:
@@ -123,7 +64,8 @@ class StudySettings:
     Attributes:
         trials: in all, those of earlier calls included.
         seed: of the draws, and of training.
-        epochs: of every trial, at most; None for the default settings'.
+        epochs: of every trial, at most; None for the settings' own. It bounds the search alone: what is found keeps the
+            number of epochs that `train` would use otherwise.
         tolerance: of the trials that validated at most so much worse than the best, the one that took least time wins.
     """
 
@@ -145,68 +87,169 @@ def tune(
         What `best.json` holds: the settings, as they differ from the class's defaults, and the study.
 
     Raises:
-        UserError: no features, or no such model.
+        UserError: no features, no such model, or validation rows that nothing can be judged by.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    features = load_features(run, protocol)
-    base = registry.default_settings(protocol, name, START, training_rows(run, protocol)).settings
-    if name in NETWORKS:
-        base = with_changes(name, base, {"epochs": search.epochs}, "--epochs")
+    features, monitor = load_features(run, protocol), PROTOCOLS[protocol].monitor
+    reason = undefined_in_validation(features).get(monitor)
+    if reason:
+        raise UserError(f"{name} cannot be tuned for {protocol}: validation {monitor} is undefined, as {reason}")
     folder = run.tuning(protocol, name)
     folder.mkdir(parents=True, exist_ok=True)
-    study = _open_study(
-        folder, PROTOCOLS[protocol], fingerprint(features=features.fingerprint, base=asdict(base), seed=search.seed)
-    )
-    done = len(_finished(study))
+    base = registry.default_settings(protocol, name, run.root.name, training_rows(run, protocol)).settings
+    study = open_study(folder, PROTOCOLS[protocol], _origin(features, name, base, search, device))
+    starts = _starts(study, run, features, name)
+    search_of = _Search(study=study, features=features, name=name, base=base, starts=starts, how=search)
+    done = len(finished(study))
     advance(done, f"resumes after trial {done}" if done else "")
-    choices = space(protocol, name)
-
-    def found() -> dict[str, Any]:
-        return _found(study, features, name, base, search)
-
-    while (done := len(_finished(study))) < search.trials:
-        if not done:
-            study.enqueue_trial(parameters_of(base, choices))
-        # A sampler for each trial, so that a study that was stopped resumes as if it had not been.
-        study.sampler = optuna.samplers.TPESampler(
-            seed=epoch_seed(search.seed, done), multivariate=True, n_startup_trials=STARTUP
-        )
-        _run_trial(study, features, name, base, device)
-        advance(1, _note(study, PROTOCOLS[protocol].monitor))
-        if _complete(study):
-            write_json(folder / "best.json", found())
-    if not _complete(study):
+    while (done := len(finished(study))) < search.trials:
+        search_of.run_trial(done, device)
+        advance(1, note(study, monitor))
+        if has_ended(study) and not search.epochs:
+            write_json(folder / "best.json", search_of.found())
+    if not has_ended(study):
         raise UserError(f"no trial of this study came to its end; ask for more than --trials {search.trials}")
-    best = found()
+    best = search_of.confirmed(device, advance) if name in NETWORKS else search_of.found()
     write_json(folder / "best.json", best)
-    title = f"{name}, {protocol}, {features.dataset}: what {PROTOCOLS[protocol].monitor} depends on"
+    title = f"{name}, {protocol}, {features.dataset}: what {monitor} depends on"
     draw_importance(study, title, folder / "importance.png")
     return best
 
 
-def _run_trial(study: optuna.Study, features: Features, name: str, base: Any, device: torch.device) -> None:
-    """Trains a model with the parameters that the sampler chooses, and validates it."""
-    choices = space(features.protocol, name)
-    trial = study.ask(distributions_of(choices))
-    try:
-        value = _validate(features, name, with_parameters(base, choices, trial.params), device, trial)
-    except (optuna.TrialPruned, UserError):  # a loss that broke down is no more than a bad trial
-        study.tell(trial, state=TrialState.PRUNED)
+def _origin(features: Features, name: str, base: Any, search: StudySettings, device: torch.device) -> str:
+    """The fingerprint of what the trials of a study have in common: it resumes only where nothing of that changed."""
+    protocol = features.protocol
+    if name in NETWORKS:
+        code = training_digest(protocol, name)
     else:
-        study.tell(trial, value)
-
-
-def _open_study(folder: Path, protocol: Protocol, made_from: str) -> optuna.Study:
-    study = optuna.create_study(
-        storage=f"sqlite:///{folder / 'study.db'}",
-        study_name=made_from[:16],
-        direction="maximize" if protocol.metrics[protocol.monitor].higher_is_better else "minimize",
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=WARM_UP, n_warmup_steps=WARM_UP),
-        load_if_exists=True,
+        code = stage_code(evaluate.ROOMS, evaluate.LIBRARIES, BASELINES, {protocol: PROTOCOLS[protocol]})
+    return fingerprint(
+        features=features.fingerprint,
+        base=asdict(base),
+        space=repr(space(protocol, name)),
+        seed=search.seed,
+        epochs=search.epochs if name in NETWORKS else None,
+        code=code,
+        device=device.type,
     )
-    for stale in study.get_trials(states=(TrialState.RUNNING,)):  # of a study that was killed
-        study.tell(stale.number, state=TrialState.FAIL)
-    return study
+
+
+def _starts(study: optuna.Study, run: Run, features: Features, name: str) -> list[Any]:
+    """The settings that a study tries first, each once: what `train` would use without it is the first.
+
+    They are kept with the study, as its own best settings are what `train` uses from then on.
+    """
+    protocol, rows = features.protocol, training_rows(run, features.protocol)
+    if STARTS not in study.user_attrs:
+        chosen = [
+            registry.chosen_settings(run, protocol, name, rows),
+            registry.default_settings(protocol, name, run.root.name, rows),
+            registry.default_settings(protocol, name, START, rows),
+        ]
+        saved = [_as_json(one.settings) for one in chosen]
+        study.set_user_attr(STARTS, [one for place, one in enumerate(saved) if one not in saved[:place]])
+    return [registry.settings_of(protocol, name, one, study.study_name) for one in study.user_attrs[STARTS]]
+
+
+def _as_json(settings: Any) -> dict[str, Any]:
+    return to_json(settings) if isinstance(settings, TrainSettings) else asdict(settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Search:
+    """A study of a model.
+
+    Attributes:
+        base: the settings that lie outside of the search space.
+        starts: the settings of the first trials.
+    """
+
+    study: optuna.Study
+    features: Features
+    name: str
+    base: Any
+    starts: list[Any]
+    how: StudySettings
+
+    def run_trial(self, done: int, device: torch.device) -> None:
+        """Trains a model with settings that are to start with, or that the sampler chooses, and validates it."""
+        choices = space(self.features.protocol, self.name)
+        if done < len(self.starts) and not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            start = self.starts[done]
+            point = {**nearest_parameters(start, choices), **parameters_of(start, choices)}
+            self.study.enqueue_trial(point, user_attrs={STARTS: done})
+        # A sampler for each trial, so that a study that was stopped resumes as if it had not been.
+        self.study.sampler = optuna.samplers.TPESampler(
+            seed=epoch_seed(self.how.seed, done), multivariate=True, n_startup_trials=STARTUP
+        )
+        trial = self.study.ask(distributions_of(choices))
+        try:
+            value = _validate(self.features, self.name, self.for_trial(trial), self.how.seed, device, trial)
+        except (optuna.TrialPruned, UserError):  # a loss that broke down is no more than a bad trial
+            self.study.tell(trial, state=TrialState.PRUNED)
+        else:
+            self.study.tell(trial, value)
+
+    def settings(self, trial: Any) -> Any:
+        """The settings of a trial as they are kept. Those to start with may lie outside of the search space."""
+        start = trial.user_attrs.get(STARTS)
+        choices = space(self.features.protocol, self.name)
+        return with_parameters(self.base, choices, trial.params) if start is None else self.starts[start]
+
+    def for_trial(self, trial: Any) -> Any:
+        """The same with the study's seed and its bound of epochs."""
+        settings = self.settings(trial)
+        if not isinstance(settings, TrainSettings):
+            return settings
+        return replace(settings, seed=self.how.seed, epochs=min(settings.epochs, self.how.epochs or settings.epochs))
+
+    def chosen(self) -> Any:
+        """The trial that the study ends with."""
+        if not self.how.tolerance:
+            return self.study.best_trial
+        ended = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return min((t for t in ended if abs(t.values[0] - self.study.best_value) <= self.how.tolerance), key=seconds)
+
+    def confirmed(self, device: torch.device, advance: Advance) -> dict[str, Any]:
+        """The same, where the trials were cut short: with all epochs, what was found must not be worse than the start.
+
+        Both are trained with as many epochs as `train` gives them, and the better one is taken.
+        """
+        best, chosen, how = self.found(), self.settings(self.chosen()), self.how
+        start = self.starts[0]
+        if chosen == start or not how.epochs or max(chosen.epochs, start.epochs) <= how.epochs:
+            return best
+        key = f"{ALL_EPOCHS} of trial {best['study']['trial']}"
+        if key not in self.study.user_attrs:
+            values = []
+            for what, settings in (("what train uses", start), ("the best trial", chosen)):
+                advance(0, f"with all epochs: {what}")
+                values.append(_trained(self.features, self.name, replace(settings, seed=how.seed), device))
+            self.study.set_user_attr(key, values)
+        of_start, of_chosen = self.study.user_attrs[key]
+        sign = PROTOCOLS[self.features.protocol].metrics[best["study"]["metric"]].sign
+        if of_chosen is None or (of_start is not None and sign * of_chosen < sign * of_start - how.tolerance):
+            best["settings"] = _as_json(start)
+        return {**best, "study": {**best["study"], ALL_EPOCHS: {"start": of_start, "best": of_chosen}}}
+
+    def found(self) -> dict[str, Any]:
+        """`best.json` of the study as far as it is."""
+        study, chosen = self.study, self.chosen()
+        ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return {
+            "settings": _as_json(self.settings(chosen)),
+            "study": {
+                "metric": PROTOCOLS[self.features.protocol].monitor,
+                "value": chosen.value,
+                "best_value": study.best_value,
+                "start_value": next((trial.value for trial in ended if trial.user_attrs.get(STARTS) == 0), None),
+                "trials": len(finished(study)),
+                "pruned": len(study.get_trials(states=(TrialState.PRUNED,))),
+                "trial": chosen.number,
+                "command": _command(self.features, self.name, self.how),
+                "versions": {**package_versions(), "optuna": optuna.__version__},
+            },
+        }
 
 
 def _command(features: Features, name: str, search: StudySettings) -> str:
@@ -217,47 +260,19 @@ def _command(features: Features, name: str, search: StudySettings) -> str:
     return command + (f" --tolerance {search.tolerance:g}" if search.tolerance else "")
 
 
-def _found(study: optuna.Study, features: Features, name: str, base: Any, search: StudySettings) -> dict[str, Any]:
-    """`best.json` of a study as far as it is."""
-    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    good = [trial for trial in ended if abs(trial.values[0] - study.best_value) <= search.tolerance]
-    chosen = min(good, key=_seconds) if search.tolerance else study.best_trial
-    settings = with_parameters(base, space(features.protocol, name), chosen.params)
-    return {
-        "settings": to_json(settings) if isinstance(settings, TrainSettings) else asdict(settings),
-        "study": {
-            "metric": PROTOCOLS[features.protocol].monitor,
-            "value": chosen.value,
-            "best_value": study.best_value,
-            "trials": len(_finished(study)),
-            "pruned": len(study.get_trials(states=(TrialState.PRUNED,))),
-            "trial": chosen.number,
-            "command": _command(features, name, search),
-            "versions": {**package_versions(), "optuna": optuna.__version__},
-        },
-    }
+def _trained(features: Features, name: str, settings: TrainSettings, device: torch.device) -> float | None:
+    """A network's validation metric; None where training broke down."""
+    try:
+        model = build(name, features, settings.network, settings.seed).to(device)
+        history, best = fit(model, features, settings, device)
+    except UserError:
+        return None
+    return float(history[best - 1][PROTOCOLS[features.protocol].monitor])
 
 
-def _seconds(trial: Any) -> float:
-    return float(trial.duration.total_seconds())
-
-
-def _finished(study: optuna.Study) -> list[Any]:
-    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-
-
-def _note(study: optuna.Study, monitor: str) -> str:
-    last = study.trials[-1]
-    value = "pruned" if last.state == TrialState.PRUNED else f"{monitor} {last.value:.4f}"
-    best = f", best {study.best_value:.4f} in trial {study.best_trial.number}" if _complete(study) else ""
-    return f"trial {last.number}: {value}{best}"
-
-
-def _complete(study: optuna.Study) -> bool:
-    return bool(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
-
-
-def _validate(features: Features, name: str, settings: Any, device: torch.device, trial: optuna.Trial) -> float:
+def _validate(
+    features: Features, name: str, settings: Any, seed: int, device: torch.device, trial: optuna.Trial
+) -> float:
     """A model's validation metric with a trial's settings.
 
     Raises:
@@ -269,20 +284,37 @@ def _validate(features: Features, name: str, settings: Any, device: torch.device
 
         def watch(epoch: int, value: float) -> None:
             trial.report(value, epoch)
-            if trial.should_prune():
+            if STARTS not in trial.user_attrs and trial.should_prune():
                 raise optuna.TrialPruned
 
         model = build(name, features, settings.network, settings.seed).to(device)
         history, best = fit(model, features, settings, device, Callbacks(watch=watch))
         return float(history[best - 1][protocol.monitor])
-    score = registry.fit_baseline(name, features, FIT, settings, DEFAULT_SEED)
-    return protocol.judge(scorer_of(score), protocol.questions(features, "valid")).means()[protocol.monitor]
+    score = registry.fit_baseline(name, features, FIT, settings, seed)
+    value = protocol.judge(scorer_of(score), protocol.questions(features, "valid")).means()[protocol.monitor]
+    if value is None:
+        raise optuna.TrialPruned
+    return value
 
 
 def ship(dataset: str, protocol: str, name: str, found: dict[str, Any]) -> Path:
     """Writes what a study found into the defaults of its dataset, in the place of what was there."""
+    path = shipped_file(dataset)
+    with only_writer(path):
+        defaults = read_json(path) if path.is_file() else {}
+        defaults.setdefault(protocol, {})[name] = found
+        write_json(path, defaults)
+    return path
+
+
+def shipped_file(dataset: str) -> Path:
+    """Where `ship` writes the defaults of a dataset.
+
+    Raises:
+        UserError: it cannot be written, or what is there is not a file of defaults.
+    """
     path = DEFAULTS / f"{dataset}.json"
-    defaults = read_json(path) if path.is_file() else {}
-    defaults.setdefault(protocol, {})[name] = found
-    write_json(path, defaults)
+    with only_writer(path):
+        if path.is_file():
+            read_defaults(path)
     return path

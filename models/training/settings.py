@@ -16,6 +16,9 @@ from models.networks.base import NETWORKS, NetworkSettings, PositiveInt, Share
 LARGE = 3_000_000  # training ratings, from where on `large.json` holds
 MEDIUM = 400_000  # from where on ML-1M's settings fit better than ML-100K's
 DEFAULTS = Path(__file__).parent / "defaults"
+# The files of defaults that stand for a size, and what studies also start from. They are whole: a model that is not in
+# them takes its class's own settings. Any other file, as `tune --ship` writes it, says something of some models only.
+WHOLE = ("large", "ml-1m", "ml-100k", "start")
 
 Penalty = Annotated[float, Field(ge=0)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -125,9 +128,27 @@ def with_changes(name: str, settings: TrainSettings, changes: Mapping[str, Any],
 def defaults_file(dataset: str, rows: int) -> Path:
     """The shipped defaults of a dataset, or of its size."""
     path = DEFAULTS / f"{dataset}.json"
-    if path.is_file():
-        return path
+    return path if path.is_file() else _file_of_size(rows)
+
+
+def _file_of_size(rows: int) -> Path:
     return DEFAULTS / ("large.json" if rows >= LARGE else "ml-1m.json" if rows >= MEDIUM else "ml-100k.json")
+
+
+def default_of(protocol: str, name: str, dataset: str, rows: int) -> tuple[Found, Path]:
+    """What is shipped for a model of a protocol, and the file that says it.
+
+    A dataset's own file may leave out protocols and models: those are as they would be without it.
+
+    Args:
+        rows: training ratings.
+    """
+    path = defaults_file(dataset, rows)
+    found = read_defaults(path).get(protocol, {}).get(name)
+    if found is None and path.stem not in WHOLE:
+        path = _file_of_size(rows)
+        found = read_defaults(path).get(protocol, {}).get(name)
+    return found or Found({}), path
 
 
 def read_defaults(path: Path) -> dict[str, dict[str, Found]]:
@@ -146,6 +167,5 @@ def settings_for(protocol: str, name: str, dataset: str = "", rows: int = 0, **c
         dataset: whose own defaults are taken, where it has any; else those of its size.
         rows: training ratings.
     """
-    path = defaults_file(dataset, rows)
-    found = read_defaults(path).get(protocol, {}).get(name, Found({}))
+    found, path = default_of(protocol, name, dataset, rows)
     return with_changes(name, from_json(name, found.settings, f"{path}, {protocol}, {name}"), changes, "the changes")

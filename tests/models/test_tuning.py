@@ -1,6 +1,7 @@
 """Studies: what they search, that they resume where they were stopped, and that they look at validation only."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import optuna
@@ -11,8 +12,11 @@ from core.errors import UserError
 from core.json_files import read_json
 from models import tuning
 from models.baselines.base import baselines_of
+from models.protocols.base import PROTOCOLS as REGISTERED
 from models.registry import chosen_settings, default_settings
-from models.training.settings import DEFAULTS, TrainSettings, defaults_file, from_json, read_defaults, to_json
+from models.studies import open_study
+from models.training import settings as training_settings
+from models.training.settings import DEFAULTS, WHOLE, TrainSettings, defaults_file, from_json, read_defaults, to_json
 from tests.names import DEFAULT_PROTOCOLS, NETWORKS, PROTOCOLS, RATING
 
 CPU = torch.device("cpu")
@@ -102,7 +106,10 @@ def test_a_model_s_study_prunes_keeps_the_best_and_train_takes_it(run):
     assert "--epochs 4" in study["command"]
     after = chosen_settings(run, "random-split", "mf", rows).settings
     assert after == from_json("mf", found["settings"], "best.json")
-    assert after.epochs == 4 != before.epochs
+    assert after.epochs == before.epochs == 20
+    assert study["value"] >= study["start_value"]
+    if after != before:
+        assert study["all_epochs"]["best"] >= study["all_epochs"]["start"]
 
 
 def test_of_trials_that_are_nearly_as_good_the_fastest_wins(run):
@@ -142,6 +149,169 @@ def test_a_training_that_breaks_down_is_a_bad_trial_and_no_more(run, monkeypatch
     assert found["study"]["pruned"] == 1
 
 
+# -- what a study starts with, and what it leaves ----------------------------------------------------------------------
+
+
+def put_best(run, protocol, name, settings) -> None:
+    folder = run.tuning(protocol, name)
+    folder.mkdir(parents=True)
+    (folder / "best.json").write_text(json.dumps({"settings": settings}))
+
+
+@pytest.fixture
+def fitted(monkeypatch) -> list:
+    """The settings of every network that a study trains, in order."""
+    found, plain = [], tuning.fit
+
+    def spy(model, features, settings, *rest):
+        found.append(settings)
+        return plain(model, features, settings, *rest)
+
+    monkeypatch.setattr(tuning, "fit", spy)
+    return found
+
+
+def test_a_study_of_a_network_starts_with_what_train_would_use_and_with_its_seed(run, fitted):
+    """Settings that lie outside of the search space too: no penalty, and a batch size that is not among the choices."""
+    put_best(run, "random-split", "mf", {"l2": 0.0, "batch_size": 777, "epochs": 2, "network": {"dim": 24}})
+    before = chosen_settings(run, "random-split", "mf", 1000).settings
+    found = tune(run, "random-split", "mf", 1, 11)
+    assert fitted == [replace(before, seed=11)]
+    assert chosen_settings(run, "random-split", "mf", 1000).settings == before
+    assert found["study"]["trial"] == 0
+    tune(run, "random-split", "mf", 3, 11)
+    default = default_settings("random-split", "mf", run.root.name, 1000).settings
+    start = default_settings("random-split", "mf", tuning.START, 1000).settings
+    assert fitted[1:] == [replace(default, seed=11), replace(start, seed=11)]
+
+
+def test_another_seed_of_a_study_trains_other_weights(run):
+    values = [tune(run, "random-split", "mf", 1, seed, epochs=1)["study"]["value"] for seed in (1, 2)]
+    assert values[0] != values[1]
+
+
+def test_a_study_of_a_baseline_starts_with_what_train_would_use_and_with_its_seed(run, monkeypatch):
+    put_best(run, "leave-one-out", "als", {"factors": 8, "iterations": 2})
+    before = chosen_settings(run, "leave-one-out", "als", 1000).settings
+    fitted, plain = [], tuning.registry.fit_baseline
+
+    def spy(name, features, parts, settings, seed):
+        fitted.append((settings, seed))
+        return plain(name, features, parts, settings, seed)
+
+    monkeypatch.setattr(tuning.registry, "fit_baseline", spy)
+    found = tune(run, "leave-one-out", "als", 1, 11)
+    assert fitted == [(before, 11)]
+    assert found["study"]["value"] == found["study"]["start_value"]
+    assert chosen_settings(run, "leave-one-out", "als", 1000).settings == before
+
+
+def test_the_bound_of_epochs_is_of_the_trials_alone(run, fitted):
+    put_best(run, "random-split", "mf", {"epochs": 3, "batch_size": 512})
+    found = tune(run, "random-split", "mf", 4, 5, epochs=1)
+    assert [settings.epochs for settings in fitted[:4]] == [1, 1, 1, 1]
+    chosen = chosen_settings(run, "random-split", "mf", 1000).settings
+    assert "epochs" not in found["settings"] or found["settings"]["epochs"] > 1
+    if found["study"]["trial"] != 0:
+        assert [settings.epochs for settings in fitted[4:]] == [3, fitted[5].epochs]
+        assert fitted[5].epochs > 1
+    assert chosen.epochs > 1
+
+
+@pytest.mark.parametrize(("best", "expected"), [(0.6, 777), (0.8, 512)])
+def test_what_is_worse_with_all_its_epochs_is_not_taken(run, monkeypatch, best, expected):
+    """The start is behind after one epoch; with all epochs, what was found validates worse, or better."""
+    put_best(run, "random-split", "mf", {"epochs": 3, "batch_size": 777})
+
+    def judged(model, features, settings, *_):
+        is_start = settings.batch_size == 777
+        value = (0.5 if is_start else 0.55) if settings.epochs == 1 else (0.7 if is_start else best)
+        return [{"auc": value}], 1
+
+    monkeypatch.setattr(tuning, "fit", judged)
+    found = tune(run, "random-split", "mf", 2, 5, epochs=1)
+    assert (found["settings"]["batch_size"] == 777) == (expected == 777)
+    assert found["study"]["all_epochs"] == {"start": 0.7, "best": best}
+
+
+def test_other_options_are_another_study(run):
+    notes = []
+    for seed in (1, 1, 2):
+        tune(run, "leave-one-out", "ease", 2, seed, lambda _, note: notes.append(note))
+    assert sum(note.startswith("resumes") for note in notes) == 1
+
+
+def test_a_trial_that_waits_since_a_kill_is_not_asked_twice(run):
+    tune(run, "leave-one-out", "ease", 1, 3)
+    storage = f"sqlite:///{run.tuning('leave-one-out', 'ease') / 'study.db'}"
+    study = optuna.load_study(study_name=None, storage=storage)
+    study.enqueue_trial({"l2": 3.0}, user_attrs={tuning.STARTS: 0})
+    found = tune(run, "leave-one-out", "ease", 4, 3)
+    assert found["study"]["trials"] == 4
+    assert not optuna.load_study(study_name=None, storage=storage).get_trials(states=(optuna.trial.TrialState.WAITING,))
+
+
+def test_a_study_lies_in_its_folder_whatever_the_name(tmp_path):
+    for name in ("a?b", "a%20b", "{SCHEMA_VERSION}", "a#b c"):
+        folder = tmp_path / name
+        folder.mkdir()
+        study = open_study(folder, REGISTERED["random-split"], "origin")
+        study.enqueue_trial({})
+        assert [path.name for path in folder.iterdir()] == ["study.db"]
+        again = open_study(folder, REGISTERED["random-split"], "origin")
+        assert len(again.trials) == 1
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_study_that_is_none_is_refused_in_a_line(run):
+    folder = run.tuning("leave-one-out", "ease")
+    folder.mkdir(parents=True)
+    (folder / "study.db").write_bytes(b"no database, but long enough to be read as one" * 100)
+    with pytest.raises(UserError, match=r"study\.db is not a study of this version of Optuna; delete it"):
+        tune(run, "leave-one-out", "ease", 1, 3)
+
+
+def test_what_cannot_be_judged_on_validation_is_not_tuned(run, monkeypatch):
+    monkeypatch.setattr(tuning, "undefined_in_validation", lambda features: {"ndcg@10": "no user has 10 unseen movies"})
+    with pytest.raises(UserError, match="validation ndcg@10 is undefined, as no user has 10 unseen movies"):
+        tune(run, "leave-one-out", "ease", 1, 3)
+
+
+# -- shipped defaults --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [1_000, 500_000, 5_000_000])
+def test_a_shipped_file_that_says_little_leaves_the_rest_as_it_was(rows, tmp_path, monkeypatch):
+    for place in (tuning, training_settings):
+        monkeypatch.setattr(place, "DEFAULTS", tmp_path)
+    for name in WHOLE:
+        shutil.copy(DEFAULTS / f"{name}.json", tmp_path)
+    known = {(protocol, name): default_settings(protocol, name, "tiny", rows) for protocol, name in EVERY}
+    path = tuning.ship("tiny", "random-split", "mf", {"settings": {"l2": 0.5}, "study": {}})
+    for (protocol, name), before in known.items():
+        after = default_settings(protocol, name, "tiny", rows)
+        if (protocol, name) == ("random-split", "mf"):
+            assert after.settings == replace(TrainSettings(), l2=0.5)
+            assert after.source == path
+        else:
+            assert after == before
+    assert training_settings.settings_for("leave-one-out", "mf", "tiny", rows) == known["leave-one-out", "mf"].settings
+
+
+def test_defaults_that_cannot_be_shipped_are_refused_at_once(tmp_path, monkeypatch):
+    for place in (tuning, training_settings):
+        monkeypatch.setattr(place, "DEFAULTS", tmp_path)
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(UserError, match=r"a\.json cannot be written"):
+        tuning.shipped_file("a")
+    (tmp_path / "b.json").write_text("[]")
+    with pytest.raises(UserError, match=r"b\.json"):
+        tuning.shipped_file("b")
+    monkeypatch.setattr(tuning, "DEFAULTS", tmp_path / "none")
+    with pytest.raises(UserError, match="cannot be written"):
+        tuning.shipped_file("c")
+
+
 def test_what_is_found_is_shipped_as_the_defaults(tmp_path, monkeypatch):
     monkeypatch.setattr(tuning, "DEFAULTS", tmp_path)
     path = tuning.ship("ml-100k", "random-split", "mf", {"settings": {"l2": 0.5}, "study": {}})
@@ -149,7 +319,7 @@ def test_what_is_found_is_shipped_as_the_defaults(tmp_path, monkeypatch):
     assert json.loads(path.read_text())["random-split"].keys() == {"mf", "ncf"}
 
 
-@pytest.mark.parametrize("path", sorted(DEFAULTS.glob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [DEFAULTS / f"{name}.json" for name in WHOLE], ids=lambda path: path.stem)
 def test_the_shipped_defaults_are_whole_and_as_short_as_can_be(path):
     defaults = read_defaults(path)
     assert set(DEFAULT_PROTOCOLS) <= defaults.keys() <= set(PROTOCOLS)
