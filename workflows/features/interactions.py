@@ -6,6 +6,7 @@ user lives once in a side table.
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from dask.callbacks import Callback
 from merlin.io import Dataset
-from merlin.schema import Tags
+from merlin.schema import Schema, Tags
 from nvtabular import ops
 
 from core.columns import (
@@ -37,6 +38,7 @@ from workflows.features.vocabulary import FOLDS, Vocabulary
 from workflows.splits.base import PARTS, Split
 
 ROWS_AT_ONCE = 1 << 20  # rows of a Parquet row group, which is what is in memory at a time
+CATEGORY_PATH = "cat_path"  # the property in which Categorify says where it wrote
 
 
 class _PartWriter:
@@ -123,6 +125,7 @@ def transform(
     partitions = sum(dataset.npartitions for dataset in datasets.values())
     for part, dataset in datasets.items():
         transformed = workflow.transform(dataset)
+        transformed.schema = _without_paths(transformed.schema)
         with _Ticks(lambda: advance(1 / partitions)) as ticks:
             # A file for each partition: a worker that dies leaves no half-written one behind.
             transformed.to_parquet(str((out / part).resolve()), output_files=dataset.npartitions)
@@ -130,6 +133,16 @@ def transform(
         for extra in ("_file_list.txt", "_metadata.json"):  # they name absolute paths of this machine
             (out / part / extra).unlink(missing_ok=True)
     return reported
+
+
+def _without_paths(schema: Schema) -> Schema:
+    """The schema without the places of Categorify's files, which are in a folder that does not stay."""
+    return Schema(
+        [
+            replace(column, properties={name: one for name, one in column.properties.items() if name != CATEGORY_PATH})
+            for column in schema
+        ]
+    )
 
 
 def _graph(vocabularies: dict[str, Vocabulary], label: Callable[[Any], Any], categories: Path) -> Any:

@@ -16,6 +16,7 @@ from workflows.features.vocabulary import FOLDS
 from workflows.splits.base import split_files
 
 PRIOR_RATINGS = 10.0  # how many ratings at the global mean a mean starts from
+LEAST_SPREAD = 1e-10  # of a statistic's size: below it are rounding errors (64-bit sums of millions), not differences
 
 
 def statistics_table(out: Path, kind: str, index: str, rows: int) -> pd.DataFrame:
@@ -59,7 +60,8 @@ def fold_statistics(by_fold: np.ndarray) -> np.ndarray:
     Returns:
         float32 [FOLDS + 1, entities, 3]: the logarithm of 1 + ratings, scaled up to all folds; the mean stars; the mean
         timestamp. The means are shrunk to the global ones by `PRIOR_RATINGS` ratings, and each table is standardised by
-        its own rated entities, so that not even the scale depends on what was left out.
+        its own rated entities, so that not even the scale depends on what was left out. A statistic that is the same
+        for all of them is 0.
     """
     everything = by_fold.sum(axis=1, keepdims=True)
     counts, stars, seconds = np.concatenate([everything - by_fold, everything], axis=1)
@@ -73,6 +75,8 @@ def fold_statistics(by_fold: np.ndarray) -> np.ndarray:
     table = np.stack([popularity, shrunk_mean(stars), shrunk_mean(seconds)], axis=2)
     rated = (counts > 0)[:, :, None]
     entities = np.maximum(rated.sum(axis=1, keepdims=True), 1)
+    size = np.where(rated, np.abs(table), 0).max(axis=1, keepdims=True)
     table = table - np.where(rated, table, 0).sum(axis=1, keepdims=True) / entities
     spread = np.sqrt(np.where(rated, table**2, 0).sum(axis=1, keepdims=True) / entities)
-    return (table / np.where(spread > 0, spread, 1)).astype(np.float32)
+    differs = spread > LEAST_SPREAD * size
+    return np.where(differs, table / np.where(differs, spread, 1), 0).astype(np.float32)
