@@ -32,7 +32,7 @@ class Lookup:
         order = np.argsort(self.ids, kind="stable")
         self._sorted_ids = self.ids[order]
         self._sorted_index = self.index[order]
-        self._sorted_known = columns["known"].to_numpy(zero_copy_only=False)[order]
+        self._sorted_known = columns["known"].to_numpy()[order]
 
     def __call__(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Indices, int64 [n], and whether each id is in the vocabulary, bool [n]; an unknown id gets `unknown`."""

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pa_csv
+import pyarrow.compute as pc
 
 from core.columns import RATINGS_COLUMNS, RAW_MOVIE, RAW_USER
 from workflows.sources.frames import NO_GENRES
@@ -139,6 +139,11 @@ How well a model does here does not show how well it does on real ratings.
 """
 
 
-def _append_csv(file: Any, columns: dict[str, Any]) -> None:
-    """Rows without a header, whose names Arrow would quote; no value may hold a comma or a quote."""
-    pa_csv.write_csv(pa.table(columns), file, pa_csv.WriteOptions(include_header=False, quoting_style="none"))
+def _append_csv(file: BinaryIO, columns: dict[str, Any]) -> None:
+    """Writes rows without a header. Nothing is quoted: no value may hold a comma, a quote or the end of a line.
+
+    Arrow's own writer cannot be used: before its release 12 it quotes every text.
+    """
+    *first, last = (column.combine_chunks().cast(pa.string()) for column in pa.table(columns).columns)
+    lines = pc.binary_join_element_wise(*first, pc.binary_join_element_wise(last, "\n", ""), ",")
+    file.write(lines.buffers()[2])
