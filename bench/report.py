@@ -3,6 +3,7 @@
 import json
 import platform
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 BENCH = Path(__file__).resolve().parent
@@ -11,6 +12,7 @@ RESULTS, SCALING, FAULTS, README, PICTURE = (
 )
 PAGE = BENCH.parent / "README.md"
 NEWCOMERS = BENCH / "accuracy" / "newcomers.json"
+PROCESSORS = BENCH / "accuracy" / "processors.json"
 LESS = ("MB", "ms")  # units of which less is better
 STAGES = ("fetch", "prepare", "train", "evaluate", "export")
 
@@ -51,6 +53,8 @@ def write() -> None:
         replace(README, "faults", _faults_table(_read(FAULTS)))
     if NEWCOMERS.is_file():
         replace(README, "newcomers", _newcomers_table(_read(NEWCOMERS)))
+    if PROCESSORS.is_file():
+        replace(README, "processors", _processors_table(_read(PROCESSORS)))
 
 
 def _results_table(results: list[dict[str, Any]]) -> str:
@@ -155,6 +159,23 @@ def _newcomers_table(found: list[dict[str, Any]]) -> str:
                 f"| {ndcg['popularity']:.3f} |"
             )
     return "\n".join(lines)
+
+
+def _processors_table(found: dict[str, Any]) -> str:
+    """A row for each model and way to compute: each seed's metric, and their mean."""
+    seeds = " | ".join(f"seed {seed}" for seed in found["seeds"])
+    lines = [
+        f"| {found['metric'].upper()} | computed with | {seeds} | mean |",
+        "|---" * (len(found["seeds"]) + 3) + "|",
+    ]
+    settings = found["settings"]
+    models = next(iter(settings.values()))["models"]
+    for model in models:
+        for setting in settings.values():
+            values = setting["models"][model]
+            cells = [f"{value:.4f}" for value in values] + [""] * (len(found["seeds"]) - len(values))
+            lines.append(f"| {model} | {setting['title']} | {' | '.join(cells)} | {mean(values):.4f} |")
+    return "\n".join([*lines, "", f"Leave-one-out on {found['dataset']}, {found['machine']}."])
 
 
 def _scale(scale: float) -> str:

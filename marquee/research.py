@@ -1,7 +1,7 @@
 """The commands that find out which model is better: `tune`, `compare` and `paper`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -9,7 +9,7 @@ from rich.text import Text
 from core.artifacts import fingerprint
 from core.errors import UserError
 from core.json_files import only_writer, write_json
-from core.progress import console, progress, working
+from core.progress import Bar, console, progress, working
 from core.run_folder import DEFAULT_DATASET, DEFAULT_RUNS, DEFAULT_SEED
 from marquee import pipeline
 from marquee.inputs import require_features
@@ -27,6 +27,10 @@ from marquee.options import (
     chosen_protocols,
 )
 from marquee.result_tables import paper_table, seeds_tables
+
+if TYPE_CHECKING:
+    from models.evaluation.ncf_paper import Asked
+    from models.evaluation.paper_results import PaperResults
 
 
 def tune(
@@ -181,19 +185,28 @@ def paper(
     if store:
         for sentence in store.sentences(chosen, {name: asked.made_from(name) for name in known}):
             console.print(Text(sentence), soft_wrap=True)
-    results: list[dict[str, Any]] = []
     with progress("models and seeds", ncf_paper.steps(chosen, seeds), "models") as bar:
-        for name in chosen:
-            done = store.finished(name, asked.made_from(name), asked.seeds_of(name)) if store else []
-            if done:
-                bar(ncf_paper.steps([name], seeds), f"{name}: unchanged, taken from {out}")
-            found = done or asked.judge(name, bar)
-            # Written after each model, so that an interrupt loses one only.
-            results = store.put(name, asked.made_from(name), found) if store else [*results, *found]
+        results = _paper_results(asked, chosen, store, bar)
         bar.finish("")
     console.print(paper_table(files.name, len(files.test_user), results, ncf_paper.PUBLISHED))
     if out is not None:
         console.print(f"Written to {out}")
+
+
+def _paper_results(asked: "Asked", chosen: list[str], store: "PaperResults | None", bar: Bar) -> list[dict[str, Any]]:
+    """The results of the chosen models, and of those that the file keeps; written after each model, so that an
+    interrupt loses one only."""
+    from models.evaluation import ncf_paper
+
+    results: list[dict[str, Any]] = []
+    for name in chosen:
+        made_from = asked.made_from(name)
+        done = store.finished(name, made_from, asked.seeds_of(name)) if store else []
+        if done:
+            bar(ncf_paper.steps([name], len(asked.seeds)), f"{name}: unchanged, reused")
+        found = done or asked.judge(name, bar)
+        results = store.put(name, made_from, found) if store else [*results, *found]
+    return results
 
 
 def _check_writable(out: Path) -> None:

@@ -81,7 +81,7 @@ class Storm:
         assert not hung, f"{self.lines[-1]} hangs"
 
     def _check_files(self, world: World, killed: bool) -> None:
-        """Every sealed folder is whole, every JSON file is JSON, and nothing temporary is there that no kill has left."""
+        """Every sealed folder is whole, every JSON file is JSON, and only a kill leaves something temporary."""
         temporary = set()
         for path in sorted(world.folder.rglob("*")):
             if any(".partial-" in part for part in path.relative_to(world.folder).parts):

@@ -43,7 +43,9 @@ METRICS = ("hr@10", "ndcg@10")
 ROOMS = (
     *compare_seeds.ROOMS,
     "models/evaluation/ncf_paper.py",
+    "workflows/sources/ncf_checks.py",
     "workflows/sources/ncf_files.py",
+    "workflows/sources/ratings.py",
     "workflows/sources/text.py",
 )
 # HR@10 and NDCG@10 as published, on the authors' own test files
