@@ -7,7 +7,7 @@ import nbformat
 import pytest
 import torch
 
-from tests.names import DEFAULT_PROTOCOLS
+from tests.names import DEFAULT_PROTOCOLS, HANG_SECONDS
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "dlrm-vs-ncf.ipynb"
 
@@ -35,7 +35,7 @@ def test_it_runs_over_another_run_folder(trained, monkeypatch):
     monkeypatch.setenv("MARQUEE_RUN", str(trained.root))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": NOTEBOOK.parent}}
+        notebook, timeout=HANG_SECONDS, kernel_name="python3", resources={"metadata": {"path": NOTEBOOK.parent}}
     ).execute()
     assert len(pictures(notebook)) == 2
     assert "run: python -m marquee compare" in notebook.cells[-1].outputs[0].text
@@ -64,7 +64,7 @@ def test_it_says_what_several_seeds_have_settled(trained, monkeypatch, tmp_path)
     monkeypatch.setenv("MARQUEE_RUN", str(tmp_path))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": NOTEBOOK.parent}}
+        notebook, timeout=HANG_SECONDS, kernel_name="python3", resources={"metadata": {"path": NOTEBOOK.parent}}
     ).execute()
     last = notebook.cells[-1].outputs[0].text
     assert last == "".join(f"{protocol}: DLRM is better: {protocol}.\n" for protocol in DEFAULT_PROTOCOLS)

@@ -10,6 +10,7 @@ import pytest
 
 from core.artifacts import verify
 from core.columns import AGE, GENDER, GENRES, OCCUPATION, RATING, RAW_MOVIE, RAW_USER, YEAR
+from tests.names import HANG_SECONDS
 from workflows.sources.read import read_tables
 from workflows.splits.base import TimeOrder
 from workflows.splits.leave_one_out import leave_one_out
@@ -50,7 +51,7 @@ def test_the_double_colon_layout_is_read_whole(shared_data):
 def test_the_whole_pipeline_on_real_ratings_beats_popularity(shared_data, tmp_path):
     command = [sys.executable, "-m", "marquee", "run", "--dataset", "ml-latest-small", "--epochs", "2"]
     command += ["--data", str(shared_data / "ml-latest-small"), "--runs", str(tmp_path)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=HANG_SECONDS)
     assert result.returncode == 0, result.stderr
     assert "recommended by Triton" in result.stdout
     run = tmp_path / "ml-latest-small"

@@ -6,14 +6,18 @@ progress bar. This side of Merlin has no NCF.
 """
 
 import logging
+import os
 import time
 import warnings
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the CPU is measured; a driver without cuDF would mislead Merlin
 
 import merlin.models.torch as mm
 import pytorch_lightning as pl
 import torch
 from merlin.dataloader.torch import Loader
 from merlin.models.torch.batch import Batch
+from merlin_loader import ending
 from merlin_schema import dataset, schema
 from peer import WARM_UP_STEPS, facts, parse, passes, training_parser, write_result
 from pytorch_lightning.trainer.states import TrainerFn
@@ -77,7 +81,7 @@ def main() -> None:
     sizes = facts(arguments.data)
     rows = dataset(arguments.data, sizes, arguments.model)
     model = build(sizes)
-    loader = Loader(rows, batch_size=arguments.batch_size, shuffle=True, drop_last=True)
+    loader = ending(Loader(rows, batch_size=arguments.batch_size, shuffle=True, drop_last=True))
     # Given the loader instead, as it is by itself when `fit` begins, Merlin cuts a whole partition into single rows.
     model.initialize(Batch(*next(iter(loader))))
     loader.stop()

@@ -9,9 +9,11 @@ import os
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the CPU is measured; with a driver Merlin would refuse this TensorFlow
 
 import merlin.models.tf as mm
 import tensorflow as tf
+from merlin_loader import ending
 from merlin_schema import dataset, schema
 from peer import WARM_UP_STEPS, facts, parse, passes, training_parser, write_result
 
@@ -42,7 +44,7 @@ def main() -> None:
     arguments = parse(training_parser(__doc__, ("dlrm", "ncf")))
     sizes = facts(arguments.data)
     rows = dataset(arguments.data, sizes, arguments.model)
-    loader = mm.Loader(rows, batch_size=arguments.batch_size, shuffle=True, drop_last=True)
+    loader = ending(mm.Loader(rows, batch_size=arguments.batch_size, shuffle=True, drop_last=True))
     network = build(arguments.model, sizes)
     network.fit(loader, epochs=1, steps_per_epoch=min(WARM_UP_STEPS, len(loader)), verbose=0)
     epochs, steps = passes(arguments.samples, arguments.batch_size, len(loader))

@@ -12,9 +12,12 @@ it a client with `--threads` threads.
 import argparse
 import contextlib
 import itertools
+import os
 import time
 import warnings
 from pathlib import Path
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the CPU is measured; a driver without cuDF would mislead Merlin
 
 import dask
 import nvtabular as nvt

@@ -10,6 +10,7 @@ import pytest
 
 from core.resources import STAGES, measured, read_stages, stages_line
 from core.run_folder import Run
+from tests.names import HANG_SECONDS
 
 MEGABYTES = 200
 
@@ -43,7 +44,7 @@ def test_a_stage_that_had_something_to_do_is_written(run):
         assert not run.stages.exists()
     (took,) = json.loads(run.stages.read_text()).values()
     assert took.keys() == {"seconds", "peak_mb"}
-    assert 0.2 <= took["seconds"] < 30
+    assert 0.2 <= took["seconds"] < HANG_SECONDS
     assert took["peak_mb"] > 10  # this process with NumPy
     assert [path.name for path in run.root.iterdir()] == ["stages.json"]
 
@@ -77,7 +78,7 @@ def test_a_stage_done_again_replaces_its_own_numbers_only(run):
     take(run, "prepare")
     after = read_stages(run)
     assert after["fetch"] == before["fetch"]
-    assert after["prepare"]["seconds"] < before["prepare"]["seconds"]
+    assert after["prepare"] != before["prepare"]
 
 
 @pytest.mark.skipif(not peak_can_be_forgotten(), reason="needs Linux' /proc/self/clear_refs")

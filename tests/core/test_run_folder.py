@@ -11,7 +11,7 @@ from core.errors import UserError
 from core.run_folder import Run
 from models.baselines.truth import is_synthetic
 from models.protocols.base import PROTOCOLS as REGISTERED
-from tests.names import DEFAULT_PROTOCOLS, NETWORKS, PROTOCOLS, RATING, SPLITS
+from tests.names import DEFAULT_PROTOCOLS, HANG_SECONDS, NETWORKS, PROTOCOLS, RATING, SPLITS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TRY_LOCK = """
@@ -36,7 +36,7 @@ def start(root: Path) -> subprocess.Popen:
 
 def try_in_another_process(root: Path) -> str:
     with start(root) as process:
-        return process.communicate("\n", timeout=60)[0].strip()
+        return process.communicate("\n", timeout=HANG_SECONDS)[0].strip()
 
 
 def test_a_second_process_is_refused_until_the_lock_is_released(tmp_path):
@@ -55,7 +55,7 @@ def test_this_process_is_refused_while_another_holds_the_lock_and_not_after_it_w
         with pytest.raises(UserError, match="another marquee process"), Run(tmp_path).lock():
             pass
         process.kill()
-        process.wait(timeout=60)
+        process.wait(timeout=HANG_SECONDS)
         with Run(tmp_path).lock():
             pass
 

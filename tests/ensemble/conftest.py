@@ -14,7 +14,7 @@ from ensemble.server.ports import Ports, free_port
 from ensemble.server.process import running
 from ensemble.triton_models.recommendations import Recommendations
 from ensemble.triton_models.scores import Scores
-from tests.names import COMPARED
+from tests.names import COMPARED, HANG_SECONDS
 
 PROTOCOL = "leave-one-out"
 UNKNOWN = [-1, 0, 2, 2**40]  # the synthetic users are odd and the movies tens; 0 is not a movie either
@@ -122,7 +122,7 @@ def reference_server(referenced, tmp_path_factory):
         started = psutil.Process(running_server.process.pid).children(recursive=True)
         assert len(started) == 2 * len(COMPARED) + 1  # an executor and a network for each, and the workflow
     assert running_server.process.poll() is not None
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + HANG_SECONDS
     while (left := [process for process in started if process.is_running()]) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not left

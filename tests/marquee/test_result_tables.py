@@ -26,6 +26,7 @@ from core import progress as bars
 from core.run_folder import Run
 from marquee.result_tables import comparison_tables, interval, paper_table, seeds_tables, without_leading_zero
 from marquee.tables import recommendations_table, scores_table, similar_table
+from tests.names import HANG_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST_NAME = "a_name_of_20_letters"
@@ -275,7 +276,7 @@ else:
 """
 
 
-def in_terminal(command: list[str], columns: int = 80, timeout: float = 120) -> str:
+def in_terminal(command: list[str], columns: int = 80) -> str:
     """What a command prints to a terminal of so many columns, without control sequences."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
@@ -292,7 +293,7 @@ def in_terminal(command: list[str], columns: int = 80, timeout: float = 120) -> 
         pass
     finally:
         os.close(ours)
-        code = process.wait(timeout)
+        code = process.wait(HANG_SECONDS)
     text = re.sub(r"\x1b\[[0-9;]*m", "", received.decode())  # colours
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "\n", text)  # movements of the cursor
     assert code == 0, text

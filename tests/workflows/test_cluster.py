@@ -18,6 +18,7 @@ from core.artifacts import verify
 from core.errors import UserError
 from core.run_folder import Run
 from tests.conftest import write_movielens
+from tests.names import HANG_SECONDS
 from workflows.cluster import LOCAL, dask_cluster
 from workflows.features.prepare import PREPARE_STEPS, PrepareSettings, prepare
 from workflows.sources.datasets import get_dataset
@@ -91,7 +92,7 @@ class Killer(threading.Thread):
         self.features, self.pid, self.files = features, pid, -1
 
     def run(self) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + HANG_SECONDS
         while time.monotonic() < deadline:
             files = len(list(self.features.glob(f".{PROTOCOL}.partial-*/train/part_*.parquet")))
             if files >= 3:
@@ -125,7 +126,7 @@ def test_a_worker_that_is_killed_half_way_changes_nothing(tables, tmp_path, alon
         killer.join()
         given = given_out(cluster)
         with Client(cluster) as client:
-            client.wait_for_workers(2, timeout=60)  # its nanny has started another
+            client.wait_for_workers(2, timeout=HANG_SECONDS)  # its nanny has started another
             left = set(client.run(os.getpid).values())
         assert min(pids) not in left
         assert max(pids) in left

@@ -16,8 +16,9 @@ from ensemble.client import Access
 from ensemble.server.ports import Ports, free_port
 from ensemble.server.process import SHARED_MEMORY
 from ensemble.server.supervisor import Supervisor, supervised
+from tests.names import HANG_SECONDS
 
-PATIENCE = 90  # seconds that a test waits for what takes a few
+PATIENCE = HANG_SECONDS
 OPEN = Access()
 
 

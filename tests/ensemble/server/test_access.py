@@ -22,6 +22,7 @@ from ensemble.server.access import ServerAccess
 from ensemble.server.ports import Ports, free_port
 from ensemble.server.process import running
 from ensemble.server.supervisor import supervised
+from tests.names import HANG_SECONDS
 
 
 class Authority:
@@ -141,7 +142,7 @@ def test_no_client_controls_the_server(exported, tmp_path):
         def ask(path: str, body: bytes | None = None, **headers: str) -> int:
             request = urllib.request.Request(f"http://127.0.0.1:{ports.http}/v2/{path}", body, headers)
             try:
-                with urllib.request.urlopen(request, timeout=30) as reply:
+                with urllib.request.urlopen(request, timeout=HANG_SECONDS) as reply:
                     return int(reply.status)
             except urllib.error.HTTPError as error:
                 return error.code

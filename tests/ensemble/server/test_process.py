@@ -15,6 +15,7 @@ from core.json_files import read_json, write_json
 from ensemble import client
 from ensemble.server.ports import Ports, free_port
 from ensemble.server.process import running
+from tests.names import HANG_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -60,7 +61,7 @@ def test_stopping_leaves_no_process_and_no_folder(exported, tmp_path, monkeypatc
         assert list(tmp_path.glob("marquee-triton-*"))
         assert client.score(own.url, [1], [10])[0].shape == (1,)
     assert own.process.poll() is not None
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + HANG_SECONDS
     while (left := [pid for pid in started if psutil.pid_exists(pid)]) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not left
@@ -81,7 +82,7 @@ def test_a_server_that_ended_is_noticed(exported, tmp_path):
     with running(exported.repository, tmp_path / "triton.log", Ports(free_port())) as own:
         own.check()
         own.process.terminate()
-        own.process.wait(30)
+        own.process.wait(HANG_SECONDS)
         with pytest.raises(UserError, match=re.escape(str(tmp_path / "triton.log"))):
             own.check()
 

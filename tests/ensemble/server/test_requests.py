@@ -17,7 +17,7 @@ from ensemble.server.ports import Ports, free_port
 from ensemble.server.process import Server, running
 from ensemble.triton_models.limits import LARGEST_BATCH
 from ensemble.triton_models.similar_movies import SimilarMovies
-from tests.names import COMPARED
+from tests.names import COMPARED, HANG_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -128,7 +128,7 @@ def test_concurrent_clients_all_get_right_answers(some_ids, server, scores, reco
 
 
 def test_http_is_ready_where_it_was_asked_for(server, http_port):
-    with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/v2/health/ready", timeout=10) as reply:
+    with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/v2/health/ready", timeout=HANG_SECONDS) as reply:
         assert reply.status == 200
 
 
@@ -139,7 +139,7 @@ def test_the_dashboard_shows_what_the_server_measures(exported, tmp_path):
     ports = Ports(free_port(), metrics=free_port())
     with running(exported.repository, tmp_path / "triton.log", ports) as own:
         client.score(own.url, [1, 3], [10, 20])
-        with urllib.request.urlopen(f"http://127.0.0.1:{ports.metrics}/metrics", timeout=10) as reply:
+        with urllib.request.urlopen(f"http://127.0.0.1:{ports.metrics}/metrics", timeout=HANG_SECONDS) as reply:
             measured = reply.read().decode()
     for name in sorted(asked):
         assert re.search(rf"^{name}[{{ ]", measured, re.MULTILINE), f"{name} is not measured"
@@ -198,7 +198,7 @@ BAD_REQUESTS = {
 def test_a_bad_request_is_refused_and_the_server_answers_on(server, connection, recommendations, what):
     model, inputs = BAD_REQUESTS[what]
     with pytest.raises(InferenceServerException) as refused:
-        connection.infer(model, inputs, client_timeout=10)
+        connection.infer(model, inputs, client_timeout=HANG_SECONDS)
     assert "INVALID_ARGUMENT" in str(refused.value.status()) or model == "train"
     assert "Traceback" not in str(refused.value)
     assert client.recommend(server.url, 1, 3)[0].tolist() == recommendations.recommend(1, 3)[0].tolist()

@@ -95,6 +95,13 @@ class Load:
         self.stop.set()
         self.clients.shutdown()
 
+    def wait_for_answers(self, after: float, count: int) -> None:
+        """Waits until so many requests that were made after a moment of `time.monotonic` have been answered."""
+        deadline = time.monotonic() + PATIENCE
+        while sum(at > after for at, _ in self.answers) < count and not self.errors:
+            assert time.monotonic() < deadline, "the answers did not come"
+            time.sleep(0.05)
+
     def _ask(self) -> None:
         user = self.asked.sample["recommend"][0]["user_id"]
         while not self.stop.is_set():
@@ -129,7 +136,7 @@ def test_releases_are_followed_under_load(repository, tmp_path):
             switched = time.monotonic()
             np.testing.assert_allclose(asked.scores(url), new, atol=1e-5)
             assert following.release.version == 2
-            time.sleep(1)
+            load.wait_for_answers(after=switched, count=20)
         assert load.errors == []
         assert load.unready == 0
         assert len(load.answers) > 20

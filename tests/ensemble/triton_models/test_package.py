@@ -17,6 +17,7 @@ from tests.ensemble.triton_models.conftest import (
     random_ids,
     same,
 )
+from tests.names import HANG_SECONDS
 
 
 def test_answers_do_not_change_what_the_next_one_is(served, recommendations, similar):
@@ -120,7 +121,7 @@ def test_answers_alone_load_no_training_code(exported, model, module, answer):
         "print([name for name in unwanted if name in sys.modules])"
     )
     result = subprocess.run(
-        [sys.executable, "-B", "-c", code], cwd=folder, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-B", "-c", code], cwd=folder, capture_output=True, text=True, check=True, timeout=HANG_SECONDS
     )
     found, modules = result.stdout.splitlines()
     expected = eval(answer, {**vars(module), "here": folder, "np": np})

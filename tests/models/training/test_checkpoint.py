@@ -25,7 +25,7 @@ from models.training.loop import Callbacks, fit
 from models.training.settings import TrainSettings, settings_for
 from models.training.train import train
 from tests.models.sizes import training_of
-from tests.names import COMPARED, DEFAULT_PROTOCOLS
+from tests.names import COMPARED, DEFAULT_PROTOCOLS, HANG_SECONDS
 
 CPU = torch.device("cpu")
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -411,18 +411,18 @@ def test_a_killed_process_ends_as_an_uninterrupted_one(new_run, monkeypatch):
     with subprocess.Popen(
         command, cwd=CHECKOUT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as process:
-        end = time.monotonic() + 120
+        end = time.monotonic() + HANG_SECONDS
         while not (folder / MANIFEST).is_file() and process.poll() is None and time.monotonic() < end:
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.wait(HANG_SECONDS)
         assert process.returncode == -signal.SIGKILL, process.stderr.read().decode()
     assert not interrupted.model("leave-one-out", "dlrm").exists()
     # Unless the kill fell between the two renames of a checkpoint's exchange, there is one.
     before = read_json(folder / "progress.json")["history"] if (folder / MANIFEST).is_file() else []
     assert len(before) < epochs
 
-    done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=HANG_SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_same_result(interrupted, uninterrupted, "leave-one-out", "dlrm")
     history = read_json(interrupted.model("leave-one-out", "dlrm") / "history.json")
