@@ -1,15 +1,19 @@
 """What holds for every layout's reader. A concrete class gives a small dataset in the layout and inherits the tests."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
 
 from core.errors import UserError
+from tests.contracts.written_tables import DAMAGES, LEGACY, RATINGS, WAYS, Damage, Way, movies
 from workflows.sources.layouts.base import LAYOUTS, Layout
 from workflows.sources.read import Tables, read_tables
 
+EXAMPLES = int(os.environ.get("READER_EXAMPLES", "2000"))  # of written tables, for each layout
 USER_COLUMNS = ["userId", "gender", "age", "occupation"]
 
 
@@ -27,6 +31,8 @@ class ReaderContract:
         rating_line: one more line of the ratings file, a format of `user`, `movie`, `stars` and `time`.
         movie_line: one more line of the movies file, a format of `movie`.
         entry: the layout itself, where nothing but the test adds it to `LAYOUTS`.
+        separator: of the fields, which no title holds; "" where the layout quotes.
+        genres: some that the layout can hold, in the order in which it lists them.
     """
 
     name: ClassVar[str]
@@ -38,6 +44,16 @@ class ReaderContract:
     rating_line: ClassVar[str]
     movie_line: ClassVar[str]
     entry: ClassVar[Layout | None] = None
+    separator: ClassVar[str] = ""
+    genres: ClassVar[tuple[str, ...]] = ("Action", "Comedy", "Drama", "War")
+
+    def rating_text(self, row: tuple, way: Way) -> str:
+        """A rating (user id, movie id, stars, time) as a line of the ratings file."""
+        return self.rating_line.format(**dict(zip(("user", "movie", "stars", "time"), row)))
+
+    def movie_text(self, movie: object, title: str, year: int, genres: list[str], way: Way) -> str | None:
+        """A movie as a line of the movies file; None where the contract is to write `movie_line` only."""
+        return None
 
     @pytest.fixture(autouse=True, scope="class")
     def _registered(self) -> Iterator[None]:
@@ -130,6 +146,88 @@ class ReaderContract:
         tables = read_tables(self.write(tmp_path, without=self.layout.users_file))
         assert list(tables.users.columns) == ["userId"]
         assert tables.users["userId"].tolist() == sorted({user for user, *_ in self.ratings})
+
+    # -- any table, written in any way ---------------------------------------------------------------------------------
+
+    def test_some_tables_are_read_back_or_refused(self, tmp_path):
+        self.check_tables(tmp_path, 60)
+
+    @pytest.mark.slow
+    def test_any_table_is_read_back_or_refused(self, tmp_path):
+        self.check_tables(tmp_path, EXAMPLES)
+
+    def check_tables(self, folder: Path, examples: int) -> None:
+        """Reads tables as tools write them: what is read is what was written, and what is damaged is refused."""
+
+        @settings(deadline=None, max_examples=examples, suppress_health_check=list(HealthCheck), database=None)
+        @given(RATINGS, movies(self.genres), WAYS, DAMAGES)
+        def check(ratings, movies, way, damage):
+            movies = [(movie, self.holdable(title), year, genres) for movie, title, year, genres in movies]
+            damaged = self.write_tables(folder, ratings, movies, way, damage)
+            try:
+                tables = read_tables(folder, self.name)
+            except UserError as error:
+                self.check_refusal(str(error), damaged, way)
+                return
+            assert not damaged, f"{damaged} was not refused"
+            assert way.encoding != "utf-16"
+            assert ratings_of(tables) == ratings
+            known = {row[0]: row for row in movies_of(tables)}
+            assert sorted(known) == sorted({row[0] for row in movies} | {row[1] for row in ratings})
+            if self.movie_text(1, "", 0, [], way) is not None:
+                assert [known[row[0]] for row in movies] == movies
+                unknown = set(known) - {row[0] for row in movies}
+                assert all(known[movie] == (movie, f"Movie {movie}", 0, []) for movie in unknown)
+
+        check()
+
+    def holdable(self, title: str) -> str:
+        """A title that the layout can hold: the separator's character is exchanged."""
+        return title.replace(self.separator[:1], "-") if self.separator else title
+
+    def write_tables(self, folder: Path, ratings: list, movies: list, way: Way, damage: Damage) -> str:
+        """Writes the files; returns how the message about the damage must begin, "" without one."""
+        damaged = ""
+        lines = {
+            "ratings": [self.rating_text(row, way) for row in ratings],
+            "movies": [self.movie_written(row, way) for row in movies],
+        }
+        rows = {"ratings": ratings, "movies": movies}
+        names = {"ratings": self.layout.ratings_file, "movies": self.layout.movies_file}
+        for kind, name in names.items():
+            first = self.files[name].partition("\n")[0]
+            header = [] if first[0].isdigit() else [first]
+            if damage.kind != "none" and damage.file == kind and lines[kind]:
+                place = damage.place % len(lines[kind])
+                lines[kind][place] = self.damaged(kind, rows[kind][place], lines[kind][place], way, damage)
+                damaged = f"{folder / name}: line {way.line_of(place + len(header))} "
+            data = way.encoded(way.text([*header, *lines[kind]]))
+            assume(data is not None)
+            (folder / name).write_bytes(data or b"\n")
+        if self.layout.users_file:
+            (folder / self.layout.users_file).write_bytes(self.files[self.layout.users_file].encode(self.encoding))
+        return damaged
+
+    def movie_written(self, row: tuple, way: Way) -> str:
+        movie, title, year, genres = row
+        return self.movie_text(movie, way.dirty(title), year, genres, way) or self.movie_line.format(movie=movie)
+
+    def damaged(self, kind: str, row: tuple, line: str, way: Way, damage: Damage) -> str:
+        if damage.kind == "id":
+            other = (damage.text, *row[1:])
+            return self.rating_text(other, way) if kind == "ratings" else self.movie_written(other, way)
+        separator = self.separator or ","
+        return f"{line}{separator}1" if damage.kind == "long" else str(row[0])
+
+    def check_refusal(self, message: str, damaged: str, way: Way) -> None:
+        """A refusal is one line that a terminal can show; what is not damaged may be refused for its encoding alone."""
+        assert message.isprintable(), message
+        assert len(message) < 600
+        if "UTF-16" in message:
+            assert way.encoding == "utf-16"
+        elif not ("which is not UTF-8, as other text" in message and way.encoding in LEGACY):
+            assert damaged, message
+            assert message.startswith(damaged), (message, damaged)
 
     # -- what is refused -----------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 AGAIN = "correct that line or copy the file again"
 # A character of two to four bytes in UTF-8
 MULTIBYTE = re.compile(rb"[\xc3-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+ODD_COLONS = re.compile("(?<!:):::(?:::)*(?!:)")
 UNUSUAL = re.compile(r"\s*[^\S ]+\s*")  # white space other than a plain space, no-break spaces included
 JOINERS = "\u200c\u200d"  # format characters that belong to the words of some languages
 
@@ -141,7 +142,7 @@ def text_rows(path: Path, separator: str, *, fields: int, header: tuple[str, ...
 def refuse_header(path: Path, found: str, expected: str) -> NoReturn:
     """Raises the `UserError` about a first line, with what is likely to have happened to it."""
     remedy = "copy the file again"
-    if found.replace(";", ",").replace("\t", ",").replace('"', "").startswith(expected) and "," in expected:
+    if "," in expected and found.replace(";", ",").replace("\t", ",").replace('"', "") == expected:
         remedy = "save it separated by commas"
     elif found.startswith((f",{expected}", f'"",{expected}')):
         remedy = "save it without the index column (index=False in pandas)"
@@ -155,6 +156,8 @@ def _rows(path: Path, text: str, separator: str) -> Iterator[Row]:
     if separator != ",":
         for number, line in enumerate(LINE_END.split(text), 1):
             if line.strip():
+                if separator == "::" and ODD_COLONS.search(line):
+                    refuse(path, number, f"has ':::', where the separator '::' could be either end: {shown(line)}")
                 yield Row(line.split(separator), path, number)
         return
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)

@@ -1,11 +1,14 @@
 """MovieLens' four file layouts, from small files written by hand, and what is said about files that are bad."""
 
+import csv
+import io
 from pathlib import Path
 
 import pytest
 
 from core.errors import UserError
 from tests.contracts.readers import ReaderContract, movies_of, ratings_of, users_of
+from workflows.sources.layouts.movielens_100k import FLAGS
 from workflows.sources.read import read_tables
 
 RATINGS_HEADER = "userId,movieId,rating,timestamp\n"
@@ -48,6 +51,17 @@ def write(folder: Path, files: dict, encoding: str = "utf-8") -> Path:
 ML_100K_LATIN = {**ML_100K, "u.item": ML_100K["u.item"] + "20|Amélie||||1|0|0|0|0|0|0|0|0|0|0|0|0|0|0|0|0|0|0\n"}
 
 
+def with_year(title: str, year: int) -> str:
+    return f"{title} ({year})" if year else title
+
+
+def csv_line(fields: list[object], quoted: bool) -> str:
+    """A line as Python's csv module writes it, without its end."""
+    line = io.StringIO()
+    csv.writer(line, quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL, lineterminator="").writerow(fields)
+    return line.getvalue()
+
+
 class TestMovielensCsv(ReaderContract):
     name = "movielens-csv"
     files = CSV
@@ -56,6 +70,12 @@ class TestMovielensCsv(ReaderContract):
     users = ((1,), (2,))
     rating_line = "{user},{movie},{stars},{time}"
     movie_line = "{movie},Ran (1985),Drama"
+
+    def rating_text(self, row, way):
+        return ",".join(f'"{field}"' if way.quoted else str(field) for field in row)
+
+    def movie_text(self, movie, title, year, genres, way):
+        return csv_line([movie, with_year(title, year), "|".join(genres) or "(no genres listed)"], way.quoted)
 
 
 class TestMovielens100k(ReaderContract):
@@ -67,6 +87,10 @@ class TestMovielens100k(ReaderContract):
     users = ((1, "M", 24, "technician"), (2, "F", 53, "other"))
     rating_line = "{user}\t{movie}\t{stars}\t{time}"
     movie_line = "{movie}|Ran (1985)||||0|0|0|0|0|0|0|0|1|0|0|0|0|0|0|0|0|0|0"
+    separator = "|"
+
+    def movie_text(self, movie, title, year, genres, way):
+        return "|".join([f"{movie}|{with_year(title, year)}|||", *("01"[genre in genres] for genre in FLAGS)])
 
 
 class TestMovielensDat(ReaderContract):
@@ -77,6 +101,10 @@ class TestMovielensDat(ReaderContract):
     users = ((1, "F", 1, "K-12 student"), (2, "M", 56, "self-employed"))
     rating_line = "{user}::{movie}::{stars}::{time}"
     movie_line = "{movie}::Ran (1985)::Drama"
+    separator = "::"
+
+    def movie_text(self, movie, title, year, genres, way):
+        return "::".join([str(movie), with_year(title, year), "|".join(genres) or "(no genres listed)"])
 
 
 class TestRecbole(ReaderContract):
@@ -87,6 +115,10 @@ class TestRecbole(ReaderContract):
     users = ((1, "M", 24, "technician"), (2, "F", 53, "other"))
     rating_line = "{user}\t{movie}\t{stars}\t{time}"
     movie_line = "{movie}\tRan\t1985\tDrama"
+    separator = "\t"
+
+    def movie_text(self, movie, title, year, genres, way):
+        return "\t".join([str(movie), title, str(year or ""), " ".join(genres)])
 
 
 # -- the layouts -------------------------------------------------------------------------------------------------------
