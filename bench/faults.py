@@ -356,7 +356,7 @@ def main() -> None:
     given = parser.parse_args()
     found = {"machine": report.machine(), "faults": measure(given.run)}
     _hold_to_bounds(found["faults"])
-    report.FAULTS.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    report.FAULTS.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     report.write()
 
 

@@ -110,7 +110,7 @@ def main() -> None:
     others = json.loads(report.NEWCOMERS.read_text()) if report.NEWCOMERS.is_file() else []
     others = [result for result in others if result["dataset"] != given.dataset]
     found = measure(given.dataset, given.data)
-    report.NEWCOMERS.write_text(json.dumps([*others, found], indent=2) + "\n", encoding="utf-8")
+    report.NEWCOMERS.write_text(json.dumps([*others, found], indent=2, allow_nan=False) + "\n", encoding="utf-8")
     report.write()
 
 

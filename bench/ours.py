@@ -205,7 +205,7 @@ def main() -> None:
     else:
         figures = etl(given.run, inputs.WORK / "etl")
     figures["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-    given.out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    given.out.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def load(url: str, model: str, questions: list[dict[str, Any]], clients: int) ->
             {name: {"content": values, "shape": [len(values)]} for name, values in question.items()}
             for question in questions
         ]
-        (folder / "questions.json").write_text(json.dumps({"data": contents}))
+        (folder / "questions.json").write_text(json.dumps({"data": contents}, allow_nan=False))
         command = [
             *(str(Path(sys.executable).parent / "perf_analyzer"), "-m", model, "-u", url, "-i", "grpc"),
             *("--input-data", str(folder / "questions.json"), "--concurrency-range", str(clients)),
@@ -135,7 +135,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="taken for the other benchmarks' sake; a model has one")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    given.out.write_text(json.dumps(measure(given.runtime, given.run), indent=2) + "\n", encoding="utf-8")
+    given.out.write_text(
+        json.dumps(measure(given.runtime, given.run), indent=2, allow_nan=False) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -63,4 +63,4 @@ def write_result(out: Path, packages: Sequence[str], **measured: Any) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     versions = {"python": sys.version.split()[0], **{name: version(name) for name in packages}}
     result = {**measured, "peak_mb": round(peak, 1), "versions": versions}
-    out.write_text(json.dumps(result, indent=2) + "\n")
+    out.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")

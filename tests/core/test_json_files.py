@@ -1,13 +1,16 @@
 """JSON that is checked when it is read: what is refused, and what the message says."""
 
+import ast
 from dataclasses import field
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic.dataclasses import dataclass
 
+import core.json_files
 from core.errors import UserError
-from core.json_files import STRICT, validated
+from core.json_files import STRICT, read_json, validated, write_json
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -121,3 +124,56 @@ def test_the_command_that_writes_the_file_again_is_named():
     for value in ({"epoch": 3}, {}, {"epochs": "3"}):
         with pytest.raises(UserError, match=r"; run again: python -m marquee train$"):
             validated(Settings, value, "runs/best.json", "python -m marquee train")
+
+
+# -- what is no JSON ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_json_has_no_number_for_is_not_written_and_what_was_there_stays(tmp_path, value):
+    path = tmp_path / "a.json"
+    write_json(path, {"auc": 0.5})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"models": [{"auc": value}]})
+    assert read_json(path) == {"auc": 0.5}
+    assert [one.name for one in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("text", ["NaN", "[1, NaN]", '{"a": Infinity}', '{"a": -Infinity}', '{"a": 1e999}', "-2e400"])
+def test_what_is_no_json_number_is_refused_when_it_is_read(tmp_path, text):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(
+        UserError, match=r"a\.json is not valid JSON \(.* is not a JSON number\); delete it and run: x"
+    ) as error:
+        read_json(path, "x")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": ' + "9" * 5000 + "}", "\udcff", "{"])
+def test_json_that_cannot_be_read_is_refused_in_a_line(tmp_path, text):
+    path = tmp_path / "a.json"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UserError, match="is not valid JSON") as error:
+        read_json(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_value_that_is_no_finite_number_is_refused_wherever_it_comes_from():
+    for value in (float("nan"), float("inf")):
+        assert "NaN or an infinity" in refusal({"epochs": 3, "learning_rate": value})
+    assert Settings(epochs=3, learning_rate=1e-3).learning_rate == 1e-3
+    with pytest.raises(ValueError, match="finite"):
+        Settings(epochs=3, learning_rate=float("nan"))
+    assert validated(dict[str, float | None], {"auc": None}, "here") == {"auc": None}
+
+
+def test_no_file_of_the_project_writes_json_on_its_own():
+    """`core.json_files.write_json` refuses NaN; what writes JSON without it says `allow_nan=False`."""
+    root = Path(core.json_files.__file__).parent.parent
+    for folder in ("core", "workflows", "models", "ensemble", "marquee", "bench"):
+        for file in (root / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("write_text", "json.dump")):
+                    text = ast.unparse(node)
+                    assert "json.dump" not in text or "allow_nan=False" in text, f"{file}: {text}"
