@@ -31,20 +31,21 @@ def system_reason(error: BaseException) -> str:
         return ""
     if isinstance(error, UnicodeEncodeError):  # a name that has surrogates for bytes, or that the locale cannot say
         return f"its name cannot be written in {error.encoding}; rename it" if file_of(error) else ""
-    message = " ".join(str(error).split())
+    said = error.strerror if isinstance(error, OSError) else None
+    message = " ".join((said or str(error)).split())
     if number := NUMBER.search(message):
         return os.strerror(int(number[1])).lower()
     if isinstance(error, OSError):
-        return (error.strerror or message or type(error).__name__).lower()
-    return message if UNNUMBERED.search(message) else ""
+        return (message or type(error).__name__).lower()
+    return message.partition(" [SQL")[0] if UNNUMBERED.search(message) else ""  # SQLAlchemy adds the statement
 
 
 def file_of(error: BaseException) -> str:
     """The file or folder that an error of the system is about; empty where the error does not say it."""
     if isinstance(error, UnicodeEncodeError):
         return error.object if os.sep in error.object else ""
-    name = getattr(error, "filename", None)
-    return os.fsdecode(name) if isinstance(name, (str, bytes, os.PathLike)) else ""
+    names = (getattr(error, "filename", None), getattr(error, "filename2", None))  # two where a file is copied
+    return " to ".join(os.fsdecode(name) for name in names if isinstance(name, (str, bytes, os.PathLike)))
 
 
 @contextmanager

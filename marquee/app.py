@@ -4,6 +4,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -254,6 +255,7 @@ command(research.paper)
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line. Errors that the user can fix are one line and exit code 2; Ctrl-C is exit code 130."""
     signal.signal(signal.SIGTERM, _interrupt)
+    sys.unraisablehook = _unraisable
     # Merlin, and PyTorch as Merlin uses it, warn about things that no user can change.
     warnings.filterwarnings("ignore", module=r"(merlin|nvtabular|torch|dask|tensorflow|pytorch_lightning)(\.|$)")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Merlin imports TensorFlow where it is installed
@@ -264,6 +266,18 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
+
+
+def _unraisable(found: "sys.UnraisableHookArgs") -> None:
+    """What Python does with an exception in a destructor, except where that would print a traceback for a user's error.
+
+    A file that is closed by its destructor, as NumPy does after a failed write, fails again on a full disk: that error
+    was reported. Ctrl-C there would be lost.
+    """
+    if isinstance(found.exc_value, KeyboardInterrupt):
+        threading.Timer(0.01, signal.raise_signal, (signal.SIGINT,)).start()
+    elif found.exc_value is None or not system_reason(found.exc_value):
+        sys.__unraisablehook__(found)
 
 
 def _guarded(command: Callable[[], Any]) -> int:

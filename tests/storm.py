@@ -6,8 +6,9 @@ import shutil
 import signal
 import sys
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,6 @@ class World:
     data: Path = Path()
     movie: int = 1
     user: int = 1
-    stages: Iterator[str] = field(default_factory=lambda: iter(()))
 
     @property
     def runs(self) -> Path:
@@ -59,7 +59,8 @@ def make_world(folder: Path, seed: int) -> World:
     folder.mkdir(parents=True)
     (folder / "temporary").mkdir()
     (folder / "home").mkdir()
-    users, movies = int(rng.integers(1, 25)), int(rng.integers(2, 40))
+    smallest = (1, 2) if world.chance(0.25) else (8, 20)
+    users, movies = int(rng.integers(smallest[0], 25)), int(rng.integers(smallest[1], 40))
     kind = world.one_of("csv", "csv", "dat", "zip", "gaps")
     world.dataset = "ml-1m" if kind == "dat" else "ml-latest-small"
     world.data = folder / world.one_of("data", "data [old]", "file:x", "[b]data*", "données ?", "100%")
@@ -73,7 +74,7 @@ def make_world(folder: Path, seed: int) -> World:
 def _ratings(world: World, users: np.ndarray, movies: np.ndarray) -> list[tuple]:
     rng = world.rng
     equal, same_time = world.chance(0.2), world.chance(0.2)
-    most = world.one_of(1, 3, len(movies))
+    most = min(world.one_of(1, 3, *[len(movies)] * 6), len(movies))
     rows = []
     for user in users.tolist():
         for movie in rng.choice(movies, int(rng.integers(1, most + 1)), replace=False).tolist():
@@ -121,7 +122,7 @@ def _write(world: World, kind: str, ratings: list[tuple], movies: list[tuple]) -
         world.data = Path(f"{folder}.zip")
 
 
-def _lines(path: Path, lines) -> None:
+def _lines(path: Path, lines: Iterable[str]) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -146,17 +147,18 @@ def write_paper_files(folder: Path, seed: int) -> Path:
 STAGES = ("fetch", "prepare", "train", "evaluate", "export")  # in the order in which they have something to do
 
 
-def command_lines(world: World, port: int) -> Iterator[list[str]]:
-    """Command lines without end: the next stage as a rule, and any command else; some with something odd in them."""
+def command_lines(world: World, port: int) -> Generator[list[str], int, None]:
+    """Command lines without end: the next stage as a rule, and any command else; some with something odd in them.
+
+    It is sent the exit code of each: a stage that did not succeed is the next one still.
+    """
     stage = 0
     while True:
-        if world.chance(0.6):
-            name = STAGES[stage % len(STAGES)]
-            stage += 1
-        else:
-            name = world.one_of(*COMMANDS)
+        name = STAGES[stage % len(STAGES)] if world.chance(0.6) else world.one_of(*COMMANDS)
         line = [name, *COMMANDS[name](world, port)]
-        yield _odd(world, line) if world.chance(0.2) else line
+        code = yield _odd(world, line) if world.chance(0.15) else line
+        if code == 0 and name == STAGES[stage % len(STAGES)]:
+            stage += 1
 
 
 def whole_pipeline(world: World) -> list[list[str]]:
@@ -198,14 +200,15 @@ def _prepare(world: World, _: int) -> list[str]:
     return [
         *_where(world),
         "--freq-threshold",
-        str(world.one_of(1, 1, 1, 2, 50)),
+        str(world.one_of(*[1] * 8, 2, 50)),
         "--seed",
         str(world.one_of(42, 42, 7)),
     ]
 
 
 def _train(world: World, _: int) -> list[str]:
-    line = [*_where(world), "--epochs", "1", "--protocol", world.one_of("both", "all", "rating", "leave-one-out")]
+    protocol = world.one_of("both", "both", "all", "rating", "leave-one-out")
+    line = [*_where(world), "--epochs", "1", "--protocol", protocol]
     if world.chance(0.4):
         line += ["--model", world.one_of("dlrm", "ncf", "mf", "all", "ease")]
     if world.chance(0.3):
@@ -230,7 +233,7 @@ def _compare(world: World, _: int) -> list[str]:
 
 
 def _export(world: World, _: int) -> list[str]:
-    line = [*_where(world), "--protocol", world.one_of("leave-one-out", "leave-one-out", "random-split", "rating")]
+    line = [*_where(world), "--protocol", world.one_of(*["leave-one-out"] * 6, "random-split", "rating")]
     return [*line, *(["--default-model", world.one_of("dlrm", "ncf", "mf")] if world.chance(0.3) else [])]
 
 
@@ -311,8 +314,13 @@ COMMANDS = {
 # -- a process of its own for each -------------------------------------------------------------------------------------
 
 
-def run_command(line: list[str], folder: Path, variables: dict[str, str], output: Path, errors: Path) -> None:
-    """The body of a process, forked from one that has imported everything: a command line as a terminal gives it."""
+def run_command(
+    line: list[str], folder: Path, variables: dict[str, str], output: Path, errors: Path, ready: Event
+) -> None:
+    """The body of a process, forked from one that has imported everything: a command line as a terminal gives it.
+
+    Signals can come from when `ready` is set.
+    """
     os.setsid()
     for number, path in ((1, output), (2, errors)):
         handle = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
@@ -332,6 +340,7 @@ def run_command(line: list[str], folder: Path, variables: dict[str, str], output
 
     code = 1
     try:
+        ready.set()
         main(line)
     except SystemExit as left:
         code = int(left.code or 0)

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -35,16 +36,19 @@ class Storm:
     port: int
     lines: list[str] = field(default_factory=list)
     left_over: set[Path] = field(default_factory=set)
+    ended: Counter[tuple[str, int]] = field(default_factory=Counter)
 
-    def run(self, world: World, line: list[str], stop: signal.Signals | None = None, after: float = 0) -> None:
-        """Runs a command line, and checks how it ended and what it left."""
+    def run(self, world: World, line: list[str], stop: signal.Signals | None = None, after: float = 0) -> int:
+        """Runs a command line, and checks how it ended and what it left. Returns the exit code."""
         output, errors = world.folder / "output.txt", world.folder / "errors.txt"
         variables = environment(world)
+        ready = self.processes.Event()
         process = self.processes.Process(
-            target=run_command, args=(line, world.folder, variables, output, errors), daemon=False
+            target=run_command, args=(line, world.folder, variables, output, errors, ready)
         )
         self.lines.append(f"{line}" + (f" {stop.name} after {after:.2f} s" if stop else ""))
         process.start()
+        assert ready.wait(HANGS), f"{line} does not start"
         if stop:
             process.join(after)
             if process.exitcode is None:
@@ -52,6 +56,7 @@ class Storm:
         self._wait(process)
         said, written = errors.read_text(encoding="utf-8"), output.read_text(encoding="utf-8")
         what = f"{self.lines[-1]} ended with {process.exitcode}\n{said[-3000:]}\n{written[-500:]}"
+        self.ended[line[0], process.exitcode] += 1
         allowed = {None: (0, 2), signal.SIGINT: (0, 2, 130), signal.SIGKILL: (0, 2, -9)}[stop]
         assert process.exitcode in allowed, what
         assert "Traceback" not in said + written, what
@@ -64,6 +69,7 @@ class Storm:
             self._check_files(world, killed=process.exitcode == -9)
         except Exception as error:
             raise AssertionError(f"{error!r}\n{what}") from error
+        return process.exitcode
 
     def _wait(self, process: BaseProcess) -> None:
         process.join(HANGS)
@@ -81,7 +87,7 @@ class Storm:
         assert not hung, f"{self.lines[-1]} hangs"
 
     def _check_files(self, world: World, killed: bool) -> None:
-        """Every sealed folder is whole, every JSON file is JSON, and only a kill leaves something temporary."""
+        """Every sealed folder is whole, every JSON file is JSON, nothing temporary is there but what a kill left."""
         temporary = set()
         for path in sorted(world.folder.rglob("*")):
             if any(".partial-" in part for part in path.relative_to(world.folder).parts):
@@ -149,16 +155,17 @@ def test_a_storm_of_command_lines_leaves_nothing_broken(processes, tmp_path):
         while done < COMMANDS:
             number = done // OF_A_WORLD
             world = make_world(tmp_path / f"world {number}", SEED * 1000 + number)
-            for line in command_lines(world, storm.port):
+            lines = command_lines(world, storm.port)
+            line = next(lines)
+            for _ in range(min(OF_A_WORLD, COMMANDS - done)):
                 stop = world.one_of(signal.SIGINT, signal.SIGKILL) if world.chance(STOPPED) else None
                 try:
-                    storm.run(world, line, stop, float(world.rng.uniform(0, LATEST_STOP)))
+                    code = storm.run(world, line, stop, float(world.rng.uniform(0, LATEST_STOP)))
                 except AssertionError as error:
                     before = "\n".join(storm.lines)
                     raise AssertionError(f"world {number} of seed {SEED}, {world.data}:\n{before}\n{error}") from None
+                line = lines.send(code)
                 done += 1
-                if done % OF_A_WORLD == 0 or done == COMMANDS:
-                    break
             if storm.left_over:  # the next run clears what killed commands have left
                 for line in whole_pipeline(world):
                     storm.run(world, line)

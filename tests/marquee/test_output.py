@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from core.artifacts import seal, verify
-from core.errors import UserError, naming
+from core.errors import UserError, file_of, naming, system_reason
 from core.run_folder import Run
 from marquee.pipeline import run_folder
 from marquee.tables import known_user, recommendations_table, scores_table, similar_table
@@ -213,7 +213,7 @@ def library_errors() -> dict[str, Exception]:
             "[enforce fail at inline_container.cc:1] PytorchStreamWriter failed writing"
         ),
         "4096 requested and 0 written": OSError("4096 requested and 0 written"),
-        "database or disk is full": RuntimeError("(sqlite3.OperationalError) database or disk is full"),
+        "database or disk is full": RuntimeError("(sqlite3.OperationalError) database or disk is full [SQL: A]"),
     }
 
 
@@ -224,6 +224,50 @@ def test_errors_of_libraries_name_the_folder(tmp_path, words):
         raise library_errors()[words]
     assert str(refused.value).startswith(f"{run.root}: ")
     assert words.strip() in str(refused.value)
+    assert "SQL:" not in str(refused.value)
+
+
+def test_an_error_of_the_system_says_what_and_which_files(tmp_path):
+    with pytest.raises(FileNotFoundError) as missing:
+        shutil.copy(tmp_path / "a", tmp_path / "b")
+    assert (system_reason(missing.value), file_of(missing.value)) == ("no such file or directory", f"{tmp_path}/a")
+    copied = OSError(27, "File too large", "a", None, "b")
+    assert (system_reason(copied), file_of(copied)) == ("file too large", "a to b")
+    nowhere = FileNotFoundError(2, "No usable temporary directory found in ['/none']")
+    assert (system_reason(nowhere), file_of(nowhere)) == ("no usable temporary directory found in ['/none']", "")
+
+
+FAILS_IN_A_DESTRUCTOR = """
+import sys, time
+from marquee import app, pipeline
+
+class Closes:
+    def __del__(self):
+        raise {error}
+
+def fetch(*_):
+    Closes()
+    deadline = time.monotonic() + 30
+    while {waits} and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+pipeline.fetch = fetch
+app.main(["fetch", "--runs", sys.argv[1]])
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "waits", "code", "words"),
+    [
+        ("OSError(28, 'No space left on device')", False, 0, b""),
+        ("KeyboardInterrupt", True, 130, b"stopped\n"),
+    ],
+)
+def test_an_error_in_a_destructor_is_neither_shown_nor_is_an_interrupt_lost(tmp_path, error, waits, code, words):
+    program = FAILS_IN_A_DESTRUCTOR.format(error=error, waits=waits)
+    command = [sys.executable, "-c", program, str(tmp_path / "runs")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120)
+    assert (result.returncode, result.stderr) == (code, words)
 
 
 def test_an_error_of_ours_is_not_taken_for_one_of_the_system(tmp_path):
