@@ -253,19 +253,37 @@ command(research.paper)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command line. Errors that the user can fix are one line and exit code 2; Ctrl-C is exit code 130."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    """Runs the command line. Errors that the user can fix are one line and exit code 2; Ctrl-C is exit code 130.
+
+    SIGTERM and SIGHUP end a command in order too, with exit codes 143 and 129.
+    """
+    stopped_by = _stopping()
     sys.unraisablehook = _unraisable
     # Merlin, and PyTorch as Merlin uses it, warn about things that no user can change.
     warnings.filterwarnings("ignore", module=r"(merlin|nvtabular|torch|dask|tensorflow|pytorch_lightning)(\.|$)")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Merlin imports TensorFlow where it is installed
     with lasting_output():
         code = _guarded(lambda: app(args=arguments, prog_name=PROGRAM, standalone_mode=False))
-    sys.exit(code)
+    sys.exit(128 + stopped_by[0] if code == STOPPED and stopped_by else code)
 
 
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
+def _stopping() -> list[int]:
+    """Makes SIGTERM, and SIGHUP unless it is ignored (`nohup`), end a command as Ctrl-C does.
+
+    Returns:
+        A list that the first of them is put into; later ones leave the command in peace to end.
+    """
+    stopped_by: list[int] = []
+
+    def stop(number: int, _: Any) -> None:
+        if not stopped_by:
+            stopped_by.append(number)
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, stop)
+    return stopped_by
 
 
 def _unraisable(found: "sys.UnraisableHookArgs") -> None:

@@ -1,6 +1,5 @@
 """Trained networks to `repository-merlin/`, checked against them before it is written."""
 
-import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from core.artifacts import code_digest, fingerprint, is_current, new_folder, rea
 from core.columns import MOVIE_ID, USER_ID
 from core.errors import UserError
 from core.run_folder import Run
+from core.temporary import temporary_folder
 from ensemble.merlin_systems import triton_name
 from ensemble.parity import is_equal, largest_difference
 from ensemble.triton_models.files import CONFIG
@@ -90,11 +90,11 @@ def export_merlin(run: Run, protocol: str, models: Sequence[str]) -> dict[str, A
         new_folder(
             run.reference_repository, made_from, dataset=run.root.name, protocol=protocol, models=list(models)
         ) as out,
-        tempfile.TemporaryDirectory(prefix="marquee-categories-") as categories,
+        temporary_folder("marquee-categories-") as categories,
     ):
         for name in models:
             model, _ = load(run, features, name, torch.device("cpu"))
-            ensemble = build_ensemble(model, features, Path(categories) / name)
+            ensemble = build_ensemble(model, features, categories / name)
             _check_parity(name, model, features, ensemble)
             ensemble.export(str(out), name=triton_name(name))
             _name_network(ensemble, out, name)

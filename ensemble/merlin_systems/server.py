@@ -1,7 +1,6 @@
 """A Triton with Merlin Systems' runtime, and the questions to it."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +10,13 @@ import numpy as np
 from core.artifacts import ANY_COMMAND, verify
 from core.columns import MOVIE_ID, USER_ID
 from core.errors import UserError
+from core.temporary import temporary_folder
 from ensemble import arguments, client
 from ensemble.merlin_systems import triton_name
 from ensemble.server.launch import launch, triton_command
 from ensemble.server.ports import Ports
-from ensemble.server.process import Server
+from ensemble.server.process import TEMPORARY, Server
+from ensemble.server.shared_memory import reserved
 
 BACKENDS = Path(__file__).parent / "backends"
 START_SECONDS = 240  # five Python processes import PyTorch, and three of them Merlin and TensorFlow too
@@ -42,16 +43,18 @@ def running_merlin(
     verify(repository, command)
     ports = Ports(port)
     ports.check()
-    with tempfile.TemporaryDirectory(prefix="marquee-triton-") as temporary:
+    with temporary_folder(TEMPORARY) as temporary, reserved() as (shared, inherited):
         # What is unpickled is a verified copy, which cannot be changed under a running server.
-        served = Path(shutil.copytree(repository, Path(temporary) / "repository"))
+        served = shutil.copytree(repository, temporary / "repository")
         verify(served, command)
-        backends = Path(temporary) / "backends"
+        backends = temporary / "backends"
         arguments, environment = triton_command(served, ports, backends)
         if backends.is_dir():  # of the wheel's server, which has the Python backend only
             shutil.copytree(BACKENDS, backends, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         arguments.append(f"--exit-timeout-secs={EXIT_SECONDS}")  # Triton takes the last one
-        server = Server(ports.url, launch(arguments, {**ENVIRONMENT, **environment}, log), log)
+        arguments.append(f"--backend-config=python,shm-region-prefix-name={shared}")
+        process = launch(arguments, {**ENVIRONMENT, **environment}, log, inherited)
+        server = Server(ports.url, process, log, shared=shared)
 
         def ask_every_model() -> None:
             for model in models:

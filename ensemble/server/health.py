@@ -13,7 +13,8 @@ from ensemble import client
 from ensemble.client import NoServerError, TimedOutError
 from ensemble.repository import releases
 from ensemble.server.canary import CANARY_SECONDS, Canary
-from ensemble.server.process import SHARED_MEMORY, Server, exit_code
+from ensemble.server.process import Server, exit_code
+from ensemble.server.shared_memory import SHARED_MEMORY
 
 MISSES_IN_A_ROW = 3
 RELOAD_SECONDS = 20.0

@@ -19,13 +19,17 @@ PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)  # loaded here, as a child of a process with threads must not take locks
 
 
-def launch(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen:
+def launch(
+    arguments: Sequence[str], environment: Mapping[str, str], log: Path, inherited: Sequence[int] = ()
+) -> subprocess.Popen:
     """Starts a server in a session of its own. It ends with the thread that called this, however that ends.
 
     Args:
         arguments, environment: of `triton_command`, with any additions.
         log: where the server's output goes.
+        inherited: handles of open files that the server gets too.
     """
+    parent = os.getpid()
     with open(log, "wb") as output:
         return subprocess.Popen(
             arguments,
@@ -33,7 +37,8 @@ def launch(arguments: Sequence[str], environment: Mapping[str, str], log: Path) 
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_end_with_parent,
+            pass_fds=inherited,
+            preexec_fn=lambda: _end_with_parent(parent),
         )
 
 
@@ -112,6 +117,8 @@ def prepare_wheel_server(backends: Path, environment: dict[str, str]) -> Path:
     return root / "bin" / "tritonserver"
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(parent: int) -> None:
     """Has Linux end the server when the thread that started it ends, so that none is left behind."""
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it was killed before that
+        os._exit(1)

@@ -2,10 +2,8 @@
 
 import contextlib
 import os
-import secrets
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,17 +15,19 @@ import psutil
 
 from core.artifacts import ANY_COMMAND
 from core.errors import UserError
+from core.temporary import temporary_folder
 from ensemble.client import Access
 from ensemble.repository import releases
 from ensemble.server.access import ServerAccess, hide
 from ensemble.server.canary import CANARY_SECONDS, Canary
 from ensemble.server.launch import STOP_SECONDS, launch, triton_command
 from ensemble.server.ports import Ports
+from ensemble.server.shared_memory import release, reserved
 
 START_SECONDS = 60
 ASK_AGAIN_SECONDS = 0.2
 OPEN = ServerAccess()
-SHARED_MEMORY = Path("/dev/shm")
+TEMPORARY = "marquee-triton-"  # what the folders that servers serve are named
 
 
 @dataclass
@@ -63,8 +63,7 @@ class Server:
         """Stops the server as `stop` does, and removes the shared memory that a killed one leaves behind."""
         stop(self.process, patience)
         if self.shared:
-            for left_over in SHARED_MEMORY.glob(f"{self.shared}*"):
-                left_over.unlink(missing_ok=True)
+            release(self.shared)
 
     def stubs(self, model: str) -> list[psutil.Process]:
         """The Python processes of a model that are alive, hung ones too."""
@@ -134,14 +133,14 @@ def start(served: Path, backends: Path, log: Path, ports: Ports, access: ServerA
     """
     own_access = access.own()
     access_flags, to_hide = access.flags(bool(ports.http))
-    shared = f"marquee-{secrets.token_hex(8)}-"
     arguments, environment = triton_command(served, ports, backends, "poll")
     if log.exists():
         log.replace(log.with_name(f"{log.name}.1"))
     # Strictly, a server is not ready while it loads a version beside the one that answers; load balancers would leave.
     arguments += ["--repository-poll-secs=1", "--strict-readiness=false", *access_flags]
-    arguments.append(f"--backend-config=python,shm-region-prefix-name={shared}")
-    process = launch(arguments, environment, log)
+    with reserved() as (shared, inherited):
+        arguments.append(f"--backend-config=python,shm-region-prefix-name={shared}")
+        process = launch(arguments, environment, log, inherited)
     deadline = time.monotonic() + STOP_SECONDS
     while exit_code(process) is None and not log.stat().st_size and time.monotonic() < deadline:
         time.sleep(0.02)  # once there is a line in its log, it has read its arguments
@@ -186,11 +185,11 @@ def running(
     Raises:
         UserError: the repository was changed, a port is taken, there is no Triton, or it does not come up.
     """
-    with tempfile.TemporaryDirectory(prefix="marquee-triton-") as temporary:
+    with temporary_folder(TEMPORARY) as temporary:
         # A copy is served, so that what was verified cannot be changed under a running server.
-        release = releases.take(repository, Path(temporary) / "release", command=command)
+        release = releases.take(repository, temporary / "release", command=command)
         ports.check()
-        server = start(release.folder, Path(temporary) / "backends", log, ports, access)
+        server = start(release.folder, temporary / "backends", log, ports, access)
         try:
             server.wait_until_it_answers(Canary(release))
             yield server

@@ -1,7 +1,6 @@
 """Keeps a server answering: checks it each second, repairs it, and switches it to new releases."""
 
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import Any
 
 from core.artifacts import ANY_COMMAND
 from core.errors import UserError
+from core.temporary import temporary_folder
 from ensemble.repository import releases
 from ensemble.repository.releases import Release
 from ensemble.server.access import ServerAccess
@@ -18,7 +18,7 @@ from ensemble.server.canary import Canary
 from ensemble.server.events import Event, EventLog
 from ensemble.server.health import SILENT, Health
 from ensemble.server.ports import Ports
-from ensemble.server.process import OPEN, Server, exit_code, last_error, start
+from ensemble.server.process import OPEN, TEMPORARY, Server, exit_code, last_error, start
 from ensemble.server.rollout import Rehearsals, switch
 
 ROUND_SECONDS = 1.0
@@ -52,8 +52,7 @@ def supervised(
         UserError: the repository was changed, a port is taken, there is no Triton, it does not come up, or its answers
             are not those of the trained networks.
     """
-    with tempfile.TemporaryDirectory(prefix="marquee-triton-") as temporary:
-        folder = Path(temporary)
+    with temporary_folder(TEMPORARY) as folder:
         rehearsals = Rehearsals(
             repository, folder, folder / "backends", log=log, public_key=public_key, command=command
         )

@@ -504,7 +504,7 @@ def test_the_same_again_reuses_everything(finished, movielens):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 130), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_serving_ends_with_its_command_and_leaves_no_process(finished, tmp_path, number, code):
     run, _ = finished
     log, port = tmp_path / "serve.log", free_port()
@@ -541,7 +541,7 @@ def test_serving_ends_with_its_command_and_leaves_no_process(finished, tmp_path,
         assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
     verify(run.repository)
     assert "Traceback" not in log.read_text()
-    if code == 130:
+    if code > 0:
         assert log.read_text().splitlines()[-1] == "stopped"
 
 

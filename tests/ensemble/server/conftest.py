@@ -14,7 +14,7 @@ from core.json_files import read_json
 from ensemble import client
 from ensemble.client import Access
 from ensemble.server.ports import Ports, free_port
-from ensemble.server.process import SHARED_MEMORY
+from ensemble.server.shared_memory import SHARED_MEMORY
 from ensemble.server.supervisor import Supervisor, supervised
 from tests.names import HANG_SECONDS
 
