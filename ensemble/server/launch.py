@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from core.errors import UserError
+from ensemble.server.flags import fitting
 from ensemble.server.ports import Ports
 
 STOP_SECONDS = 10
@@ -25,10 +26,13 @@ def launch(arguments: Sequence[str], environment: Mapping[str, str], log: Path) 
     Args:
         arguments, environment: of `triton_command`, with any additions.
         log: where the server's output goes.
+
+    Raises:
+        UserError: the server cannot be run, or does not take a flag that matters.
     """
     with open(log, "wb") as output:
         return subprocess.Popen(
-            arguments,
+            fitting(arguments, environment),
             env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,
