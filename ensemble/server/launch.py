@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from core.errors import UserError
+from ensemble.server.flags import fitting
 from ensemble.server.ports import Ports
 
 STOP_SECONDS = 10
@@ -28,11 +29,14 @@ def launch(
         arguments, environment: of `triton_command`, with any additions.
         log: where the server's output goes.
         inherited: handles of open files that the server gets too.
+
+    Raises:
+        UserError: the server cannot be run, or does not take a flag that matters.
     """
     parent = os.getpid()
     with open(log, "wb") as output:
         return subprocess.Popen(
-            arguments,
+            fitting(arguments, environment),
             env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -129,7 +129,8 @@ def start(served: Path, backends: Path, log: Path, ports: Ports, access: ServerA
         log: where the server's own output goes; the log of the start before is kept beside it.
 
     Raises:
-        UserError: there is no Triton, or certificates cannot be used, or HTTP was asked for together with TLS.
+        UserError: there is no Triton, certificates cannot be used, HTTP was asked for together with TLS, or this Triton
+            cannot protect what was asked for.
     """
     own_access = access.own()
     access_flags, to_hide = access.flags(bool(ports.http))

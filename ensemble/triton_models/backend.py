@@ -45,8 +45,10 @@ def optional_text(request: "pb_utils.InferenceRequest", name: str) -> str:
 
 
 def error_response(error: BadRequest) -> "pb_utils.InferenceResponse":
-    """INVALID_ARGUMENT with the sentence that says why."""
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG))
+    """INVALID_ARGUMENT with the sentence that says why; INTERNAL from Triton before 2.38, which has no codes."""
+    code = getattr(pb_utils.TritonError, "INVALID_ARG", None)
+    codes = () if code is None else (code,)
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), *codes))
 
 
 def response(**outputs: np.ndarray) -> "pb_utils.InferenceResponse":
