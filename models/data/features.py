@@ -14,6 +14,7 @@ from merlin.schema import Schema
 from torch import Tensor
 
 from core.columns import FOLD, LABEL, LATER, MOVIE_INDEX, NEGATIVES, RATING, USER_INDEX
+from core.plain_path import plain_path
 from models.data.interactions import Candidates, Interactions
 from workflows.features.vocabulary import FIRST_INDEX
 from workflows.splits.base import read_split, split_files
@@ -83,7 +84,14 @@ class Features:
 
     def interactions(self, part: str) -> Interactions:
         """One split (`train`, `valid`, `test`), read by merlin-dataloader into index tensors."""
-        dataset = Dataset([str(path) for path in split_files(self.folder, part)], engine="parquet")
+        with plain_path(self.folder) as folder:
+            dataset = Dataset([str(path) for path in split_files(folder, part)], engine="parquet")
+            rows = self._read(dataset)
+        return replace(rows, label=self.label(rows))
+
+    @staticmethod
+    def _read(dataset: Dataset) -> Interactions:
+        """All rows of a dataset, without their labels."""
         dataset.schema = Schema([dataset.schema[name] for name, _ in READ.values()])
         columns = {name: torch.empty(dataset.num_rows, dtype=dtype) for name, (_, dtype) in READ.items()}
         start = 0
@@ -92,8 +100,7 @@ class Features:
             for name, (column, _) in READ.items():
                 columns[name][start : start + len(label)] = chunks[column].reshape(-1)
             start += len(label)
-        rows = Interactions(**columns)
-        return replace(rows, label=self.label(rows))
+        return Interactions(**columns)
 
     def candidates(self, part: str) -> Candidates:
         """Leave-one-out's questions of `valid` or `test`."""
