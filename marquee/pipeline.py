@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.artifacts import CHECKOUT
+from core.errors import UserError
 from core.progress import console, progress, stage, working
 from core.resources import measured, read_stages, stages_line
 from core.run_folder import DEFAULT_SEED, Run
@@ -74,10 +75,14 @@ def run_folder(dataset: str, runs: Path) -> Run:
     """The run folder of a dataset.
 
     Raises:
-        UserError: there is no such dataset.
+        UserError: there is no such dataset, or the folder's name is not text.
     """
     from workflows.sources.datasets import get_dataset
 
+    try:
+        str(runs).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"--runs {str(runs)!r} is not in UTF-8; choose another folder") from None
     return Run(runs / get_dataset(dataset).name)
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from core.artifacts import code_digest, fingerprint, is_current, new_folder, read_manifest, verify
 from core.columns import MOVIE_ID, USER_ID
 from core.errors import UserError
+from core.plain_path import plain_path
 from core.run_folder import Run
 from core.temporary import temporary_folder
 from ensemble.merlin_systems import triton_name
@@ -89,7 +90,8 @@ def export_merlin(run: Run, protocol: str, models: Sequence[str]) -> dict[str, A
     with (
         new_folder(
             run.reference_repository, made_from, dataset=run.root.name, protocol=protocol, models=list(models)
-        ) as out,
+        ) as made,
+        plain_path(made) as out,
         temporary_folder("marquee-categories-") as categories,
     ):
         for name in models:

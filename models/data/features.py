@@ -14,6 +14,7 @@ from merlin.schema import Schema
 from torch import Tensor
 
 from core.columns import FOLD, LABEL, LATER, MOVIE_INDEX, NEGATIVES, RATING, USER_INDEX
+from core.plain_path import plain_path
 from models.data.interactions import Candidates, Interactions
 from workflows.features.vocabulary import FIRST_INDEX
 from workflows.splits.base import read_split, split_files
@@ -85,7 +86,14 @@ class Features:
         """One split (`train`, `valid`, `test`), read by merlin-dataloader into index tensors."""
         # On the GPU only where PyTorch can take the rows there.
         on_cpu = None if torch.cuda.is_available() else True
-        dataset = Dataset([str(path) for path in split_files(self.folder, part)], engine="parquet", cpu=on_cpu)
+        with plain_path(self.folder) as folder:
+            paths = [str(path) for path in split_files(folder, part)]
+            rows = self._read(Dataset(paths, engine="parquet", cpu=on_cpu))
+        return replace(rows, label=self.label(rows))
+
+    @staticmethod
+    def _read(dataset: Dataset) -> Interactions:
+        """All rows of a dataset, without their labels."""
         dataset.schema = Schema([dataset.schema[name] for name, _ in READ.values()])
         columns = {name: torch.empty(dataset.num_rows, dtype=dtype) for name, (_, dtype) in READ.items()}
         start = 0
@@ -98,8 +106,7 @@ class Features:
                 for name, (column, _) in READ.items():
                     columns[name][start : start + len(label)] = chunks[column].reshape(-1)
                 start += len(label)
-        rows = Interactions(**columns)
-        return replace(rows, label=self.label(rows))
+        return Interactions(**columns)
 
     def candidates(self, part: str) -> Candidates:
         """Leave-one-out's questions of `valid` or `test`."""

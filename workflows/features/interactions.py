@@ -116,9 +116,9 @@ def transform(
     """
     # A Dask partition for each row group.
     datasets = {
-        part: Dataset(str(_part_file(out, part).resolve()), engine="parquet", row_groups_per_part=1) for part in PARTS
+        part: Dataset(str(_part_file(out, part).absolute()), engine="parquet", row_groups_per_part=1) for part in PARTS
     }
-    graph = _graph(vocabularies, label, (out / "categories").resolve())
+    graph = _graph(vocabularies, label, (out / "categories").absolute())
     save_workflow(nvt.Workflow(graph).fit(datasets["valid"]), out / "workflow" / "interactions")
     workflow = load_workflow(out / "workflow" / "interactions")
     reported = 0.0
@@ -128,7 +128,7 @@ def transform(
         transformed.schema = _without_paths(transformed.schema)
         with _Ticks(lambda: advance(1 / partitions)) as ticks:
             # A file for each partition: a worker that dies leaves no half-written one behind.
-            transformed.to_parquet(str((out / part).resolve()), output_files=dataset.npartitions)
+            transformed.to_parquet(str((out / part).absolute()), output_files=dataset.npartitions)
         reported += ticks.count / partitions
         for extra in ("_file_list.txt", "_metadata.json"):  # they name absolute paths of this machine
             (out / part / extra).unlink(missing_ok=True)

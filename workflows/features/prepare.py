@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from core.artifacts import fingerprint, is_current, new_folder, verify
 from core.columns import MOVIE_ID, RAW_USER, TIMESTAMP, USER_ID
 from core.json_files import write_json
+from core.plain_path import plain_path
 from core.run_folder import DEFAULT_SEED, Run
 from core.stage_code import stage_code
 from workflows.features.candidates import write_candidates
@@ -88,7 +89,7 @@ def prepare(
     if is_current(target, made_from):
         return False
     details = {"protocol": split_name, "dataset": tables_manifest["dataset"], "seed": settings.seed}
-    with new_folder(target, made_from, **details) as out:
+    with new_folder(target, made_from, **details) as made, plain_path(made) as out:
         tables = _Tables.of(run)
         streams = np.random.SeedSequence([settings.seed, splitter.stream]).spawn(3)
         split_rng, fold_rng, candidate_rng = map(np.random.default_rng, streams)

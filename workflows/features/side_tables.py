@@ -102,4 +102,4 @@ def _apply(out: Path, name: str, feature: MovieFeature | UserFeature, table: pd.
 
 def _scratch(out: Path, name: str) -> Path:
     """Where a feature's Categorify writes."""
-    return (out / "categories" / "side" / name).resolve()
+    return (out / "categories" / "side" / name).absolute()

@@ -78,9 +78,9 @@ def fit_vocabularies(
     from nvtabular import ops
 
     train = out / "split" / "train" / "ratings.parquet"
-    categories = (out / "categories").resolve()
+    categories = (out / "categories").absolute()
     graph = [RAW_USER, RAW_MOVIE] >> ops.Categorify(freq_threshold=threshold, out_path=str(categories))
-    nvt.Workflow(graph).fit(Dataset(str(train.resolve()), engine="parquet", row_groups_per_part=1))
+    nvt.Workflow(graph).fit(Dataset(str(train.absolute()), engine="parquet", row_groups_per_part=1))
     found = {}
     (out / "vocabulary").mkdir()
     for raw, name, catalogue in ((RAW_USER, USER_ID, users[RAW_USER]), (RAW_MOVIE, MOVIE_ID, movies[RAW_MOVIE])):

@@ -5,12 +5,13 @@ Nothing is chosen among several without a word: `Release.notes` says what is not
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from core.errors import UserError
+from core.plain_path import plain_path
 from core.temporary import temporary_folder
 from workflows.sources.layouts.base import LAYOUTS, Layout
 from workflows.sources.unpack import COMPRESSED, Archive, Member, archive_at, decompress
@@ -75,15 +76,15 @@ class Folder:
 
     @contextmanager
     def opened(self, wanted: Mapping[str, Member]) -> Iterator[dict[str, Path]]:
-        files = {name: self.path / member.path for name, member in wanted.items()}
         compressed = self.packed(wanted)
-        if not compressed:
-            yield files
-            return
-        with temporary_folder(PREFIX) as folder:
-            for name, path in compressed.items():
-                decompress(path, folder / name)
-                files[name] = folder / name
+        with ExitStack() as stack:
+            base = stack.enter_context(plain_path(self.path))
+            files = {name: base / member.path for name, member in wanted.items()}
+            if compressed:
+                folder = stack.enter_context(temporary_folder(PREFIX))
+                for name, path in compressed.items():
+                    decompress(path, folder / name)
+                    files[name] = folder / name
             yield files
 
     def packed(self, wanted: Mapping[str, Member]) -> dict[str, Path]:

@@ -485,3 +485,16 @@ def test_what_a_killed_fetch_unpacked_is_cleared_by_the_next(tmp_path):
 def test_a_release_is_found_without_reading_it(tmp_path):
     release = find_release(Folder(write(tmp_path / "a" / "b", 3).parent))
     assert (release.name, str(release.folder)) == ("movielens-csv", "b")
+
+
+@pytest.mark.parametrize(
+    "name", ["data [ab]", "a::b", "file:x", "*", "50%", "x=1", "#", os.fsdecode(b"\xff"), "a\nb", "~"]
+)
+def test_data_in_a_folder_of_any_name_is_read_and_called_by_its_name(tmp_path, name):
+    data = write(tmp_path / name, 3)
+    fetch(data, tmp_path / "tables")
+    assert rows_in(tmp_path / "tables") == 3
+    (data / "ratings.csv").write_text(f"{HEADER}1,1,9,1\n")
+    with pytest.raises(UserError) as caught:
+        fetch(data, tmp_path / "tables")
+    assert str(data / "ratings.csv") in str(caught.value)
