@@ -5,8 +5,10 @@ are pruned (networks report their validation metric after every epoch). The firs
 that a study never ends below them. The test set plays no part.
 """
 
+import sqlite3
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from models.search_space import Integer, Log, OneOf, Range, SearchSpace
 from models.training.loop import FIT, Callbacks, fit
 from models.training.settings import DEFAULTS, TrainSettings, to_json, with_changes
 
+LOCKED_SECONDS = 60  # that SQLite waits for another process
 WARM_UP = 3  # epochs, and trials before any is pruned
 START = "start"  # whose defaults a study starts from: what an earlier one has found plays no part
 STARTUP = 8  # trials drawn at random before TPE learns from them
@@ -197,8 +200,11 @@ def _run_trial(study: optuna.Study, features: Features, name: str, base: Any, de
 
 
 def _open_study(folder: Path, protocol: Protocol, made_from: str) -> optuna.Study:
+    database = (folder / "study.db").absolute()
+    # Opened here, as in a URL the folder's name would be another where it holds `?`, `%` or braces.
+    connect = partial(sqlite3.connect, database, timeout=LOCKED_SECONDS, check_same_thread=False)
     study = optuna.create_study(
-        storage=f"sqlite:///{folder / 'study.db'}",
+        storage=optuna.storages.RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect}),
         study_name=made_from[:16],
         direction="maximize" if protocol.metrics[protocol.monitor].higher_is_better else "minimize",
         pruner=optuna.pruners.MedianPruner(n_startup_trials=WARM_UP, n_warmup_steps=WARM_UP),
