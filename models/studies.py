@@ -1,6 +1,7 @@
 """Optuna's studies, in SQLite: opened where they were stopped, and read."""
 
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from optuna.trial import TrialState
 from core.errors import UserError
 from models.protocols.base import Protocol
 
+LOCKED_SECONDS = 60  # that SQLite waits for another process
 WARM_UP = 3  # epochs, and trials before any is pruned
 
 
@@ -30,7 +32,8 @@ def open_study(folder: Path, protocol: Protocol, made_from: str) -> optuna.Study
 def _opened(path: Path, protocol: Protocol, made_from: str) -> optuna.Study:
     # SQLite opens the file itself: in a URL, some characters of a folder's name would mean something else.
     storage = optuna.storages.RDBStorage(
-        "sqlite:///study.db", engine_kwargs={"creator": lambda: sqlite3.connect(path, check_same_thread=False)}
+        "sqlite:///study.db",
+        engine_kwargs={"creator": partial(sqlite3.connect, path, timeout=LOCKED_SECONDS, check_same_thread=False)},
     )
     study = optuna.create_study(
         storage=storage,

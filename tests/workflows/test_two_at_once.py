@@ -174,3 +174,17 @@ def test_a_full_disk_is_not_called_an_unreachable_source(tmp_path, home, monkeyp
 def test_a_dataset_without_sources_is_named(tmp_path, home):
     with pytest.raises(UserError, match="nowhere does not exist"):
         fetch_tables(Dataset("nowhere"), None, tmp_path / "tables", lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("synth-ml-25m", "--like ml-25m,"),
+        ("synth-ml-latest-small-0.05", "--like ml-latest-small --scale 0.05,"),
+        ("synth-mine", "--out {home}/synth-mine,"),
+    ],
+)
+def test_the_remedy_for_missing_synthetic_data_makes_that_data(tmp_path, home, name, options):
+    with pytest.raises(UserError) as caught:
+        fetch_tables(get_dataset(name), None, tmp_path / "tables", lambda _: None)
+    assert f"python -m marquee synth {options.format(home=home)}" in str(caught.value)

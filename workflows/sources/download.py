@@ -3,6 +3,8 @@
 import hashlib
 import http.client
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -24,6 +26,7 @@ GROUPLENS = "https://files.grouplens.org/datasets/movielens"
 TIMEOUT = 15  # seconds without a byte
 
 
+LIKE_RELEASE = re.compile(r"synth-(?P<like>ml-(?:[0-9]+m|latest-small))(?:-(?P<scale>[0-9.e-]+))?")  # synth's own names
 PIP_SECONDS = 300  # that pip may take for a package
 
 
@@ -225,4 +228,9 @@ class MadeBySynth:
     label = address = "marquee synth"
 
     def obtain(self, name: str, home: Path, is_raw: Callable[[str], bool]) -> Path:
-        raise UserError(f"{home / name} does not exist; make it with: python -m marquee synth, or give --data")
+        release = LIKE_RELEASE.fullmatch(name)
+        options = f"--like {release['like']}" if release else f"--out {shlex.quote(str(home / name))}"
+        options += f" --scale {release['scale']}" if release and release["scale"] else ""
+        raise UserError(
+            f"{home / name} does not exist; make it with: python -m marquee synth {options}, or give --data"
+        )

@@ -122,7 +122,7 @@ def _write(found: Tables, files: Mapping[str, Path], out: Path) -> None:
 def _deviations(dataset: Dataset, found: Tables, files: Mapping[str, Path]) -> list[str]:
     """What differs from the size that the release should have: as published, or as `synth` has written it."""
     if SUMMARY in files:
-        summary = read_json(files[SUMMARY])
+        summary = read_json(files[SUMMARY], "python -m marquee synth")
         counts = summary.get("counts") if isinstance(summary, dict) else None
         sizes = validated(dict[str, int], counts or {}, f"{files[SUMMARY]}, counts")
         dataset = replace(dataset, ratings=sizes.get("ratings", 0), users=sizes.get("users", 0), movies=0)
