@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ROOT / "tools"
 sys.path.insert(0, str(TOOLS))
 
+import install  # noqa: E402  (tools/install.py)
 import lock as locks  # noqa: E402  (tools/lock.py)
 import uv_settings  # noqa: E402  (tools/uv_settings.py)
 
@@ -129,6 +130,25 @@ def test_pytorchs_own_index_is_asked_unless_the_user_chose():
     as_configured = uv_settings.of_pip({}, {"UV_TORCH_BACKEND": ""})
     assert not as_configured.may_ask_pytorch
     assert "UV_TORCH_BACKEND" not in as_configured.environment  # uv refuses it empty
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"), [("exit 0", ("--torch-backend=auto",)), ("exit 2", ()), ("exec sleep 60", ())]
+)
+def test_pytorchs_index_is_asked_once_and_not_for_long(tmp_path, monkeypatch, answer, expected):
+    """By a stand-in for uv that finds the build, cannot reach the index, or waits for it."""
+    if "sleep" in answer:
+        monkeypatch.setattr(install, "PYTORCH_SECONDS", 1)
+    uv = tmp_path / "uv"
+    uv.write_text(f'#!/bin/sh\necho "$UV_HTTP_RETRIES $*" > "{tmp_path}/asked"\n{answer}\n')
+    uv.chmod(0o755)
+    (tmp_path / "lock.txt").write_text("numpy==1.0 \\\n    --hash=sha256:00\ntorch==99.1\n")
+    settings = uv_settings.of_pip({}, dict(os.environ))
+    assert install.torch_backend([uv], settings, tmp_path / "lock.txt") == expected
+    if "sleep" not in answer:
+        asked = (tmp_path / "asked").read_text().split()
+        assert asked[0] == "0"
+        assert {"--dry-run", "--torch-backend=auto", "torch==99.1"} <= set(asked)
 
 
 # The lock
