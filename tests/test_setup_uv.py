@@ -194,6 +194,19 @@ def test_a_locked_package_keeps_the_hashes_of_files_that_can_be_installed():
     assert locks.entry({**package, "name": "torch"}) == "torch==1 ; python_full_version >= '3.11'"
 
 
+@pytest.mark.parametrize(
+    ("resolved", "written"),
+    [
+        ("python_full_version < '3.12'", ""),
+        ("python_full_version >= '3.10' and python_full_version < '3.12'", ""),
+        ("python_full_version == '3.10.*'", " ; python_full_version < '3.11'"),
+        ("python_full_version < '3.11' and implementation_name == 'cpython'", " ; python_full_version < '3.11'"),
+    ],
+)
+def test_the_lock_says_only_what_differs_between_the_pythons(resolved, written):
+    assert locks.entry({"name": "torch", "version": "1", "marker": resolved}) == f"torch==1{written}"
+
+
 def test_uv_sees_torchs_own_requirements_where_it_installs():
     assert "dependency-metadata" not in (ROOT / "pyproject.toml").read_text()
 
