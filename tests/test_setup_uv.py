@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ROOT / "tools"
 sys.path.insert(0, str(TOOLS))
 
+import install  # noqa: E402  (tools/install.py)
 import lock as locks  # noqa: E402  (tools/lock.py)
 import uv_settings  # noqa: E402  (tools/uv_settings.py)
 
@@ -131,6 +132,25 @@ def test_pytorchs_own_index_is_asked_unless_the_user_chose():
     assert "UV_TORCH_BACKEND" not in as_configured.environment  # uv refuses it empty
 
 
+@pytest.mark.parametrize(
+    ("answer", "expected"), [("exit 0", ("--torch-backend=auto",)), ("exit 2", ()), ("exec sleep 60", ())]
+)
+def test_pytorchs_index_is_asked_once_and_not_for_long(tmp_path, monkeypatch, answer, expected):
+    """By a stand-in for uv that finds the build, cannot reach the index, or waits for it."""
+    if "sleep" in answer:
+        monkeypatch.setattr(install, "PYTORCH_SECONDS", 1)
+    uv = tmp_path / "uv"
+    uv.write_text(f'#!/bin/sh\necho "$UV_HTTP_RETRIES $*" > "{tmp_path}/asked"\n{answer}\n')
+    uv.chmod(0o755)
+    (tmp_path / "lock.txt").write_text("numpy==1.0 \\\n    --hash=sha256:00\ntorch==99.1\n")
+    settings = uv_settings.of_pip({}, dict(os.environ))
+    assert install.torch_backend([uv], settings, tmp_path / "lock.txt") == expected
+    if "sleep" not in answer:
+        asked = (tmp_path / "asked").read_text().split()
+        assert asked[0] == "0"
+        assert {"--dry-run", "--torch-backend=auto", "torch==99.1"} <= set(asked)
+
+
 # The lock
 
 
@@ -172,6 +192,19 @@ def test_a_locked_package_keeps_the_hashes_of_files_that_can_be_installed():
     digests = sorted(file(name)["hashes"]["sha256"] for name in (*usable, "a-1.tar.gz"))
     assert [line.strip() for line in hashes] == [f"--hash=sha256:{digest}" for digest in digests]
     assert locks.entry({**package, "name": "torch"}) == "torch==1 ; python_full_version >= '3.11'"
+
+
+@pytest.mark.parametrize(
+    ("resolved", "written"),
+    [
+        ("python_full_version < '3.12'", ""),
+        ("python_full_version >= '3.10' and python_full_version < '3.12'", ""),
+        ("python_full_version == '3.10.*'", " ; python_full_version < '3.11'"),
+        ("python_full_version < '3.11' and implementation_name == 'cpython'", " ; python_full_version < '3.11'"),
+    ],
+)
+def test_the_lock_says_only_what_differs_between_the_pythons(resolved, written):
+    assert locks.entry({"name": "torch", "version": "1", "marker": resolved}) == f"torch==1{written}"
 
 
 def test_uv_sees_torchs_own_requirements_where_it_installs():

@@ -26,12 +26,15 @@ def main(lock: Path) -> int:
 def uv_itself() -> Path | None:
     """uv, installed into the environment; None where pip cannot find it."""
     done = subprocess.run(
-        [*PIP, "install", "--quiet", "--require-hashes", "-r", TOOLS / "uv.txt"], capture_output=True, text=True
+        [*PIP, "install", "--quiet", "--no-color", "--require-hashes", "-r", TOOLS / "uv.txt"],
+        capture_output=True,
+        text=True,
     )
     if done.returncode == 0:
         return Path(sys.executable).parent / "uv"
-    said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-    print(f"uv cannot be had here ({said[-1] if said else 'pip failed'}); pip installs instead, which takes minutes")
+    print(
+        f"uv cannot be had here ({last_line(done.stderr)[:200]}); pip installs instead, which takes minutes", flush=True
+    )
     return None
 
 

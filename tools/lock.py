@@ -22,7 +22,8 @@ UNHASHED = ("torch",)  # its build varies with the machine
 # What pyproject.toml's `environments` says already is not repeated on every line.
 PLAIN = (
     (re.compile(r" and implementation_name .*"), ""),
-    (re.compile(r"^python_full_version < '3\.12'$"), ""),
+    (re.compile(r"^(python_full_version >= '3\.10' and )?python_full_version < '3\.12'$"), ""),
+    (re.compile(r"== '3\.10\.\*'"), "< '3.11'"),
     (re.compile(r"== '3\.11\.\*'"), ">= '3.11'"),
 )
 
