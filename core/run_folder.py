@@ -10,6 +10,7 @@ from pathlib import Path
 
 from core.artifacts import missing_folders, remove_empty
 from core.errors import UserError, naming
+from core.locks import names
 from core.partial import recover_all
 
 DEFAULT_SEED = 42
@@ -111,6 +112,8 @@ class Run:
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not names(self.root / LOCK, handle):  # its holder has just removed it, and a third may hold the next
+                    raise BlockingIOError
             except OSError:
                 raise UserError(
                     f"another marquee process writes to {self.root}; wait for it, or choose another folder with --runs"

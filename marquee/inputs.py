@@ -21,7 +21,8 @@ def require_features(run: Run, protocols: Sequence[str]) -> None:
 
 def require_models(run: Run, protocol: str = "*") -> None:
     """Raises a UserError unless at least one model is trained for the protocol, or with `*` for any protocol."""
-    if not any(run.models.glob(f"{protocol}/*/{MANIFEST}")):
+    found = run.models.glob(f"{protocol}/*/{MANIFEST}")
+    if all(path.parent.name.startswith(".") for path in found):  # checkpoints of trainings that were killed
         where = run.root if protocol == "*" else run.models / protocol
         raise UserError(f"no model is trained in {where}; run: {run.command('train')}")
 

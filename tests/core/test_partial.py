@@ -299,3 +299,16 @@ def test_a_folder_that_cannot_be_written_is_still_read(tmp_path):
         assert is_current(tmp_path / "stage", "first")
     finally:
         tmp_path.chmod(0o755)
+
+
+def test_a_lock_whose_file_its_holder_has_just_removed_is_not_taken(tmp_path, monkeypatch):
+    """As a third process may have made the file again, and hold it."""
+    really_lock = fcntl.flock
+
+    def lock(handle: int, how: int) -> None:
+        (tmp_path / LOCK).unlink()
+        really_lock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock)
+    with pytest.raises(UserError, match="another marquee process"), Run(tmp_path).lock():
+        pass

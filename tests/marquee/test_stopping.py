@@ -35,7 +35,8 @@ class Command:
         environment = {**kept, "TMPDIR": str(self.temporary), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
         def prepare() -> None:
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
+            for number in (signal.SIGINT, signal.SIGHUP):  # which a shell's background and `nohup` have ignored
+                signal.signal(number, signal.SIG_DFL)
             if ignored is not None:
                 signal.signal(ignored, signal.SIG_IGN)
             if terminal:
