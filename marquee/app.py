@@ -2,22 +2,19 @@
 
 import os
 import shlex
-import signal
 import sys
-import threading
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.text import Text
 
-from core.errors import UserError, file_of, naming, system_reason
-from core.progress import console, error_console, progress
+from core.errors import naming
+from core.progress import console, progress
 from core.run_folder import DEFAULT_DATASET, DEFAULT_RUNS, DEFAULT_SEED, Run
-from core.terminal import lasting_output, visible
+from core.terminal import lasting_output
 from marquee import __version__, pipeline, research, serving
+from marquee.ending import STOPPED, guarded, stopping, unraisable
 from marquee.help import CONTEXT_SETTINGS, Command, Group
 from marquee.options import (
     NETWORK_NAMES,
@@ -52,8 +49,6 @@ app = typer.Typer(
     "`run` does everything in order; the other commands are its stages.",
 )
 command = app.command(cls=Command)
-
-STOPPED = 128 + signal.SIGINT
 
 
 def print_version(wanted: bool) -> None:
@@ -249,7 +244,7 @@ command(research.compare)
 command(research.paper)
 
 
-# -- errors ------------------------------------------------------------------------------------------------------------
+# -- the program -------------------------------------------------------------------------------------------------------
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -257,71 +252,11 @@ def main(arguments: list[str] | None = None) -> None:
 
     SIGTERM and SIGHUP end a command in order too, with exit codes 143 and 129.
     """
-    stopped_by = _stopping()
-    sys.unraisablehook = _unraisable
+    stopped_by = stopping()
+    sys.unraisablehook = unraisable
     # Merlin, and PyTorch as Merlin uses it, warn about things that no user can change.
     warnings.filterwarnings("ignore", module=r"(merlin|nvtabular|torch|dask|tensorflow|pytorch_lightning)(\.|$)")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Merlin imports TensorFlow where it is installed
     with lasting_output():
-        code = _guarded(lambda: app(args=arguments, prog_name=PROGRAM, standalone_mode=False))
+        code = guarded(lambda: app(args=arguments, prog_name=PROGRAM, standalone_mode=False), PROGRAM)
     sys.exit(128 + stopped_by[0] if code == STOPPED and stopped_by else code)
-
-
-def _stopping() -> list[int]:
-    """Makes SIGTERM, and SIGHUP unless it is ignored (`nohup`), end a command as Ctrl-C does.
-
-    Returns:
-        A list that the first of them is put into; later ones leave the command in peace to end.
-    """
-    stopped_by: list[int] = []
-
-    def stop(number: int, _: Any) -> None:
-        if not stopped_by:
-            stopped_by.append(number)
-            raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, stop)
-    return stopped_by
-
-
-def _unraisable(found: "sys.UnraisableHookArgs") -> None:
-    """What Python does with an exception in a destructor, except where that would print a traceback for a user's error.
-
-    A file that is closed by its destructor, as NumPy does after a failed write, fails again on a full disk: that error
-    was reported. Ctrl-C there would be lost.
-    """
-    if isinstance(found.exc_value, KeyboardInterrupt):
-        threading.Timer(0.01, signal.raise_signal, (signal.SIGINT,)).start()
-    elif found.exc_value is None or not system_reason(found.exc_value):
-        sys.__unraisablehook__(found)
-
-
-def _guarded(command: Callable[[], Any]) -> int:
-    from typer.exceptions import TyperException
-
-    try:
-        code = command()  # Typer itself turns Ctrl-C into 130
-        if code != STOPPED:
-            return code if isinstance(code, int) else 0
-        message = ""
-    except UserError as error:
-        message = str(error)
-    except TyperException as error:
-        context = getattr(error, "ctx", None)  # of the command that the error is about
-        message = f"{error.format_message().rstrip('.')}; see: {context.command_path if context else PROGRAM} --help"
-    except (KeyboardInterrupt, typer.Abort) as error:
-        if isinstance(error.__cause__, EOFError):  # Typer takes it for the end of what a user types
-            raise error.__cause__ from None
-        message = ""
-    except Exception as error:
-        reason = system_reason(error)
-        if not reason:
-            raise
-        message = ": ".join(filter(None, (file_of(error), reason)))
-    if not message:
-        error_console.print("stopped")
-        return STOPPED
-    error_console.print(Text.assemble(("error:", "red"), " ", visible(" ".join(message.split()))), soft_wrap=True)
-    return 2

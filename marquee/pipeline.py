@@ -1,8 +1,9 @@
 """The stages that the commands run. Each checks that its input is there, imports what it needs, and is measured."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core.artifacts import CHECKOUT
 from core.errors import UserError
@@ -10,16 +11,15 @@ from core.progress import console, progress, stage, working
 from core.resources import measured, read_stages, stages_line
 from core.run_folder import DEFAULT_SEED, Run
 from core.terminal import data_text
-from ensemble.triton_models.limits import DEFAULT_K
+from marquee import answers
 from marquee.inputs import require_features, require_models, require_tables
 from models.protocols.base import PROTOCOLS, default_protocols
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from ensemble.client import Access
-
 ALL_MODELS = "all"
+ONE_SEED = (
+    "± covers the choice of users, not the training seed: another seed, or this one on another processor, moves a "
+    "network's HR@10 by about .01. Means over five seeds:"
+)
 DEFAULT_SERVED = "leave-one-out"  # the protocol whose models are exported
 
 
@@ -55,22 +55,6 @@ class TrainOptions:
     changes: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Question:
-    """What `recommend` asks.
-
-    Attributes:
-        user: a MovieLens user id; one that the data does not have, for a new user.
-        history: MovieLens ids of movies that a new user likes, the latest last.
-        strategy: `exact` or `two-stage`; empty for the repository's default.
-    """
-
-    user: int
-    k: int = DEFAULT_K
-    history: tuple[int, ...] = ()
-    strategy: str = ""
-
-
 def run_folder(dataset: str, runs: Path) -> Run:
     """The run folder of a dataset.
 
@@ -95,12 +79,7 @@ def fetch(run: Run, dataset: str, data: Path | None) -> None:
     from workflows.sources.fetch import fetch_tables
 
     with measured(run, "fetch") as measure:
-        measure.counts = fetch_tables(get_dataset(dataset), data, run.tables, _print_plain)
-
-
-def _print_plain(line: str) -> None:
-    """Prints a line in which brackets are part of a name."""
-    console.print(line, markup=False, emoji=False, soft_wrap=True)
+        measure.counts = fetch_tables(get_dataset(dataset), data, run.tables, partial(console.print, soft_wrap=True))
 
 
 def prepare(run: Run, options: PrepareOptions) -> None:
@@ -240,35 +219,7 @@ def _record_stages(run: Run) -> None:
     add_stages(run, read_stages(run))
 
 
-# -- answers -----------------------------------------------------------------------------------------------------------
-
-
-def ask_triton(run: Run, user: int) -> "Table":
-    """Recommendations for a user, from a Triton that is started for the question alone."""
-    from ensemble.server.ports import Ports, free_port
-    from ensemble.server.process import running
-
-    ports = Ports(free_port())
-    server = running(run.repository, run.root / "triton.log", ports, command=run.command("export"))
-    with working("starting Triton, asking it, stopping it"), server as triton:
-        return recommendations(run, triton.url, Question(user))
-
-
-def recommendations(run: Run, url: str, question: Question, access: "Access | None" = None) -> "Table":
-    """What a running Triton recommends, as a table."""
-    from ensemble import client
-    from marquee.tables import recommendations_table
-
-    answer = client.recommend(
-        url,
-        question.user,
-        question.k,
-        question.history,
-        question.strategy,
-        access=access or client.Access(),
-        command=run.command("serve"),
-    )
-    return recommendations_table(run, question.user, list(question.history), *answer)
+# -- results -----------------------------------------------------------------------------------------------------------
 
 
 def print_comparison(run: Run) -> None:
@@ -277,6 +228,7 @@ def print_comparison(run: Run) -> None:
 
     for table in comparison_tables(run):
         console.print(table)
+    console.print(ONE_SEED, run.command("compare"), style="dim", soft_wrap=True)
 
 
 # -- everything --------------------------------------------------------------------------------------------------------
@@ -315,7 +267,7 @@ def run_everything(run: Run, options: RunOptions) -> None:
         with stage("export"):
             export(run, DEFAULT_SERVED, None)
         with stage("serve"):
-            recommended = ask_triton(run, user)
+            recommended = answers.ask_triton(run, user)
     console.print()
     print_comparison(run)
     console.print(recommended)

@@ -15,6 +15,7 @@ from core.terminal import data_text
 from ensemble.server.ports import DEFAULT_URL, GRPC_PORT, LOOPBACK, Ports
 from ensemble.triton_models.limits import DEFAULT_K
 from marquee import pipeline
+from marquee.answers import Question, recommendations
 from marquee.inputs import require_repository
 from marquee.options import (
     NETWORK_NAMES,
@@ -203,8 +204,8 @@ def recommend(
         raise UserError("give --user, or --history for a new user")
     access = _access(secret_file, ca, certificate, key)
     run = pipeline.run_folder(dataset, runs)
-    question = pipeline.Question(NEW_USER if user is None else user, k, tuple(history or ()), strategy)
-    console.print(pipeline.recommendations(run, url, question, access))
+    question = Question(NEW_USER if user is None else user, k, tuple(history or ()), strategy)
+    console.print(recommendations(run, url, question, access))
 
 
 def similar(

@@ -7,31 +7,95 @@ from pathlib import Path
 import pytest
 
 from core.errors import UserError
-from ensemble.server.access import WITH_SECRET, ServerAccess
+from ensemble.server.access import ServerAccess
 from ensemble.server.flags import DISPENSABLE, fitting, listed_flags
 from ensemble.server.launch import launch, prepare_wheel_server, triton_command
 from ensemble.server.ports import Ports, free_port
 from ensemble.server.process import exit_code, start
 
 # Triton 2.35's, from its src/command_line_parser.cc.
-FLAGS = (
-    "help id exit-timeout-secs model-store model-repository exit-on-error disable-auto-complete-config "
-    "strict-readiness model-control-mode repository-poll-secs load-model model-load-thread-count "
-    "model-namespacing allow-http http-address http-port reuse-http-port http-header-forward-pattern "
-    "http-thread-count allow-grpc grpc-address grpc-port reuse-grpc-port grpc-header-forward-pattern "
-    "grpc-infer-allocation-pool-size grpc-use-ssl grpc-use-ssl-mutual grpc-server-cert grpc-server-key "
-    "grpc-root-cert grpc-infer-response-compression-level grpc-keepalive-time grpc-keepalive-timeout "
-    "grpc-keepalive-permit-without-calls grpc-http2-max-pings-without-data "
-    "grpc-http2-min-recv-ping-interval-without-data grpc-http2-max-ping-strikes grpc-restricted-protocol "
-    "log-verbose log-info log-warning log-error log-format log-file allow-sagemaker sagemaker-port "
-    "sagemaker-safe-port-range sagemaker-thread-count allow-vertex-ai vertex-ai-port vertex-ai-thread-count "
-    "vertex-ai-default-model allow-metrics allow-gpu-metrics allow-cpu-metrics metrics-address metrics-port "
-    "metrics-interval-ms metrics-config trace-config cache-config cache-directory rate-limit rate-limit-resource "
-    "pinned-memory-pool-byte-size cuda-memory-pool-byte-size min-supported-compute-capability "
-    "buffer-manager-thread-count host-policy model-load-gpu-limit backend-directory backend-config "
-    "repoagent-directory strict-model-config response-cache-byte-size trace-file trace-level trace-rate "
-    "trace-count trace-log-frequency"
-).split()
+FLAGS = [
+    "help",
+    "id",
+    "exit-timeout-secs",
+    "model-store",
+    "model-repository",
+    "exit-on-error",
+    "disable-auto-complete-config",
+    "strict-readiness",
+    "model-control-mode",
+    "repository-poll-secs",
+    "load-model",
+    "model-load-thread-count",
+    "model-namespacing",
+    "allow-http",
+    "http-address",
+    "http-port",
+    "reuse-http-port",
+    "http-header-forward-pattern",
+    "http-thread-count",
+    "allow-grpc",
+    "grpc-address",
+    "grpc-port",
+    "reuse-grpc-port",
+    "grpc-header-forward-pattern",
+    "grpc-infer-allocation-pool-size",
+    "grpc-use-ssl",
+    "grpc-use-ssl-mutual",
+    "grpc-server-cert",
+    "grpc-server-key",
+    "grpc-root-cert",
+    "grpc-infer-response-compression-level",
+    "grpc-keepalive-time",
+    "grpc-keepalive-timeout",
+    "grpc-keepalive-permit-without-calls",
+    "grpc-http2-max-pings-without-data",
+    "grpc-http2-min-recv-ping-interval-without-data",
+    "grpc-http2-max-ping-strikes",
+    "grpc-restricted-protocol",
+    "log-verbose",
+    "log-info",
+    "log-warning",
+    "log-error",
+    "log-format",
+    "log-file",
+    "allow-sagemaker",
+    "sagemaker-port",
+    "sagemaker-safe-port-range",
+    "sagemaker-thread-count",
+    "allow-vertex-ai",
+    "vertex-ai-port",
+    "vertex-ai-thread-count",
+    "vertex-ai-default-model",
+    "allow-metrics",
+    "allow-gpu-metrics",
+    "allow-cpu-metrics",
+    "metrics-address",
+    "metrics-port",
+    "metrics-interval-ms",
+    "metrics-config",
+    "trace-config",
+    "cache-config",
+    "cache-directory",
+    "rate-limit",
+    "rate-limit-resource",
+    "pinned-memory-pool-byte-size",
+    "cuda-memory-pool-byte-size",
+    "min-supported-compute-capability",
+    "buffer-manager-thread-count",
+    "host-policy",
+    "model-load-gpu-limit",
+    "backend-directory",
+    "backend-config",
+    "repoagent-directory",
+    "strict-model-config",
+    "response-cache-byte-size",
+    "trace-file",
+    "trace-level",
+    "trace-rate",
+    "trace-count",
+    "trace-log-frequency",
+]
 
 # Like Triton: help and what it does not know end in its usage on standard error and exit code 1.
 STAND_IN = """#!{python}

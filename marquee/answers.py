@@ -1,0 +1,57 @@
+"""What a running Triton answers to the command line."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from core.progress import working
+from core.run_folder import Run
+from ensemble.triton_models.limits import DEFAULT_K
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ensemble.client import Access
+
+
+@dataclass(frozen=True)
+class Question:
+    """What `recommend` asks.
+
+    Attributes:
+        user: a MovieLens user id; one that the data does not have, for a new user.
+        history: MovieLens ids of movies that a new user likes, the latest last.
+        strategy: `exact` or `two-stage`; empty for the repository's default.
+    """
+
+    user: int
+    k: int = DEFAULT_K
+    history: tuple[int, ...] = ()
+    strategy: str = ""
+
+
+def ask_triton(run: Run, user: int) -> "Table":
+    """Recommendations for a user, from a Triton that is started for the question alone."""
+    from ensemble.server.ports import Ports, free_port
+    from ensemble.server.process import running
+
+    ports = Ports(free_port())
+    server = running(run.repository, run.root / "triton.log", ports, command=run.command("export"))
+    with working("starting Triton, asking it, stopping it"), server as triton:
+        return recommendations(run, triton.url, Question(user))
+
+
+def recommendations(run: Run, url: str, question: Question, access: "Access | None" = None) -> "Table":
+    """What a running Triton recommends, as a table."""
+    from ensemble import client
+    from marquee.tables import recommendations_table
+
+    answer = client.recommend(
+        url,
+        question.user,
+        question.k,
+        question.history,
+        question.strategy,
+        access=access or client.Access(),
+        command=run.command("serve"),
+    )
+    return recommendations_table(run, question.user, list(question.history), *answer)
