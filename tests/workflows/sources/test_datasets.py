@@ -195,7 +195,7 @@ def test_bad_data_leaves_the_earlier_tables(movielens, tmp_path):
     before = stamp(tmp_path / "tables")
     data = shutil.copytree(movielens, tmp_path / "data")
     (data / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,10,9,1\n")
-    with pytest.raises(UserError, match=r"ratings\.csv: rating 1 has rating 9"):
+    with pytest.raises(UserError, match=r"ratings\.csv: line 2 has rating 9"):
         fetch(tmp_path / "tables", data)
     assert stamp(tmp_path / "tables") == before
 
