@@ -14,88 +14,22 @@ from ensemble.server.ports import Ports, free_port
 from ensemble.server.process import exit_code, start
 
 # Triton 2.35's, from its src/command_line_parser.cc.
-FLAGS = [
-    "help",
-    "id",
-    "exit-timeout-secs",
-    "model-store",
-    "model-repository",
-    "exit-on-error",
-    "disable-auto-complete-config",
-    "strict-readiness",
-    "model-control-mode",
-    "repository-poll-secs",
-    "load-model",
-    "model-load-thread-count",
-    "model-namespacing",
-    "allow-http",
-    "http-address",
-    "http-port",
-    "reuse-http-port",
-    "http-header-forward-pattern",
-    "http-thread-count",
-    "allow-grpc",
-    "grpc-address",
-    "grpc-port",
-    "reuse-grpc-port",
-    "grpc-header-forward-pattern",
-    "grpc-infer-allocation-pool-size",
-    "grpc-use-ssl",
-    "grpc-use-ssl-mutual",
-    "grpc-server-cert",
-    "grpc-server-key",
-    "grpc-root-cert",
-    "grpc-infer-response-compression-level",
-    "grpc-keepalive-time",
-    "grpc-keepalive-timeout",
-    "grpc-keepalive-permit-without-calls",
-    "grpc-http2-max-pings-without-data",
-    "grpc-http2-min-recv-ping-interval-without-data",
-    "grpc-http2-max-ping-strikes",
-    "grpc-restricted-protocol",
-    "log-verbose",
-    "log-info",
-    "log-warning",
-    "log-error",
-    "log-format",
-    "log-file",
-    "allow-sagemaker",
-    "sagemaker-port",
-    "sagemaker-safe-port-range",
-    "sagemaker-thread-count",
-    "allow-vertex-ai",
-    "vertex-ai-port",
-    "vertex-ai-thread-count",
-    "vertex-ai-default-model",
-    "allow-metrics",
-    "allow-gpu-metrics",
-    "allow-cpu-metrics",
-    "metrics-address",
-    "metrics-port",
-    "metrics-interval-ms",
-    "metrics-config",
-    "trace-config",
-    "cache-config",
-    "cache-directory",
-    "rate-limit",
-    "rate-limit-resource",
-    "pinned-memory-pool-byte-size",
-    "cuda-memory-pool-byte-size",
-    "min-supported-compute-capability",
-    "buffer-manager-thread-count",
-    "host-policy",
-    "model-load-gpu-limit",
-    "backend-directory",
-    "backend-config",
-    "repoagent-directory",
-    "strict-model-config",
-    "response-cache-byte-size",
-    "trace-file",
-    "trace-level",
-    "trace-rate",
-    "trace-count",
-    "trace-log-frequency",
-]
+FLAGS = """
+    help id exit-timeout-secs model-store model-repository exit-on-error disable-auto-complete-config strict-readiness
+    model-control-mode repository-poll-secs load-model model-load-thread-count model-namespacing allow-http
+    http-address http-port reuse-http-port http-header-forward-pattern http-thread-count allow-grpc grpc-address
+    grpc-port reuse-grpc-port grpc-header-forward-pattern grpc-infer-allocation-pool-size grpc-use-ssl
+    grpc-use-ssl-mutual grpc-server-cert grpc-server-key grpc-root-cert grpc-infer-response-compression-level
+    grpc-keepalive-time grpc-keepalive-timeout grpc-keepalive-permit-without-calls grpc-http2-max-pings-without-data
+    grpc-http2-min-recv-ping-interval-without-data grpc-http2-max-ping-strikes grpc-restricted-protocol log-verbose
+    log-info log-warning log-error log-format log-file allow-sagemaker sagemaker-port sagemaker-safe-port-range
+    sagemaker-thread-count allow-vertex-ai vertex-ai-port vertex-ai-thread-count vertex-ai-default-model allow-metrics
+    allow-gpu-metrics allow-cpu-metrics metrics-address metrics-port metrics-interval-ms metrics-config trace-config
+    cache-config cache-directory rate-limit rate-limit-resource pinned-memory-pool-byte-size cuda-memory-pool-byte-size
+    min-supported-compute-capability buffer-manager-thread-count host-policy model-load-gpu-limit backend-directory
+    backend-config repoagent-directory strict-model-config response-cache-byte-size trace-file trace-level trace-rate
+    trace-count trace-log-frequency
+"""
 
 # Like Triton: help and what it does not know end in its usage on standard error and exit code 1.
 STAND_IN = """#!{python}
@@ -133,7 +67,7 @@ def begin(tmp_path: Path, ports: Ports, access: ServerAccess):
 
 
 def test_a_server_of_the_images_release_is_started_with_flags_that_it_takes(triton, tmp_path):
-    triton(FLAGS)
+    triton(FLAGS.split())
     server = begin(tmp_path, Ports(free_port(), 0, free_port()), ServerAccess("open-sesame"))
     try:
         assert exit_code(server.process) is None
@@ -150,7 +84,7 @@ def test_a_server_of_the_images_release_is_started_with_flags_that_it_takes(trit
 
 @pytest.mark.parametrize("secret", ["", "open-sesame"])
 def test_http_that_cannot_be_protected_is_refused_before_anything_listens(triton, tmp_path, secret):
-    path = triton(FLAGS)
+    path = triton(FLAGS.split())
     with pytest.raises(UserError, match="HTTP cannot be protected there: the secret") as refused:
         begin(tmp_path, Ports(free_port(), free_port()), ServerAccess(secret))
     message = str(refused.value)
@@ -162,19 +96,19 @@ def test_http_that_cannot_be_protected_is_refused_before_anything_listens(triton
 
 
 def test_a_server_that_protects_nothing_is_refused(triton, tmp_path):
-    triton([flag for flag in FLAGS if flag != "grpc-restricted-protocol"])
+    triton([flag for flag in FLAGS.split() if flag != "grpc-restricted-protocol"])
     with pytest.raises(UserError, match="gRPC cannot be protected there"):
         begin(tmp_path, Ports(free_port()), ServerAccess())
 
 
 def test_any_other_flag_that_matters_is_refused_by_name(triton, tmp_path):
-    triton([flag for flag in FLAGS if flag not in ("grpc-address", "metrics-address")])
+    triton([flag for flag in FLAGS.split() if flag not in ("grpc-address", "metrics-address")])
     with pytest.raises(UserError, match="does not take --grpc-address: Marquee needs it"):
         begin(tmp_path, Ports(free_port()), ServerAccess())
 
 
 def test_what_is_only_convenient_is_left_out(triton, tmp_path):
-    triton([flag for flag in FLAGS if f"--{flag}" not in DISPENSABLE])
+    triton([flag for flag in FLAGS.split() if f"--{flag}" not in DISPENSABLE])
     arguments, environment = triton_command(tmp_path, Ports(free_port(), 0, free_port()), tmp_path / "backends")
     process = launch(arguments, environment, tmp_path / "triton.log")
     try:
@@ -189,14 +123,14 @@ def test_what_is_only_convenient_is_left_out(triton, tmp_path):
 
 
 def test_a_server_that_cannot_be_run_is_refused_in_one_line(triton, tmp_path):
-    triton(FLAGS).write_text("#!/nowhere/python\n")
+    triton(FLAGS.split()).write_text("#!/nowhere/python\n")
     with pytest.raises(UserError, match=r"tritonserver cannot be run: ") as refused:
         begin(tmp_path, Ports(free_port()), ServerAccess())
     assert "\n" not in str(refused.value)
 
 
 def test_a_server_without_help_says_itself_what_is_wrong(triton, tmp_path):
-    path = triton(FLAGS)
+    path = triton(FLAGS.split())
     path.write_text("#!/bin/sh\nexit 3\n")
     assert listed_flags(str(path), dict(os.environ)) == frozenset()
     assert fitting([str(path), "--anything=1"], dict(os.environ)) == [str(path), "--anything=1"]
