@@ -153,6 +153,7 @@ class ReaderContract:
         self.check_tables(tmp_path, 60)
 
     @pytest.mark.slow
+    @pytest.mark.timeout(3600)  # against hangs: a busy machine is slow
     def test_any_table_is_read_back_or_refused(self, tmp_path):
         self.check_tables(tmp_path, EXAMPLES)
 
