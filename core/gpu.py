@@ -4,7 +4,7 @@ Merlin's `HAS_GPU` says that the NVIDIA driver counts a device; it does not ask 
 cuDF, Merlin would mix pandas with what only cuDF's frames can do, start CUDA workers, and refuse a TensorFlow that was
 built for the CPU. There it must work as on a machine without a GPU. PyTorch is not affected: it decides for itself.
 
-Packages whose modules import Merlin or NVTabular import this module first, in their `__init__`.
+What imports Merlin or NVTabular imports this module first, or is in a package whose `__init__` does.
 """
 
 import os

@@ -88,6 +88,7 @@ def prepare(run: Run, options: PrepareOptions) -> None:
     with measured(run, "prepare") as measure:
         with working("loading NVTabular"):
             from core.gpu import DATA_FRAMES
+
             from workflows.cluster import dask_cluster
             from workflows.features.prepare import PREPARE_STEPS, PrepareSettings
             from workflows.features.prepare import prepare as prepare_features

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError as FutureCancelledError
 from contextlib import ExitStack, contextmanager, suppress
 
+from core.gpu import HAS_CUDF
+
 from distributed import Client
 from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from core.errors import UserError
-from core.gpu import HAS_CUDF
 from core.progress import error_console
 from workflows.shipped_code import ship_code
 

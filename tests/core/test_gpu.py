@@ -50,7 +50,8 @@ def test_processes_that_are_started_from_here_count_no_device_either():
 @without_cudf
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "package", ["workflows.features", "models.data", "models.networks", "ensemble.merlin_systems", "workflows.cluster"]
+    "package",
+    ["workflows.features.saved", "models.data", "models.networks", "ensemble.merlin_systems", "workflows.cluster"],
 )
 def test_merlin_takes_the_cpus_tensorflow(package):
     code = f"import {package}\nfrom merlin.core.compat.tensorflow import tensorflow\nprint(tensorflow is not None)"
@@ -59,7 +60,7 @@ def test_merlin_takes_the_cpus_tensorflow(package):
 
 def test_every_package_that_imports_merlin_decides_first():
     packages = (
-        "workflows/features",
+        *(f"workflows/features/{name}.py" for name in ("saved", "schema", "interactions", "side_tables", "vocabulary")),
         "models/data",
         "models/networks",
         "ensemble/merlin_systems",
@@ -69,7 +70,7 @@ def test_every_package_that_imports_merlin_decides_first():
         for file in sources(layer):
             name = file.relative_to(ROOT).as_posix()
             if "backends/" not in name and {one.split(".")[0] for one in imports(file)} & {"merlin", "nvtabular"}:
-                assert name == "core/gpu.py" or name.startswith(packages), name
+                assert name == "core/gpu.py" or name.startswith((*packages, "workflows/features/side_features")), name
     for package in packages:
         file = ROOT / package if package.endswith(".py") else ROOT / package / "__init__.py"
         assert any(one.startswith("core.gpu") for one in imports(file)), file

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import core.gpu  # noqa: F401
+
 import numpy as np
 import nvtabular as nvt
 import pandas as pd

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import core.gpu  # noqa: F401
+
 import nvtabular as nvt
 
 from core.artifacts import fingerprint, seal, verify

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import core.gpu  # noqa: F401
+
 import numpy as np
 from merlin.schema import ColumnSchema, Schema, Tags
 from merlin.schema.io.tensorflow_metadata import TensorflowMetadata

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.gpu import HAS_CUDF
+
 import numpy as np
 import nvtabular as nvt
 import pandas as pd
 from merlin.io import Dataset
 
 from core.columns import FOLD, GENRES, MOVIE_ID, MOVIE_INDEX, RAW_MOVIE, RAW_USER, USER_ID, USER_INDEX
-from core.gpu import HAS_CUDF
 from workflows.features.saved import load_workflow, save_workflow
 from workflows.features.side_features.base import SIDE_FEATURES, MovieFeature, UserFeature
 from workflows.features.statistics import statistics_table

@@ -73,6 +73,8 @@ def fit_vocabularies(
     Raises:
         UserError: no user or no movie has so many ratings.
     """
+    import core.gpu  # noqa: F401
+
     import nvtabular as nvt
     from merlin.io import Dataset
     from nvtabular import ops
