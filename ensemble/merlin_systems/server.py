@@ -48,12 +48,12 @@ def running_merlin(
         served = shutil.copytree(repository, temporary / "repository")
         verify(served, command)
         backends = temporary / "backends"
-        arguments, environment = triton_command(served, ports, backends)
+        command_line, environment = triton_command(served, ports, backends)
         if backends.is_dir():  # of the wheel's server, which has the Python backend only
             shutil.copytree(BACKENDS, backends, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-        arguments.append(f"--exit-timeout-secs={EXIT_SECONDS}")  # Triton takes the last one
-        arguments.append(f"--backend-config=python,shm-region-prefix-name={shared}")
-        process = launch(arguments, {**ENVIRONMENT, **environment}, log, inherited)
+        command_line.append(f"--exit-timeout-secs={EXIT_SECONDS}")  # Triton takes the last one
+        command_line.append(f"--backend-config=python,shm-region-prefix-name={shared}")
+        process = launch(command_line, {**ENVIRONMENT, **environment}, log, inherited)
         server = Server(ports.url, process, log, shared=shared)
 
         def ask_every_model() -> None:
