@@ -63,7 +63,11 @@ def test_every_pin_has_its_source():
 
 
 def test_a_version_with_a_local_part_is_a_constraint_too(tmp_path):
-    for name, version in (("torch", "2.1.0a0+4136153"), ("plain", "1.2"), ("pyarrow", "10.0.1.dev0+ga6eabc2b.d20230428")):
+    for name, version in (
+        ("torch", "2.1.0a0+4136153"),
+        ("plain", "1.2"),
+        ("pyarrow", "10.0.1.dev0+ga6eabc2b.d20230428"),
+    ):
         folder = tmp_path / "packages" / f"{name}-{version}.dist-info"
         folder.mkdir(parents=True)
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
@@ -72,7 +76,9 @@ def test_a_version_with_a_local_part_is_a_constraint_too(tmp_path):
     assert listing.startswith("python -m pip list")
     there = {**os.environ, "PYTHONPATH": str(tmp_path / "packages"), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     there["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(["/bin/bash", "-c", listing], env=there, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        ["/bin/bash", "-c", listing], env=there, capture_output=True, text=True, timeout=120, check=True
+    )
     lines = done.stdout.splitlines()
     assert {"torch==2.1.0a0+4136153", "plain==1.2", "pyarrow==10.0.1.dev0+ga6eabc2b.d20230428"} <= set(lines)
     for line in lines:
