@@ -1,11 +1,20 @@
 # `make run` and `make test` set up everything they need. PYTHON=/path/to/python3.11 chooses the interpreter.
 
-.PHONY: help run test test-fast lint format bench results notebook lock clean venv
+.PHONY: help run test test-fast test-image has-image-python lint format bench results notebook lock lock-image clean venv
 .DELETE_ON_ERROR:
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# The Merlin image's versions, for Python 3.10. IMAGE_PYTHON= chooses the interpreter; pyenv's `python3.10` may be there and not run.
+IMAGE := docker/image-23.12
+IMAGE_VENV := .venv-image
+IMAGE_PYTHON = $(shell for python in python3.10 "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.10*/bin/python3.10; do \
+	"$$python" -c "import ensurepip, venv" >/dev/null 2>&1 && echo "$$python" && break; done)
+# In the image protobuf's Python code does the work; there is no GPU in a test.
+IMAGE_TEST = PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python $(IMAGE_VENV)/bin/python -m pytest
+# One training, export and parity with a real Triton.
+IMAGE_SLOW := tests/ensemble/test_parity.py
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,6 +28,12 @@ test: $(READY) ## every test: fast ones first, then those that train and serve
 
 test-fast: $(READY) ## the tests that take seconds
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-image: ## the fast tests, and one training, export and parity, with the Merlin image's versions (needs Python 3.10)
+	@test -n "$(IMAGE_PYTHON)" || { echo "error: no Python 3.10 with venv was found; give one with IMAGE_PYTHON=" >&2; exit 2; }
+	@UV_OVERRIDE=$(IMAGE).overrides tools/setup.sh "$(IMAGE_PYTHON)" $(IMAGE_VENV) $(IMAGE).lock
+	@$(IMAGE_TEST) -m "not slow" -rf $(ARGS)
+	@$(IMAGE_TEST) -m slow -rf $(IMAGE_SLOW)
 
 lint: $(READY) ## ruff (check and format), mypy, and hadolint for the Dockerfile
 	@$(BIN)/ruff check .
@@ -42,8 +57,15 @@ notebook: $(READY) ## run the notebook over runs/ml-100k again, with its picture
 lock: $(READY) ## renew requirements.txt, with hashes, from requirements.in
 	@$(BIN)/python tools/lock.py requirements.in requirements.txt --upgrade $(ARGS)
 
+has-image-python:
+	@test -n "$(IMAGE_PYTHON)"
+
+lock-image: $(READY) ## renew the lock of the Merlin image's versions
+	@UV_CONFIG_FILE=$(IMAGE).toml UV_OVERRIDE=$(IMAGE).overrides $(BIN)/python tools/lock.py $(IMAGE).in $(IMAGE).lock \
+		--upgrade --no-universal --python-platform x86_64-manylinux_2_35
+
 clean: ## remove the environment, the runs and the caches; downloads in data/ stay
-	rm -rf $(VENV) .bench runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(IMAGE_VENV) .bench runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 venv: $(READY) ## the virtual environment alone
 
