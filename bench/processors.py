@@ -8,7 +8,6 @@ is restricted to the instructions of older ones. Leave-one-out is trained and ju
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -16,7 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import report
-from inputs import ROOT, WORK
+from inputs import ROOT, WORK  # which puts the checkout on Python's path
+
+from core.json_files import read_json, write_json
 
 DATASET = "ml-100k"
 PROTOCOL = "leave-one-out"
@@ -62,7 +63,7 @@ def measure() -> dict[str, Any]:
         compare = ("compare", *where, "--protocol", PROTOCOL, "--seeds", str(SEEDS), "--out", str(out))
         for command in (("fetch", *where), ("prepare", *where), (*compare, "--threads", str(setting.threads))):
             subprocess.run([sys.executable, "-m", "marquee", *command], cwd=ROOT, env=environment, check=True)
-        judged = json.loads(out.read_text(encoding="utf-8"))
+        judged = read_json(out)
         models = judged["protocols"][PROTOCOL]["models"]
         found["seeds"] = judged["seeds"]
         values = {model: row["per_seed"][METRIC] for model, row in models.items()}
@@ -73,7 +74,7 @@ def measure() -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
-    report.PROCESSORS.write_text(json.dumps(measure(), indent=2) + "\n", encoding="utf-8")
+    write_json(report.PROCESSORS, measure())
     report.write()
 
 

@@ -13,6 +13,7 @@ RESULTS, SCALING, FAULTS, README, PICTURE = (
 PAGE = BENCH.parent / "README.md"
 NEWCOMERS = BENCH / "accuracy" / "newcomers.json"
 PROCESSORS = BENCH / "accuracy" / "processors.json"
+MOVING = {"dlrm": "DLRM", "ncf": "NCF", "mf": "matrix factorisation"}  # what is trained step by step
 LESS = ("MB", "ms")  # units of which less is better
 STAGES = ("fetch", "prepare", "train", "evaluate", "export")
 
@@ -55,6 +56,7 @@ def write() -> None:
         replace(README, "newcomers", _newcomers_table(_read(NEWCOMERS)))
     if PROCESSORS.is_file():
         replace(README, "processors", _processors_table(_read(PROCESSORS)))
+        replace(PAGE, "processors", _processors_summary(_read(PROCESSORS)))
 
 
 def _results_table(results: list[dict[str, Any]]) -> str:
@@ -176,6 +178,22 @@ def _processors_table(found: dict[str, Any]) -> str:
             cells = [f"{value:.4f}" for value in values] + [""] * (len(found["seeds"]) - len(values))
             lines.append(f"| {model} | {setting['title']} | {' | '.join(cells)} | {mean(values):.4f} |")
     return "\n".join([*lines, "", f"Leave-one-out on {found['dataset']}, {found['machine']}."])
+
+
+def _processors_summary(found: dict[str, Any]) -> str:
+    """A row for each model that moves: the range over seeds and settings of one run, and of the means over seeds."""
+    settings = found["settings"].values()
+    titles = " | ".join(setting["title"] for setting in settings)
+    first = found["seeds"][0]
+    lines = [
+        f"| {found['metric'].upper()}, leave-one-out, {found['dataset']} | {titles} |",
+        "|---" * (len(settings) + 1) + "|",
+    ]
+    for model, title in MOVING.items():
+        one = " | ".join(f"{setting['models'][model][0]:.4f}" for setting in settings)
+        means = " | ".join(f"{mean(setting['models'][model]):.4f}" for setting in settings)
+        lines += [f"| {title}, seed {first} | {one} |", f"| {title}, mean of {len(found['seeds'])} seeds | {means} |"]
+    return "\n".join(lines)
 
 
 def _scale(scale: float) -> str:

@@ -17,8 +17,8 @@ from models.protocols.base import PROTOCOLS, default_protocols
 
 ALL_MODELS = "all"
 ONE_SEED = (
-    "± covers the choice of users, not the training seed: another seed, or this one on another processor, moves a "
-    "network's HR@10 by about .01. Means over five seeds:"
+    "± covers the choice of users, not training: another seed, or this one on another processor, gives a network other "
+    "figures (HR@10 of ml-100k moves by about .01). Means over five seeds:"
 )
 DEFAULT_SERVED = "leave-one-out"  # the protocol whose models are exported
 
