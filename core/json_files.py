@@ -117,7 +117,10 @@ def validated(kind: type[T], value: Any, where: str, command: str = "") -> T:
         return TypeAdapter(kind).validate_json(json.dumps(value, allow_nan=False), strict=True)
     except ValueError as error:
         if not isinstance(error, ValidationError):
-            raise UserError(f"{where}: holds NaN or an infinity, which JSON does not know{_again(command)}") from None
+            path, number = next(_not_finite(value, ()))
+            raise UserError(
+                f"{where}: {'.'.join(path) or 'the value'} is {number}, which is not a finite number{_again(command)}"
+            ) from None
         found = error.errors(include_url=False)
     # A misspelt key is an unknown one and a missing one; the unknown one says more.
     first = next((one for one in found if one["type"] in UNKNOWN), found[0])
@@ -131,6 +134,15 @@ def validated(kind: type[T], value: Any, where: str, command: str = "") -> T:
         raise UserError(f"{where}: {key} is missing{remedy}") from None
     wrong = first["msg"][:1].lower() + first["msg"][1:]
     raise UserError(f"{where}: {key} is {json.dumps(first['input'], default=str)[:60]}; {wrong}{remedy}") from None
+
+
+def _not_finite(value: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], float]]:
+    """Every NaN and infinity in decoded JSON, and its place."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield place, value
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for key, one in inner:
+        yield from _not_finite(one, (*place, str(key)))
 
 
 def _again(command: str) -> str:

@@ -18,7 +18,7 @@ from models.protocols.base import PROTOCOLS, default_protocols
 ALL_MODELS = "all"
 ONE_SEED = (
     "± covers the choice of users, not training: another seed, or this one on another processor, gives a network other "
-    "figures (HR@10 of ml-100k moves by about .01). Means over five seeds:"
+    "figures (HR@10 of ml-100k moves by about .01). `compare` gives means over several seeds."
 )
 DEFAULT_SERVED = "leave-one-out"  # the protocol whose models are exported
 
@@ -229,7 +229,7 @@ def print_comparison(run: Run) -> None:
 
     for table in comparison_tables(run):
         console.print(table)
-    console.print(ONE_SEED, run.command("compare"), style="dim", soft_wrap=True)
+    console.print(ONE_SEED, style="dim")
 
 
 # -- everything --------------------------------------------------------------------------------------------------------

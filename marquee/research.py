@@ -113,8 +113,8 @@ def compare(
     protocols = chosen_protocols(protocol)
     out = out or run.root / "comparison.json"
     with run.lock():
-        require_features(run, protocols)
         _check_writable(out)
+        require_features(run, protocols)
         with working("loading PyTorch and Merlin Models"):
             from models.evaluation import compare_seeds
         _set_threads(threads)

@@ -161,7 +161,9 @@ def test_json_that_cannot_be_read_is_refused_in_a_line(tmp_path, text):
 
 def test_a_value_that_is_no_finite_number_is_refused_wherever_it_comes_from():
     for value in (float("nan"), float("inf")):
-        assert "NaN or an infinity" in refusal({"epochs": 3, "learning_rate": value})
+        assert f"learning_rate is {value}, which is not a finite number" in refusal(
+            {"epochs": 3, "learning_rate": value}
+        )
     assert Settings(epochs=3, learning_rate=1e-3).learning_rate == 1e-3
     with pytest.raises(ValueError, match="finite"):
         Settings(epochs=3, learning_rate=float("nan"))

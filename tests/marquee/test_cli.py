@@ -24,6 +24,7 @@ from marquee import __version__
 from marquee.app import main
 from models.baselines.truth import is_synthetic
 from tests.names import COMPARED, DEFAULT_PROTOCOLS, HANG_SECONDS, NETWORKS, PROTOCOLS
+from tests.processes import take_interrupts
 from workflows.sources.datasets import DATASETS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,11 +44,6 @@ def environment() -> dict[str, str]:
 def marquee(*arguments: object) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "marquee", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=HANG_SECONDS)
-
-
-def take_interrupts() -> None:
-    """In a child: Ctrl-C as a terminal gives it. What a shell starts in the background ignores it, and so would we."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager

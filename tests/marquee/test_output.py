@@ -19,6 +19,8 @@ from core.run_folder import Run
 from marquee.pipeline import run_folder
 from marquee.tables import known_user, recommendations_table, scores_table, similar_table
 from tests.conftest import write_movielens
+from tests.names import HANG_SECONDS
+from tests.processes import take_interrupts
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("--dataset", "ml-latest-small")
@@ -31,7 +33,7 @@ def start(*arguments: object, variables: dict[str, str] | None = None, **options
 
 
 def finish(process: subprocess.Popen) -> tuple[int, bytes, bytes]:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=HANG_SECONDS)
     assert b"Traceback" not in (out or b"") + (err or b"")
     return process.returncode, out or b"", err or b""
 
@@ -266,7 +268,7 @@ app.main(["fetch", "--runs", sys.argv[1]])
 def test_an_error_in_a_destructor_is_neither_shown_nor_is_an_interrupt_lost(tmp_path, error, waits, code, words):
     program = FAILS_IN_A_DESTRUCTOR.format(error=error, waits=waits)
     command = [sys.executable, "-c", program, str(tmp_path / "runs")]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=HANG_SECONDS, preexec_fn=take_interrupts)
     assert (result.returncode, result.stderr) == (code, words)
 
 

@@ -71,6 +71,7 @@ class TestToyLayout(ReaderContract):
     users = ((1,), (2,))
     rating_line = "{user};{movie};{stars};{time}"
     movie_line = "{movie};1985;Ran"
+    separator = ";"
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def toy(tmp_path, monkeypatch) -> Iterator[str]:
 def test_a_toy_dataset_is_fetched_from_its_own_sources(toy, tmp_path):
     said: list[str] = []
     assert fetch_tables(get_dataset(toy), None, tmp_path / "tables", said.append)
-    assert said[0] == "[dim]the first mirror cannot be reached (no route to host); trying the toy mirror[/dim]"
+    assert said[0] == "the first mirror cannot be reached (no route to host); trying the toy mirror"
     assert said[1] == "toy from the toy mirror: 3 ratings, 2 users, 2 movies"
     assert pq.read_table(tmp_path / "tables" / "ratings.parquet")["rating"].to_pylist() == [4.5, 3, 5]
     assert sorted(path.name for path in (tmp_path / "home" / "toy").iterdir()) == sorted(TOY_FILES)
@@ -134,8 +135,9 @@ def test_a_toy_dataset_whose_sources_all_fail_is_refused(toy, tmp_path):
 
 
 def test_the_datasets_own_layout_is_looked_for_first(tmp_path):
-    """`ratings.csv` alone is MovieLens' too."""
+    """`ratings.csv` is MovieLens' too, and `movies.csv` beside it."""
     (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "movies.csv").write_text("movieId,title,genres\n10,Heat (1995),Crime\n")
     (tmp_path / "raw" / "ratings.csv").write_text("1;10;4.5;100\n")
     (tmp_path / "raw" / "toy-movies.txt").write_text(TOY_FILES["toy-movies.txt"])
     own = Layout(
@@ -143,9 +145,13 @@ def test_the_datasets_own_layout_is_looked_for_first(tmp_path):
     )
     LAYOUTS.add("own", own)
     try:
-        with pytest.raises(UserError, match=r"movies\.csv is missing"):
+        with pytest.raises(
+            UserError, match=r"raw/ratings\.csv may be MovieLens CSV \(.*\) or own: movies\.csv and toy"
+        ):
             fetch_tables(Dataset("toy"), tmp_path / "raw", tmp_path / "tables", quiet)
         assert fetch_tables(Dataset("toy", layout="own"), tmp_path / "raw", tmp_path / "tables", quiet)
+        (tmp_path / "raw" / "movies.csv").unlink()  # now it can be one of them only
+        assert fetch_tables(Dataset("toy"), tmp_path / "raw", tmp_path / "others", quiet)
     finally:
         LAYOUTS.remove("own")
     with pytest.raises(UserError, match="unknown layout 'own'"):

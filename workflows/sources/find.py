@@ -225,9 +225,16 @@ def find_release(place: Place, layout_name: str | None = None) -> Release:
     found = _releases(place, place.members())
     if not found:
         raise UserError(f"{place.path} holds no MovieLens ratings; expected one of {_ratings_files()} in it")
+    found = _with_movies(found)
     eligible = [release for release in found if release.name == layout_name] or found
     chosen, *rest = eligible
     for other in rest:
+        if other.ratings == chosen.ratings:
+            titles, movies = zip(*((one.layout.title, one.layout.movies_file) for one in (chosen, other)))
+            raise UserError(
+                f"{chosen.shown(chosen.layout.ratings_file)} may be {' or '.join(titles)}: {' and '.join(movies)} "
+                "are both beside it; remove the one that it does not belong to"
+            )
         if other.folder == chosen.folder or not other.folder.is_relative_to(chosen.folder):
             raise UserError(
                 f"{place.path} holds several sets of ratings, {chosen.ratings} and {other.ratings}; "
@@ -238,6 +245,12 @@ def find_release(place: Place, layout_name: str | None = None) -> Release:
         return chosen
     note = f"{place.path} holds several sets of ratings: {chosen.ratings} is read, not {_few(others)}"
     return replace(chosen, notes=(note, *chosen.notes))
+
+
+def _with_movies(releases: list[Release]) -> list[Release]:
+    """Of the layouts that one ratings file may have, those whose movies are there too, if any are."""
+    complete = {one.ratings for one in releases if one.layout.movies_file in one.files}
+    return [one for one in releases if one.ratings not in complete or one.layout.movies_file in one.files]
 
 
 def _releases(place: Place, members: Sequence[Member]) -> list[Release]:
