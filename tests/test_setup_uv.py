@@ -1,4 +1,4 @@
-"""Set-up with uv: what this machine's pip is told holds for uv too, and what is installed is whole or not called ready.
+"""Set-up with uv: the configuration of pip holds for uv too, and what is installed is whole or not called ready.
 
 Wheels are made here and really installed, in an environment in a folder with a space and brackets in its name.
 """
@@ -28,15 +28,15 @@ PIP = (sys.executable, "-m", "pip")
 STRATEGY = "--index-strategy=unsafe-best-match"
 
 
-def flags(told, given=()):
-    return [flag for flag in uv_settings.of_pip(told, dict(given)).flags if flag != STRATEGY]
+def flags(configured, given=()):
+    return [flag for flag in uv_settings.of_pip(configured, dict(given)).flags if flag != STRATEGY]
 
 
-def environment(told, given=()):
-    return uv_settings.of_pip(told, dict(given)).environment
+def environment(configured, given=()):
+    return uv_settings.of_pip(configured, dict(given)).environment
 
 
-# What pip is told, in uv's words
+# The configuration of pip, in uv's words
 
 
 def test_settings_come_from_pips_files_and_variables_and_the_narrower_wins(tmp_path, monkeypatch):
@@ -60,7 +60,7 @@ def test_settings_come_from_pips_files_and_variables_and_the_narrower_wins(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("configured", "expected"),
     [
         ({"trusted-host": "a.b c.d:80"}, ["--allow-insecure-host=a.b", "--allow-insecure-host=c.d:80"]),
         ({"no-index": "1"}, ["--no-index"]),
@@ -72,8 +72,8 @@ def test_settings_come_from_pips_files_and_variables_and_the_narrower_wins(tmp_p
         ({"constraint": "https://a.example/c.txt"}, ["--constraints=https://a.example/c.txt"]),
     ],
 )  # fmt: skip
-def test_a_setting_of_pip_becomes_a_flag_of_uv(told, expected):
-    assert flags(told) == expected
+def test_a_setting_of_pip_becomes_a_flag_of_uv(configured, expected):
+    assert flags(configured) == expected
 
 
 def test_paths_are_taken_as_pip_takes_them(tmp_path, monkeypatch):
@@ -108,7 +108,7 @@ def test_connections_are_made_as_pip_makes_them():
 
 
 def test_variables_of_uv_stand():
-    told = {
+    configured = {
         **{"index-url": "https://a.example", "extra-index-url": "https://b.example", "find-links": "https://c.example"},
         **{"constraint": "/d.txt", "timeout": "5", "retries": "5", "trusted-host": "e.example"},
     }
@@ -117,7 +117,7 @@ def test_variables_of_uv_stand():
         **{"UV_CONSTRAINT": "/x.txt", "UV_HTTP_TIMEOUT": "1", "UV_HTTP_RETRIES": "0", "UV_INSECURE_HOST": "y.example"},
         "UV_INDEX_STRATEGY": "first-index",
     }
-    settings = uv_settings.of_pip(told, given)
+    settings = uv_settings.of_pip(configured, given)
     assert settings.flags == ()
     assert settings.environment == given
 
@@ -266,12 +266,14 @@ def place(tmp_path_factory):
 
 
 def start(place, lock="lock.txt", **variables):
-    """`tools/setup.sh` in that folder, told by its pip.conf alone beside where the machine's registry is."""
-    told = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_FIND", "PIP_EXTRA", "UV_"))}
-    told |= {"PIP_CONFIG_FILE": str(place / "pip.conf"), "UV_CACHE_DIR": str(place.parent / "cache")} | variables
+    """`tools/setup.sh` in that folder, configured by its pip.conf alone beside where the machine's registry is."""
+    configured = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PIP_FIND", "PIP_EXTRA", "UV_"))
+    }
+    configured |= {"PIP_CONFIG_FILE": str(place / "pip.conf"), "UV_CACHE_DIR": str(place.parent / "cache")} | variables
     command = ["bash", str(TOOLS / "setup.sh"), sys.executable, "a venv", lock]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=place, env=told, start_new_session=True, **pipes)
+    return subprocess.Popen(command, cwd=place, env=configured, start_new_session=True, **pipes)
 
 
 def set_up(place, lock="lock.txt", **variables):

@@ -20,7 +20,7 @@ def main(lock: Path) -> int:
     """The exit code: 0 once all of the lock is there and torch can be imported; else the installer's own."""
     uv = uv_itself()
     failed = with_uv(uv, lock) if uv else with_pip(lock)
-    return failed or tell_which_torch(lock)
+    return failed or check_torch(lock)
 
 
 def uv_itself() -> Path | None:
@@ -84,8 +84,8 @@ def with_pip(lock: Path) -> int:
     return 0
 
 
-def tell_which_torch(lock: Path) -> int:
-    """Says which build of torch it is, and fails if that build lacks a library of its own."""
+def check_torch(lock: Path) -> int:
+    """Prints which build of torch it is; fails if that build lacks a library of its own."""
     if pinned_torch(lock) is None:
         return 0
     done = subprocess.run([sys.executable, "-c", IMPORT_TORCH], capture_output=True, text=True)

@@ -1,7 +1,7 @@
 """Writes an exact lock with hashes: `python tools/lock.py requirements.in requirements.txt [uv's options]`.
 
 The lock is for every machine, so it is made from the registry alone (pip's `index-url`), not from the further indexes,
-folders and ceilings that this machine's pip is told besides: their files may be builds that others cannot have.
+folders and ceilings in the configuration of this machine's pip: their files may be builds that others cannot have.
 """
 
 import re
@@ -30,8 +30,8 @@ PLAIN = (
 
 def main(asked: Path, lock: Path, *options: str) -> int:
     """Replaces the lock, but for the comments at its head, once all is resolved; else returns uv's exit code."""
-    told = {name: value for name, value in uv_settings.pips_own(PIP).items() if name not in OF_THIS_MACHINE}
-    settings = uv_settings.of_pip(told)
+    configured = {name: value for name, value in uv_settings.pips_own(PIP).items() if name not in OF_THIS_MACHINE}
+    settings = uv_settings.of_pip(configured)
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder, "pylock.toml")
         compile_ = [Path(sys.executable).parent / "uv", "pip", "compile", "--quiet", "--universal", *settings.flags]

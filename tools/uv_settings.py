@@ -1,4 +1,4 @@
-"""What this machine's pip is told, in uv's words: uv reads neither pip's configuration files nor its PIP_* variables.
+"""The configuration of this machine's pip in uv's words, as uv reads neither pip's files nor its PIP_* variables.
 
 Where a UV_* variable says the same thing already, that variable stands.
 """
@@ -46,7 +46,11 @@ class Settings:
 
 
 def pips_own(pip: Sequence[str]) -> dict[str, str]:
-    """What the pip started by `pip` is told for `pip install`, by files and PIP_* variables: name to value."""
+    """What pip is configured with for `pip install`, by files and PIP_* variables: name to value.
+
+    Args:
+        pip: the command that starts it.
+    """
     listed = subprocess.run([*pip, "config", "list"], capture_output=True, text=True, check=True).stdout
     entries = [line.partition("=") for line in listed.splitlines() if "=" in line]
     found: dict[str, str] = {}
@@ -59,48 +63,48 @@ def pips_own(pip: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def of_pip(told: Mapping[str, str], given: Mapping[str, str] = os.environ) -> Settings:
-    """uv's settings for what pip is told, beside the environment `given`."""
+def of_pip(configured: Mapping[str, str], given: Mapping[str, str] = os.environ) -> Settings:
+    """uv's settings for pip's configuration, beside the environment `given`."""
     environment = {name: value for name, value in given.items() if not (name == "UV_TORCH_BACKEND" and not value)}
     flags = []
     for name, flag, variables in FLAGS:
         if not any(map(given.get, variables)):
-            flags += [f"{flag}={value}" for value in _values(name, told)]
+            flags += [f"{flag}={value}" for value in _values(name, configured)]
     for name, flag, variables in SWITCHES:
-        if _true(told.get(name)) and not any(map(given.get, variables)):
+        if _true(configured.get(name)) and not any(map(given.get, variables)):
             flags.append(flag)
     if "UV_INDEX_STRATEGY" not in given:
         flags.append("--index-strategy=unsafe-best-match")  # pip's own: the best version of all indexes
-    if told.get("keyring-provider") == "subprocess" and "UV_KEYRING_PROVIDER" not in given:
+    if configured.get("keyring-provider") == "subprocess" and "UV_KEYRING_PROVIDER" not in given:
         flags.append("--keyring-provider=subprocess")
-    environment |= _connection(told, given)
+    environment |= _connection(configured, given)
     chosen = "UV_TORCH_BACKEND" in given or _true(given.get("UV_OFFLINE"))
-    return Settings(tuple(flags), environment, may_ask_pytorch=not chosen and not _true(told.get("no-index")))
+    return Settings(tuple(flags), environment, may_ask_pytorch=not chosen and not _true(configured.get("no-index")))
 
 
-def _connection(told: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+def _connection(configured: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
     """The variables for certificates, proxy and patience."""
     found = {}
-    certificates = told.get("cert") or given.get("REQUESTS_CA_BUNDLE") or given.get("CURL_CA_BUNDLE")
-    if certificates and ("cert" in told or "SSL_CERT_FILE" not in given):
+    certificates = configured.get("cert") or given.get("REQUESTS_CA_BUNDLE") or given.get("CURL_CA_BUNDLE")
+    if certificates and ("cert" in configured or "SSL_CERT_FILE" not in given):
         found["SSL_CERT_FILE"] = os.path.abspath(certificates)
-    if "client-cert" in told:
-        found["SSL_CLIENT_CERT"] = os.path.abspath(told["client-cert"])
-    if "truststore" in told.get("use-feature", "").split() and "UV_SYSTEM_CERTS" not in given:
+    if "client-cert" in configured:
+        found["SSL_CLIENT_CERT"] = os.path.abspath(configured["client-cert"])
+    if "truststore" in configured.get("use-feature", "").split() and "UV_SYSTEM_CERTS" not in given:
         found["UV_SYSTEM_CERTS"] = "true"
-    if "proxy" in told:
-        found |= dict.fromkeys(PROXIES, told["proxy"])
-    timeout = told.get("timeout") or told.get("default-timeout")
+    if "proxy" in configured:
+        found |= dict.fromkeys(PROXIES, configured["proxy"])
+    timeout = configured.get("timeout") or configured.get("default-timeout")
     if timeout and "UV_HTTP_TIMEOUT" not in given:
         found["UV_HTTP_TIMEOUT"] = str(max(1, math.ceil(float(timeout))))
-    if "retries" in told and "UV_HTTP_RETRIES" not in given:
-        found["UV_HTTP_RETRIES"] = told["retries"]
+    if "retries" in configured and "UV_HTTP_RETRIES" not in given:
+        found["UV_HTTP_RETRIES"] = configured["retries"]
     return found
 
 
-def _values(name: str, told: Mapping[str, str]) -> list[str]:
+def _values(name: str, configured: Mapping[str, str]) -> list[str]:
     """A setting's values in a form that uv takes as pip does."""
-    values = told.get(name, "").replace(",", " " if name in COMMAS else ",").split()
+    values = configured.get(name, "").replace(",", " " if name in COMMAS else ",").split()
     if name not in PLACES:
         return values
     files = {value: _local(value) for value in values}

@@ -116,7 +116,7 @@ class _Watch(threading.Thread):
             try:
                 workers = self.client.scheduler_info()["workers"]
             except (*CANCELLED, OSError, TimeoutError, RuntimeError, ValueError):
-                continue  # the scheduler is gone, of which whoever waits for a result is told
+                continue  # the scheduler is gone, of which the caller that waits for a result hears
             alone = time.monotonic() - seen
             if workers:
                 seen, warned = time.monotonic(), False

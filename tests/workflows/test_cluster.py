@@ -193,7 +193,7 @@ def no_client_is_left() -> Iterator[None]:
 def test_nobody_at_the_address(scheme):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        # Bound and not listening, so that nobody else takes it.
+        # Bound and not listening, so that no other process takes it.
         message = refusal(f"{scheme}127.0.0.1:{probe.getsockname()[1]}")
     assert "no Dask scheduler answers" in message
     assert "tcp://host:port" in message

@@ -129,9 +129,9 @@ def test_without_any_seen_pair_all_movies_are_unseen():
 
 def test_no_users_get_no_movies():
     sampler = sampler_of(4, {0: {3}})
-    nobody = np.zeros(0, int)
-    assert sampler.draw(nobody, 5, np.random.default_rng(0)).shape == (0, 5)
-    assert sampler.draw_distinct(nobody, 5, np.random.default_rng(0)).shape == (0, 5)
+    no_users = np.zeros(0, int)
+    assert sampler.draw(no_users, 5, np.random.default_rng(0)).shape == (0, 5)
+    assert sampler.draw_distinct(no_users, 5, np.random.default_rng(0)).shape == (0, 5)
 
 
 def test_draw_refuses_a_user_who_has_seen_everything():

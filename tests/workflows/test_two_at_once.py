@@ -43,11 +43,11 @@ import sys
 from pathlib import Path
 from workflows.synthetic.synthesise import synthesise
 
-told = []
+signalled = []
 
 def advance(by, note):
-    if not told:
-        told.append(True)
+    if not signalled:
+        signalled.append(True)
         print("writing", flush=True)
         sys.stdin.readline()
 
