@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from core.errors import UserError
 from models.data.features import Features
 from models.data.history import History, Timeline, timeline
 from models.data.interactions import Interactions
@@ -67,11 +68,21 @@ def row_scorer(
 def network_scorer(model: Recommender, device: torch.device, protocol: str, past: Timeline | None) -> Scorer:
     """A network as validation and test ask it.
 
+    Its scores raise `UserError` where they are not numbers, as weights that are finite can be too large for a sum.
+
     Args:
         past: what the model may know, or None where it sees no history.
     """
-    rows = row_scorer(model, device, protocol, past)
-    return Scorer(pair_scorer(model, device, protocol), rows, is_probability=True)
+    pairs, rows = pair_scorer(model, device, protocol), row_scorer(model, device, protocol, past)
+    return Scorer(
+        lambda user, movie: _numbers(pairs(user, movie)), lambda asked: _numbers(rows(asked)), is_probability=True
+    )
+
+
+def _numbers(scores: np.ndarray) -> np.ndarray:
+    if np.isnan(scores).any():
+        raise UserError("training broke down: the model's scores are not numbers; lower --learning-rate")
+    return scores
 
 
 def past_of(model: Recommender, features: Features, known: tuple[str, ...]) -> Timeline | None:
