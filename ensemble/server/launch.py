@@ -16,6 +16,7 @@ from ensemble.server.flags import fitting
 from ensemble.server.ports import Ports
 
 STOP_SECONDS = 10
+REAPER = Path(__file__).with_name("reaper.py")
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)  # loaded here, as a child of a process with threads must not take locks
 
@@ -24,6 +25,8 @@ def launch(
     arguments: Sequence[str], environment: Mapping[str, str], log: Path, inherited: Sequence[int] = ()
 ) -> subprocess.Popen:
     """Starts a server in a session of its own. It ends with the thread that called this, however that ends.
+
+    What it has started and leaves alive is killed soon after its end.
 
     Args:
         arguments, environment: of `triton_command`, with any additions.
@@ -35,7 +38,7 @@ def launch(
     """
     parent = os.getpid()
     with open(log, "wb") as output:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             fitting(arguments, environment),
             env=environment,
             stdout=output,
@@ -44,6 +47,15 @@ def launch(
             pass_fds=inherited,
             preexec_fn=lambda: _end_with_parent(parent),
         )
+    # In a session of its own: it outlives this process, and ends soon after the server.
+    subprocess.Popen(
+        [sys.executable, "-I", "-S", REAPER, str(process.pid)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    return process
 
 
 def triton_command(

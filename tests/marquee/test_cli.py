@@ -344,7 +344,7 @@ def test_an_unknown_model_to_tune_is_reported_in_one_line(prepared, tmp_path, ca
         (("--set", "epochs=0"), ["epochs is 0", "greater than 0"]),
         (("--learning-rate", "5"), ["learning_rate is 5", "above 0 and below 1"]),
         (("--learning-rate", "0"), ["learning_rate is 0", "greater than 0"]),
-        (("--learning-rate", "nan"), ["learning_rate is NaN", "greater than 0"]),
+        (("--learning-rate", "nan"), ["learning_rate is nan", "not a finite number"]),
         (("--set", "learning_rate=5"), ["learning_rate is 5", "above 0 and below 1"]),
         (("--set", 'network.dim="64"'), ['network: dim is "64"', "integer"]),
         (("--set", "network.dimm=3"), ["network: dimm is unknown", "allowed is: dim, init_std"]),

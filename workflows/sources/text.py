@@ -180,6 +180,7 @@ def _refuse_contradictions(rows: list[Row]) -> None:
     """Refuses two rows of one id (the first field) that differ otherwise: one of them would be lost."""
     first: dict[str, Row] = {}
     for row in rows:
-        before = first.setdefault(row[0].lstrip("0"), row)
+        number = row[0].lstrip("0") or row[0][:1]  # 007 is 7, 00 is 0, and an empty field is no id
+        before = first.setdefault(number, row)
         if before[1:] != row[1:]:
             row.refuse(f"has {shown(row[0])} once more, differently from line {before.line}", "remove one of the two")

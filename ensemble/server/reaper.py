@@ -1,0 +1,39 @@
+"""Ends what a server leaves alive: `python reaper.py PID` waits until that process is gone, then kills its group.
+
+A script of its own, started beside each server, as nothing in the process that started the server can act when that is
+killed. Triton's Python processes wait for their server for ever where it ends while they start.
+"""
+
+import os
+import select
+import signal
+import sys
+import time
+from contextlib import suppress
+
+GRACE = 5.0  # seconds in which the group may end by itself
+POLL = 0.1
+
+
+def reap(leader: int) -> None:
+    """Waits for the end of a process that leads a group, then for the group's, which it kills after a grace.
+
+    Raises:
+        OSError: the system has no file handles for processes (Linux before 5.3).
+    """
+    with suppress(ProcessLookupError):  # it has ended already
+        handle = os.pidfd_open(leader)
+        ended = select.poll()
+        ended.register(handle, select.POLLIN)
+        ended.poll()
+    deadline = time.monotonic() + GRACE
+    with suppress(ProcessLookupError):  # nothing of the group is left
+        while time.monotonic() < deadline:
+            os.killpg(leader, 0)
+            time.sleep(POLL)
+        os.killpg(leader, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    with suppress(OSError):
+        reap(int(sys.argv[1]))
