@@ -190,8 +190,9 @@ def _processors_summary(found: dict[str, Any]) -> str:
         "|---" * (len(settings) + 1) + "|",
     ]
     for model, title in MOVING.items():
-        one = " | ".join(f"{setting['models'][model][0]:.4f}" for setting in settings)
-        means = " | ".join(f"{mean(setting['models'][model]):.4f}" for setting in settings)
+        values = [setting["models"][model] for setting in settings]
+        one = " | ".join(f"{seeds[0]:.4f}" for seeds in values)
+        means = " | ".join(f"{mean(seeds):.4f}" if len(seeds) > 1 else "" for seeds in values)
         lines += [f"| {title}, seed {first} | {one} |", f"| {title}, mean of {len(found['seeds'])} seeds | {means} |"]
     return "\n".join(lines)
 

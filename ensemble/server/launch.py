@@ -48,7 +48,7 @@ def launch(
             preexec_fn=lambda: _end_with_parent(parent),
         )
     # In a session of its own: it outlives this process, and ends soon after the server.
-    subprocess.Popen(
+    subprocess.run(
         [sys.executable, "-I", "-S", REAPER, str(process.pid)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

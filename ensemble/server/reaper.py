@@ -35,5 +35,7 @@ def reap(leader: int) -> None:
 
 
 if __name__ == "__main__":
+    if os.fork():  # what started it need not wait for it
+        os._exit(0)
     with suppress(OSError):
         reap(int(sys.argv[1]))

@@ -56,6 +56,7 @@ def ended(process: psutil.Process) -> bool:
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_what_a_server_has_started_ends_with_it(log, number):
     server = launch([sys.executable, "-c", SERVER.format(seconds=10000)], dict(os.environ), log)
@@ -65,6 +66,7 @@ def test_what_a_server_has_started_ends_with_it(log, number):
     assert ended(child)
 
 
+@pytest.mark.slow
 def test_it_ends_when_the_process_that_started_the_server_is_killed(log):
     program = STARTS.replace(
         "from ensemble.server.launch import launch",
