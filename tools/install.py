@@ -43,7 +43,11 @@ def with_uv(uv: Path, lock: Path) -> int:
     install = [uv, "pip", "install", "--python", sys.executable, *settings.flags]
     quiet = () if sys.stderr.isatty() else ("--quiet",)
     backend = torch_backend(install, settings, lock)
-    return subprocess.run([*install, *quiet, *backend, "--exact", "-r", lock], env=settings.environment).returncode
+    # Python compiles what it imports once, unless it may not write: then each start would compile all of it again.
+    compiled = ("--compile-bytecode",) if sys.dont_write_bytecode else ()
+    return subprocess.run(
+        [*install, *quiet, *backend, *compiled, "--exact", "-r", lock], env=settings.environment
+    ).returncode
 
 
 def torch_backend(install: list[str | Path], settings: uv_settings.Settings, lock: Path) -> tuple[str, ...]:
