@@ -19,12 +19,13 @@ import subprocess, sys
 from pathlib import Path
 from ensemble.server.shared_memory import reserved
 with reserved(Path(sys.argv[1])) as (prefix, inherited):
-    subprocess.Popen(["sh", "-c", "sleep 600 & echo $! && exec sleep 600"], pass_fds=inherited, stderr=2)
+    server = ["sh", "-c", "sleep 600 & echo $! && exec sleep 600"]
+    stub = subprocess.Popen(server, pass_fds=inherited, stdout=subprocess.PIPE, text=True).stdout.readline().strip()
     (Path(sys.argv[1]) / f"{prefix}region").write_text("shared")
     if sys.argv[2] == "starting":
-        print(prefix, flush=True)
+        print(f"{prefix} {stub}", flush=True)
         sys.stdin.readline()
-print(prefix, flush=True)
+print(f"{prefix} {stub}", flush=True)
 sys.stdin.readline()
 """
 
@@ -40,11 +41,10 @@ def killed(request, tmp_path):
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
-        first, second = (process.stdout.readline().strip() for _ in range(2))
+        prefix, stub = process.stdout.readline().split()
         process.kill()
         process.wait(60)
-        prefix, stub = (first, int(second)) if first.startswith("marquee-") else (second, int(first))
-        yield prefix, process.pid, stub
+        yield prefix, process.pid, int(stub)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.stdout.close()

@@ -1,7 +1,5 @@
 """MovieLens' four file layouts, from small files written by hand, and what is said about files that are bad."""
 
-import csv
-import io
 from pathlib import Path
 
 import pytest
@@ -56,10 +54,10 @@ def with_year(title: str, year: int) -> str:
 
 
 def csv_line(fields: list[object], quoted: bool) -> str:
-    """A line as Python's csv module writes it, without its end."""
-    line = io.StringIO()
-    csv.writer(line, quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL, lineterminator="").writerow(fields)
-    return line.getvalue()
+    """A line of CSV without its end. Python 3.10's own writer takes no zero byte, which is to be refused when read."""
+    texts = map(str, fields)
+    special = set(',"\r\n')
+    return ",".join('"' + text.replace('"', '""') + '"' if quoted or special & set(text) else text for text in texts)
 
 
 class TestMovielensCsv(ReaderContract):
