@@ -1,5 +1,6 @@
 """The command line. The only place that imports the stages, each inside the command that needs it."""
 
+import logging
 import os
 import shlex
 import sys
@@ -256,6 +257,8 @@ def main(arguments: list[str] | None = None) -> None:
     sys.unraisablehook = unraisable
     # Merlin, and PyTorch as Merlin uses it, warn about things that no user can change.
     warnings.filterwarnings("ignore", module=r"(merlin|nvtabular|torch|dask|tensorflow|pytorch_lightning)(\.|$)")
+    # Merlin logs what it raises, Ctrl-C included, with a traceback of its own.
+    logging.getLogger("merlin").setLevel(logging.CRITICAL)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Merlin imports TensorFlow where it is installed
     with lasting_output():
         code = guarded(lambda: app(args=arguments, prog_name=PROGRAM, standalone_mode=False), PROGRAM)
