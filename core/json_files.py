@@ -3,12 +3,11 @@
 JSON has no NaN and no infinity: neither is written, and a file that holds one is refused.
 """
 
-import fcntl
 import json
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
@@ -16,6 +15,7 @@ from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from core.errors import UserError, naming
+from core.locks import held
 from core.partial import partial_file
 
 T = TypeVar("T")
@@ -47,29 +47,12 @@ def only_writer(path: Path) -> Iterator[None]:
     """
     if path.exists() and not path.is_file():
         raise UserError(f"{path} cannot be written: it is not a file; choose another name")
-    beside = path.with_name(f".{path.name}.lock")
-    try:
-        handle = _locked(beside)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}; choose another folder") from None
-    try:
-        yield
-    finally:
-        beside.unlink(missing_ok=True)
-        os.close(handle)
-
-
-def _locked(path: Path) -> int:
-    """The handle of a lock file that this process holds."""
-    while True:
-        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with ExitStack() as stack:
         try:
-            if os.path.samestat(os.fstat(handle), os.stat(path)):
-                return handle
-        except FileNotFoundError:
-            pass
-        os.close(handle)  # the one who held it has removed it
+            stack.enter_context(held(path.with_name(f".{path.name}.lock"), waits=lambda: None))
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror}; choose another folder") from None
+        yield
 
 
 def read_json(path: Path, command: str = "the command that writes it") -> Any:

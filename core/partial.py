@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -39,32 +39,30 @@ def partial_name(path: Path, old: str = "") -> Path:
 @contextmanager
 def partial_folder(path: Path) -> Iterator[Path]:
     """A new folder beside `path`, held by this process; whatever lies under its name at the end is removed."""
-    folder = partial_name(path)
-    handle = None
-    try:
-        while handle is None:  # until it was held before another process took it for a leftover
-            folder.mkdir(exist_ok=True)
-            handle = _held(folder)
+    with _partial(path, lambda folder: folder.mkdir(exist_ok=True)) as folder:
         yield folder
-    finally:
-        remove(folder)
-        if handle is not None:
-            os.close(handle)
 
 
 @contextmanager
 def partial_file(path: Path) -> Iterator[Path]:
     """A new file beside `path`, held by this process; it is removed at the end where it still has its name."""
     recover(path)
-    file = partial_name(path)
+    with _partial(path, lambda file: os.close(os.open(file, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666))) as file:
+        yield file
+
+
+@contextmanager
+def _partial(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """A new name beside `path`, at which `make` makes something that this process then holds."""
+    new = partial_name(path)
     handle = None
     try:
-        while handle is None:
-            os.close(os.open(file, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666))
-            handle = _held(file)
-        yield file
+        while handle is None:  # until it was held before another process took it for a leftover
+            make(new)
+            handle = _held(new)
+        yield new
     finally:
-        remove(file)
+        remove(new)
         if handle is not None:
             os.close(handle)
 
