@@ -128,9 +128,6 @@ class Signature:
                 if parameter != "binary_data":
                     kind = "shared memory" if parameter.startswith("shared_memory") else f"{parameter[:60]!r}"
                     raise bad(f"{tensor.name}: {kind} is not served; send and take the values themselves", "name")
-        for parameter in request.parameters:
-            if parameter not in (TIMEOUT, "binary_data_output"):
-                raise bad(f"the parameter {parameter[:60]!r} is not served; leave it out", "name")
 
     def _shapes(self, request: Message) -> str:
         """The shapes of the rows."""
