@@ -19,6 +19,7 @@ ROWS_AT_ONCE = 8192  # of one call to Triton; a few milliseconds
 TURN = 2048  # rows of one request in a call that others share
 TOGETHER = 64  # requests in one call
 CALLS_AT_ONCE = 2  # to one model: one that is answered, one that is ready when it has been
+CALLS_WITH_ROWS = 1  # to a model whose requests are joined: while one call is answered, those that wait become the next
 
 
 @dataclass(eq=False, slots=True)
@@ -128,7 +129,10 @@ class Schedule:
     def take(self, model: str) -> list[Slice]:
         """What the next call to a model asks; nothing where enough calls are under way, or nothing waits."""
         queues = self.queues.get(model)
-        if not queues or self.calls.get(model, 0) >= CALLS_AT_ONCE:
+        if not queues:
+            return []
+        has_rows = next(iter(queues.values()))[0].signature.rows
+        if self.calls.get(model, 0) >= (CALLS_WITH_ROWS if has_rows else CALLS_AT_ONCE):
             return []
         for key in list(queues):
             queue = queues.pop(key)
