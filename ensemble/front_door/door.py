@@ -10,6 +10,7 @@ import grpc
 from google.protobuf.message import Message
 from tritonclient.grpc import service_pb2
 
+from ensemble.front_door.errors import TritonError
 from ensemble.front_door.joining import WrongAnswerError, joined, parts, whole
 from ensemble.front_door.metrics import Metrics
 from ensemble.front_door.refusal import Refusal
@@ -114,11 +115,11 @@ class Door:
         """One call to Triton, and what becomes of it."""
         began = time.monotonic()
         try:
-            answer = await self.upstream.call("ModelInfer", joined(slices))
+            answer = await self.upstream.infer(joined(slices))
             for one, part in zip(slices, parts(slices, answer)):
                 if one.is_wanted:
                     self._add(one, part, answer)
-        except grpc.aio.AioRpcError as error:
+        except TritonError as error:
             self._failed(model, slices, error)
         except Exception as error:  # whatever it is, no client waits in vain
             refusal = Refusal(grpc.StatusCode.INTERNAL, f"{model} gave no answer that can be read: {error}", "triton")
@@ -146,9 +147,9 @@ class Door:
             owner.future.set_result(whole(request, answer, owner.identity))
         return None
 
-    def _failed(self, model: str, slices: list[Slice], error: grpc.aio.AioRpcError) -> None:
+    def _failed(self, model: str, slices: list[Slice], error: TritonError) -> None:
         """Asks again what Triton could not answer; what it refused is refused."""
-        code, said = error.code(), " ".join((error.details() or "").split())
+        code, said = error.code, error.said
         loading = any(words in said for words in NOT_LOADED)
         ended = code == grpc.StatusCode.UNAVAILABLE and not loading
         if not loading and not ended and code not in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
@@ -250,12 +251,11 @@ class Door:
             await self.upstream.is_up.wait()
             try:
                 return await self.upstream.call(method, request)
-            except grpc.aio.AioRpcError as error:
-                said = " ".join((error.details() or "").split())
-                if "Request for unknown model" in said:
-                    raise Refusal(grpc.StatusCode.NOT_FOUND, said, "name") from None
-                if error.code() != grpc.StatusCode.UNAVAILABLE:
-                    raise Refusal(error.code(), said, "triton") from None
+            except TritonError as error:
+                if "Request for unknown model" in error.said:
+                    raise Refusal(grpc.StatusCode.NOT_FOUND, error.said, "name") from None
+                if error.code != grpc.StatusCode.UNAVAILABLE:
+                    raise Refusal(error.code, error.said, "triton") from None
                 self.upstream.lost()
 
     # -- waiting -------------------------------------------------------------------------------------------------------

@@ -20,7 +20,10 @@ class Listeners:
     def __init__(self, settings: FrontDoorSettings):
         self.settings = settings
         self.metrics = Metrics()
-        self.door = Door(Upstream(settings.triton, settings.triton_headers), settings.limits, self.metrics)
+        upstream = Upstream(
+            settings.triton, settings.triton_headers, settings.triton_http, settings.triton_http_headers
+        )
+        self.door = Door(upstream, settings.limits, self.metrics)
         self.servers: list[Any] = []
         self.counting: asyncio.Task[None] | None = None
 
@@ -51,9 +54,9 @@ class Listeners:
         return {"grpc": port}
 
     def note(self, message: dict[str, Any]) -> None:
-        """Takes a note of the supervisor; `{"triton": "host:port"}` names the address of a new Triton."""
+        """Takes a note of the supervisor: `{"triton": "host:port", "http": "host:port"}` says where a new Triton is."""
         if "triton" in message:
-            self.door.upstream.move(str(message["triton"]))
+            self.door.upstream.move(str(message["triton"]), str(message.get("http", "")))
         elif self.settings.worker == 0:  # one counts for all
             self.metrics.note(message)
 
