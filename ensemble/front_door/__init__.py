@@ -1,0 +1,1 @@
+"""The server that clients talk to: it checks, bounds and schedules their requests before Triton sees them."""
