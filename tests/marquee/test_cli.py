@@ -121,7 +121,8 @@ def test_every_command_has_help(command):
     result = marquee(command, "--help")
     assert (result.returncode, result.stderr) == (0, "")
     assert f"python -m marquee {command}" in result.stdout
-    assert ("--data " if command == "paper" else "--dataset") in result.stdout
+    own = {"paper": "--data ", "health": "--url"}
+    assert own.get(command, "--dataset") in result.stdout
 
 
 @pytest.mark.parametrize("command", [(), *((command,) for command in COMMANDS)])
