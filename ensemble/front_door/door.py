@@ -72,7 +72,10 @@ class Door:
         """
         since = time.monotonic()
         wait = self._wait(request, seconds)
-        signature = await self._within(self.signatures.find(request.model_name, request.model_version), wait)
+        asked = request.model_name, request.model_version
+        signature = self.signatures.at_hand(*asked)
+        if signature is None:
+            signature = await self._within(self.signatures.find(*asked), wait)
         loop = asyncio.get_running_loop()
         waiting = Waiting(signature, signature.check(request), request.model_version)
         waiting.note = owner = Owner(loop.create_future(), since, request.id)
