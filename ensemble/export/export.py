@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from core import signing
-from core.artifacts import MANIFEST, SIGNATURE, fingerprint, is_current, read_manifest, verify
+from core.artifacts import fingerprint, is_current, read_manifest, verify
 from core.columns import MOVIE_ID, USER_ID
 from core.errors import UserError
 from core.json_files import write_json
@@ -55,6 +55,7 @@ ROOMS = (
     "core/constants.py",
     "ensemble/export",
     "ensemble/parity.py",
+    "ensemble/repository/manifest.py",
     "ensemble/repository/versions.py",
     "ensemble/triton_models",
     "models/baselines/biases.py",
@@ -120,8 +121,9 @@ def export(run: Run, protocol: str, default_model: str | None, key: Path | None 
         default=default,
         code=stage_code(ROOMS, LIBRARIES, {name: NETWORKS[name] for name in names}),
     )
-    signed = run.repository / MANIFEST, run.repository / SIGNATURE
-    if is_current(run.repository, made_from) and (not key or signing.is_signed(*signed, key)):
+    if key:
+        signing.private_key(key)
+    if is_current(run.repository, made_from, key):
         return read_manifest(run.repository, run.command("export"))
     features = load_features(run, protocol)
     trained = {name: Trained(*load(run, features, name, CPU), features) for name in names}
