@@ -173,7 +173,7 @@ def test_nothing_is_written_outside_of_the_copy(repository, tmp_path):  # noqa: 
     assert not target.exists()
 
 
-@pytest.mark.parametrize("name", ["a b", "ä", "-x", ".x", "a\nb"])
+@pytest.mark.parametrize("name", ["a b", "ä", "-x", ".x"])
 def test_a_model_with_an_odd_name_is_not_taken(repository, tmp_path, name):  # noqa: F811
     add(repository, "a", models=("score", name))
     assert "lists a model" in refusal(releases.take, repository, tmp_path / "copy")
