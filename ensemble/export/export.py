@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from core import signing
-from core.artifacts import MANIFEST, SIGNATURE, fingerprint, is_current, read_manifest, verify
+from core.artifacts import fingerprint, is_current, read_manifest, verify
 from core.columns import MOVIE_ID, USER_ID
 from core.errors import UserError
 from core.json_files import write_json
@@ -20,15 +20,20 @@ from core.run_folder import Run
 from core.stage_code import stage_code
 from ensemble.export.check import OfflineCheck
 from ensemble.export.configs import SCORER, configs
+from ensemble.export.model_card import model_card
 from ensemble.export.newcomers import fit_newcomers
 from ensemble.export.onnx_files import write_network, write_onnx
 from ensemble.export.rated import Rated
 from ensemble.export.retrieval import CANDIDATES, JUDGED, LEAST_MOVIES, LEAST_RECALL, Retrieval, fit_retrieval
 from ensemble.export.similar_vectors import similar_vectors
+from ensemble.export.titles import titles_digest, write_titles
 from ensemble.repository.versions import new_version
 from ensemble.triton_models.files import (
     CONFIG,
+    MODEL_CARD,
+    MODEL_CARD_IN_FRONT,
     NEWCOMERS,
+    OF_ALL,
     RATED,
     RATED_STARTS,
     RETRIEVAL_NETWORK,
@@ -36,6 +41,7 @@ from ensemble.triton_models.files import (
     SAMPLE,
     SERVING,
     SIMILAR_VECTORS,
+    TITLES,
     vocabulary_file,
     write_code,
 )
@@ -55,6 +61,7 @@ ROOMS = (
     "core/constants.py",
     "ensemble/export",
     "ensemble/parity.py",
+    "ensemble/repository/manifest.py",
     "ensemble/repository/versions.py",
     "ensemble/triton_models",
     "models/baselines/biases.py",
@@ -114,18 +121,22 @@ def export(run: Run, protocol: str, default_model: str | None, key: Path | None 
         raise UserError(
             f"{default} is not trained for {protocol} in {run.root}; trained and served: {', '.join(names)}"
         )
+    card = model_card(run, protocol, {name: manifest["files"] for name, manifest in sealed.items()}, default)
     made_from = fingerprint(
+        card=card,
+        titles=titles_digest(run),
         models={name: manifest["files"] for name, manifest in sealed.items()},
         features=verify(run.features_of(PROTOCOLS[protocol].split), run.command("prepare"))["fingerprint"],
         default=default,
         code=stage_code(ROOMS, LIBRARIES, {name: NETWORKS[name] for name in names}),
     )
-    signed = run.repository / MANIFEST, run.repository / SIGNATURE
-    if is_current(run.repository, made_from) and (not key or signing.is_signed(*signed, key)):
+    if key:
+        signing.private_key(key)
+    if is_current(run.repository, made_from, key):
         return read_manifest(run.repository, run.command("export"))
     features = load_features(run, protocol)
     trained = {name: Trained(*load(run, features, name, CPU), features) for name in names}
-    _write(run, made_from, key, trained, default)
+    _write(run, made_from, key, trained, default, card)
     return read_manifest(run.repository, run.command("export"))
 
 
@@ -157,7 +168,7 @@ def best_validated(run: Run, protocol: str, names: Sequence[str]) -> str:
     return max(names, key=validated)
 
 
-def _write(run: Run, made_from: str, key: Path | None, trained: dict[str, Trained], default: str) -> None:
+def _write(run: Run, made_from: str, key: Path | None, trained: dict[str, Trained], default: str, card: str) -> None:
     """Adds a version to the repository."""
     chosen = trained[default]
     features, rated = chosen.features, Rated.of(chosen.features)
@@ -187,7 +198,10 @@ def _write(run: Run, made_from: str, key: Path | None, trained: dict[str, Traine
         check = OfflineCheck(scorers, folders[SCORER], folders["recommend"])
         for name in trained:
             check.check_scores(name)
-        write_json(folders["score"] / SAMPLE, check.sample(default))
+        write_json(folders[OF_ALL] / SAMPLE, check.sample(default))
+        write_titles(run, folders[OF_ALL] / TITLES)
+        for file in (folders[OF_ALL] / MODEL_CARD, out / MODEL_CARD_IN_FRONT):
+            file.write_text(card, encoding="utf-8")
 
 
 def _write_models(out: Path, version: int, features: Features, serving: ServingConfig) -> dict[str, Path]:

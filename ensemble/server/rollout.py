@@ -11,6 +11,7 @@ from core.artifacts import ANY_COMMAND, MANIFEST
 from core.errors import UserError
 from ensemble.repository import releases
 from ensemble.repository.releases import Release
+from ensemble.repository.serials import Serials
 from ensemble.server.access import ServerAccess
 from ensemble.server.canary import Canary
 from ensemble.server.ports import Ports, free_port
@@ -29,6 +30,7 @@ class Rehearsals:
         log: of the server; a rehearsal's is beside it.
         public_key: of the key that every release must be signed with; None for no such demand.
         command: the command line that writes the repository, for the message.
+        serials: of that key's manifests; None to accept older ones than were served before.
 
     Attributes:
         started_at: when the last rehearsal began, in seconds of a monotonic clock.
@@ -44,10 +46,11 @@ class Rehearsals:
         log: Path,
         public_key: Path | None = None,
         command: str = ANY_COMMAND,
+        serials: Serials | None = None,
     ):
         self.repository, self.folder, self.backends = repository, folder, backends
         self.log = log.with_name(f"{log.stem}-rehearsal{log.suffix}")
-        self.public_key, self.command = public_key, command
+        self.public_key, self.command, self.serials = public_key, command, serials
         self.seen = manifest_stamp(repository)
         self.count = 0
         self.started_at = 0.0
@@ -61,7 +64,7 @@ class Rehearsals:
         Raises:
             UserError: as `releases.take`.
         """
-        return releases.take(self.repository, self.folder / "release-0", self.public_key, self.command)
+        return releases.take(self.repository, self.folder / "release-0", self.public_key, self.command, self.serials)
 
     def interrupt(self) -> None:
         """Makes a rehearsal that is under way end soon."""
@@ -111,7 +114,7 @@ class Rehearsals:
         Raises:
             UserError: the repository was changed, or its answers are not those of the trained networks.
         """
-        release = releases.take(self.repository, copy, self.public_key, self.command)
+        release = releases.take(self.repository, copy, self.public_key, self.command, self.serials)
         if release.same_as(served):
             return None
         canary = Canary(release)

@@ -11,6 +11,7 @@ from .files import SERVING
 
 Strategy = Literal["exact", "two-stage"]
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
+Name = Annotated[str, Field(pattern=r"^[^/\x00]+$")]  # a part of the names of a network's files
 UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 MISSING_KEY = ("missing", "missing_argument")
 
@@ -31,11 +32,11 @@ class ServingConfig:
 
     dataset: str
     protocol: str
-    default_model: str
+    default_model: Name
     strategy: Strategy
     candidates: int
     recall_at_10: Annotated[float, Field(alias="recall@10")]
-    models: tuple[str, ...]
+    models: tuple[Name, ...]
     raters: int
     unknown_index: int
 

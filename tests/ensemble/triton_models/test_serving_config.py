@@ -49,6 +49,9 @@ def test_a_whole_number_is_a_recall(tmp_path):
         ({"raters": 0.5}, "raters is 0.5; input should be a valid integer"),
         ({"strategy": "fast"}, "strategy is \"fast\"; input should be 'exact' or 'two-stage'"),
         ({"models": ["dlrm", 3]}, "models.1 is 3; input should be a valid string"),
+        ({"models": ["dlrm", "../../../etc/x"]}, 'models.1 is "../../../etc/x"; string should match pattern'),
+        ({"default_model": "/etc/x"}, 'default_model is "/etc/x"; string should match pattern'),
+        ({"default_model": "dlrm\0"}, "default_model is"),
         ({"unknown_index": True}, "unknown_index is true; input should be a valid integer"),
     ],
 )
