@@ -13,6 +13,7 @@ from tritonclient.utils import InferenceServerException
 
 from core.errors import UserError
 from ensemble import client
+from ensemble.client import questions
 from ensemble.server.ports import Ports, free_port
 from ensemble.server.process import Server, running
 from ensemble.triton_models.limits import LARGEST_BATCH
@@ -91,7 +92,7 @@ def test_similar_movies_over_grpc_are_those_of_the_files(exported, version, serv
 def test_more_pairs_than_a_request_may_have_are_asked_in_parts(server, scores, monkeypatch):
     user, movie = np.tile([1, 3, 5], 100), np.tile([10, 20, 30, 40], 75)
     whole, known = client.score(server.url, user, movie)
-    monkeypatch.setattr(client, "PAIRS_AT_ONCE", 7)
+    monkeypatch.setattr(questions, "PAIRS_AT_ONCE", 7)
     parts, known_parts = client.score(server.url, user, movie)
     np.testing.assert_allclose(parts, whole, atol=1e-6)
     np.testing.assert_array_equal(known_parts, known)
