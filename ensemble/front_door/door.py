@@ -12,7 +12,7 @@ from tritonclient.grpc import service_pb2
 
 from ensemble.front_door.errors import TritonError
 from ensemble.front_door.joining import WrongAnswerError, joined, parts, whole
-from ensemble.front_door.metrics import Metrics
+from ensemble.front_door.metrics import CLIENT, GRPC, UNKNOWN, Metrics
 from ensemble.front_door.refusal import Refusal
 from ensemble.front_door.schedule import Schedule, Slice, Waiting
 from ensemble.front_door.settings import Limits
@@ -59,18 +59,49 @@ class Door:
 
     # -- inference -----------------------------------------------------------------------------------------------------
 
-    async def infer(self, request: Message, seconds: float | None = None, trusted: bool = False) -> Message:
-        """The answer to a `ModelInferRequest`, a `ModelInferResponse`.
+    async def infer(
+        self,
+        request: Message,
+        seconds: float | None = None,
+        asker: str = CLIENT,
+        *,
+        protocol: str = GRPC,
+        trusted: bool = False,
+    ) -> Message:
+        """The answer to a `ModelInferRequest`, a `ModelInferResponse`, counted.
 
         Cancelling it ends the wait only: what Triton has begun it finishes, what it has not begun is not asked.
 
         Args:
             seconds: how long the client waits; None for `limits.seconds`.
+            asker, protocol: as the metrics say them.
             trusted: whether it is answered however much is under way, as the supervisor's questions are.
 
         Raises:
             Refusal: the request is not what the model takes, too much is under way, or there is no answer in time.
         """
+        began = time.monotonic()
+        model = request.model_name
+        try:
+            answer = await self._infer(request, seconds, trusted)
+        except Refusal as refusal:
+            self.refused(model, refusal.reason, asker, protocol)
+            raise
+        except asyncio.CancelledError:
+            self.metrics.ended(self._label(model), protocol, "cancelled", asker, 0.0)
+            raise
+        self.metrics.ended(model, protocol, "answered", asker, time.monotonic() - began)
+        return answer
+
+    def refused(self, model: str, reason: str, asker: str, protocol: str) -> None:
+        """Counts a request that was refused, here or before it came here."""
+        self.metrics.refused(self._label(model), protocol, reason, asker)
+
+    def _label(self, model: str) -> str:
+        """A model's name in the metrics: no client can make new ones."""
+        return model if model in self.signatures.known else UNKNOWN
+
+    async def _infer(self, request: Message, seconds: float | None, trusted: bool) -> Message:
         since = time.monotonic()
         wait = self._wait(request, seconds)
         asked = request.model_name, request.model_version
