@@ -15,6 +15,7 @@ from ensemble.front_door.refusal import Refusal
 SMALL = 2**16  # bytes; a larger body needs a place among the large ones
 FREE_PIECES = 1024
 BYTES_A_PIECE = 128  # on average, above the free ones: what arrives byte by byte costs more time than its work
+INFLATED_AT_ONCE = 2**18  # bytes
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}  # HTTP's deflate is zlib's format
 
@@ -88,11 +89,13 @@ class BodyReader:
         except asyncio.TimeoutError:
             sentence = f"the body did not arrive within {self._limits.seconds:g} seconds"
             raise BodyRefusal(408, sentence, "deadline") from None
+        except ConnectionError:
+            raise BodyRefusal(400, "the connection ended within the body", "bytes") from None
         except (ClientError, HttpProcessingError, web.RequestPayloadError):
             raise BodyRefusal(400, "the body is not framed as its headers say", "bytes") from None
 
     async def _pieces(self, request: web.Request, encoding: str, place: "_Place") -> bytes:
-        inflater = None if encoding == "identity" else _Inflater(encoding, self._limits.size)
+        inflater = None if encoding == "identity" else _Inflater(encoding)
         pieces, count, arrived, held = [], 0, 0, 0
         while not request.content.at_eof():
             piece, _ = await request.content.readchunk()
@@ -100,12 +103,15 @@ class BodyReader:
             arrived += len(piece)
             if count > FREE_PIECES + arrived // BYTES_A_PIECE:
                 raise BodyRefusal(413, "the body arrives in too many small pieces; send larger ones", "limit")
-            if inflater:
-                self._admit(arrived, place)
-                piece = inflater.inflate(piece)
-            held += len(piece)
-            self._admit(held, place)
-            pieces.append(piece)
+            self._admit(arrived, place)
+            if inflater is None:
+                pieces.append(piece)
+                continue
+            for part in inflater.inflate(piece):
+                held += len(part)
+                self._admit(held, place)
+                pieces.append(part)
+                await asyncio.sleep(0)  # others are answered between two parts
         if inflater:
             inflater.check_end()
         return b"".join(pieces)
@@ -131,29 +137,26 @@ class _Place:
 
 
 class _Inflater:
-    """Inflates what arrives, and never more than a body may have."""
+    """Inflates what arrives, a part at a time, so that its user can stop at any size."""
 
-    def __init__(self, encoding: str, size: int) -> None:
+    def __init__(self, encoding: str) -> None:
         self._zlib = zlib.decompressobj(WINDOWS[encoding])
         self._encoding = encoding
-        self._size = size
-        self._room = size
 
-    def inflate(self, piece: bytes) -> bytes:
+    def inflate(self, piece: bytes) -> Iterator[bytes]:
         """
         Raises:
-            Refusal: there is more than fits, or it is not of this encoding.
+            Refusal: it is not of this encoding.
         """
-        try:
-            inflated = self._zlib.decompress(piece, self._room + 1)
-        except zlib.error:
-            raise BodyRefusal(400, f"the body is not valid {self._encoding}", "bytes") from None
-        self._room -= len(inflated)
-        if self._room < 0:
-            raise too_large(self._size)
-        if self._zlib.unused_data or (self._zlib.eof and not inflated and piece):
-            raise BodyRefusal(400, f"the body has more bytes after the end of its {self._encoding}", "bytes")
-        return inflated
+        while piece:
+            if self._zlib.eof:
+                raise BodyRefusal(400, f"the body has more bytes after the end of its {self._encoding}", "bytes")
+            try:
+                inflated = self._zlib.decompress(piece, INFLATED_AT_ONCE)
+            except zlib.error:
+                raise BodyRefusal(400, f"the body is not valid {self._encoding}", "bytes") from None
+            yield inflated
+            piece = self._zlib.unused_data or self._zlib.unconsumed_tail
 
     def check_end(self) -> None:
         """

@@ -4,11 +4,12 @@ import json
 import logging
 import ssl
 from asyncio import BaseTransport, Transport
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 
 LOG = logging.getLogger(__name__)
+SERVER = "marquee"  # instead of the versions of Python and aiohttp
 CONNECTIONS = 512  # at once in one process; each may hold half a megabyte that was received and not yet read
 IDLE_SECONDS = 75.0  # for a connection's next request to come, headers and all
 LINGER_SECONDS = 2.0  # for a client to read its refusal while it still sends
@@ -49,15 +50,15 @@ class _Connection(web.RequestHandler):
     __slots__ = ()
 
     def connection_made(self, transport: BaseTransport) -> None:
-        assert isinstance(transport, Transport)
         assert self._manager is not None
         if len(self._manager.connections) < CONNECTIONS:
             super().connection_made(transport)
             return
         body = error_body(f"this server has {CONNECTIONS} connections already; try again")
         head = f"HTTP/1.1 503 Service Unavailable\r\nContent-Length: {len(body)}\r\nRetry-After: 1\r\nConnection: close"
-        transport.write(f"{head}\r\nContent-Type: application/json\r\n\r\n{body}".encode())
         self.close()
+        transport = cast(Transport, transport)  # also uvloop's, which is of no class of asyncio's
+        transport.write(f"{head}\r\nContent-Type: application/json\r\n\r\n{body}".encode())
         transport.close()
 
     def handle_error(
@@ -73,6 +74,7 @@ class _Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("a response is on its way already")
         response = web.Response(status=status, text=error_body(sentence), content_type="application/json")
+        response.headers["Server"] = SERVER
         response.force_close()
         return response
 

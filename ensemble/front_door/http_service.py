@@ -4,6 +4,7 @@ import asyncio
 import hmac
 import logging
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -17,7 +18,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
 
 from ensemble.front_door.http_bodies import SMALL, BodyLimits, BodyReader, BodyRefusal
-from ensemble.front_door.http_server import error_body, json_response, leave_unread
+from ensemble.front_door.http_server import SERVER, error_body, json_response, leave_unread
 from ensemble.front_door.json_messages import plain, read_infer_body, write_infer_body
 from ensemble.front_door.json_tensors import malformed, shown
 from ensemble.front_door.refusal import Refusal
@@ -83,7 +84,7 @@ def application(door: Door, settings: HttpSettings, on_refusal: OnRefusal) -> we
     """
     service = _Service(door, settings, on_refusal)
     made = web.Application(middlewares=[_guard(settings.secret, {LIVE, READY}, on_refusal)])
-    add = made.router.add_route
+    made.on_cleanup.append(service.close)
     made.router.add_get("/v2", service.server, expect_handler=_expect)
     made.router.add_get(LIVE, service.live, expect_handler=_expect)
     made.router.add_get(READY, service.ready, expect_handler=_expect)
@@ -93,7 +94,7 @@ def application(door: Door, settings: HttpSettings, on_refusal: OnRefusal) -> we
         made.router.add_get(f"{path}/ready", service.model_ready, expect_handler=_expect)
         made.router.add_get(f"{path}/config", service.config, expect_handler=_expect)
         made.router.add_get(f"{path}/stats", service.statistics, expect_handler=_expect)
-        add("POST", f"{path}/infer", service.infer, expect_handler=_expect)
+        made.router.add_post(f"{path}/infer", service.infer, expect_handler=_expect)
     return made
 
 
@@ -135,6 +136,10 @@ class _Service:
         self._settings = settings
         self._on_refusal = on_refusal
         self._bodies = BodyReader(settings.body)
+        self._converter = ThreadPoolExecutor(1, "tensors")
+
+    async def close(self, _: web.Application) -> None:
+        self._converter.shutdown(wait=False)
 
     async def live(self, _: web.Request) -> web.Response:
         return _yes_or_no({"live": await self._door.live()}, "the server is not live")
@@ -165,24 +170,27 @@ class _Service:
             try:
                 body = await self._bodies.read(request, place)
                 length = _header_length(request)
-                # Large ones in a thread: while one is converted, others are answered.
-                asked = await _in_thread(len(body), read_infer_body, body, length, name, version)
+                asked = await self._convert(len(body), read_infer_body, body, length, name, version)
                 del body
             except Refusal as refusal:
                 self._on_refusal(name, refusal.reason, _asker(request))
                 raise
         seconds = self._settings.seconds if asked.seconds is None else asked.seconds
         answer = await self._door.infer(asked.request, seconds, _asker(request))
-        written, json_length = await _in_thread(answer.ByteSize(), write_infer_body, answer, asked)
+        written, json_length = await self._convert(answer.ByteSize(), write_infer_body, answer, asked)
         if json_length is None:
             return web.Response(body=written, content_type="application/json")
         headers = {LENGTH_HEADER: str(json_length), "Content-Type": "application/octet-stream"}
         return web.Response(body=written, headers=headers)
 
+    async def _convert(self, size: int, function: Callable[..., T], *arguments: object) -> T:
+        """A function's result: at once where there are few bytes, otherwise from a thread, one after the other.
 
-async def _in_thread(size: int, function: Callable[..., T], *arguments: object) -> T:
-    """A function's result: at once where there are few bytes, otherwise from a thread."""
-    return function(*arguments) if size <= SMALL else await asyncio.to_thread(function, *arguments)
+        While a large one is converted, small ones are answered: there is one thread to share the interpreter with.
+        """
+        if size <= SMALL:
+            return function(*arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._converter, function, *arguments)
 
 
 async def _expect(_: web.Request) -> None:
@@ -210,6 +218,7 @@ def _guard(secret: str, open_paths: set[str], on_refusal: OnRefusal):  # type: i
         except Exception:
             LOG.exception("an HTTP request failed")
             response = _error(500, "the front door failed; its log says why")
+        response.headers["Server"] = SERVER
         leave_unread(request, response)
         return response
 

@@ -88,9 +88,9 @@ class EchoDoor:
 
     async def watch_the_loop(self):
         while True:
-            start = time.perf_counter()
+            start = time.thread_time()  # the processor's, whatever else this machine does
             await asyncio.sleep(TICK)
-            self.longest_stop = max(self.longest_stop, time.perf_counter() - start - TICK)
+            self.longest_stop = max(self.longest_stop, time.thread_time() - start)
 
     async def _wait(self):
         self.waiting += 1
