@@ -33,6 +33,15 @@ def test_every_alert_is_tested_both_ways():
     assert raised == quiet == set(rules)
 
 
+def test_every_alert_is_in_the_description():
+    text = (DEPLOY / "README.md").read_text(encoding="utf-8")
+    for group in read(ALERTS)["groups"]:
+        for severity in ("page", "ticket"):
+            named = [rule["alert"] for rule in group["rules"] if rule["labels"]["severity"] == severity]
+            sentence = next(part for part in text.split(". ") if f"`{severity}` is for" in part)
+            assert all(f"`{name}`" in sentence for name in named)
+
+
 def test_every_alert_says_what_is_wrong_and_how_soon_it_matters():
     for group in read(ALERTS)["groups"]:
         for rule in group["rules"]:
