@@ -1,0 +1,70 @@
+"""Everything that one worker listens on."""
+
+import asyncio
+import gc
+from typing import Any
+
+from ensemble.front_door import tls
+from ensemble.front_door.door import Door
+from ensemble.front_door.grpc_service import GrpcService, grpc_server
+from ensemble.front_door.metrics import Metrics
+from ensemble.front_door.settings import FrontDoorSettings
+from ensemble.front_door.upstream import Upstream
+
+GAUGE_SECONDS = 1.0
+
+
+class Listeners:
+    """Starts and stops them. Must be made in the event loop that serves."""
+
+    def __init__(self, settings: FrontDoorSettings):
+        self.settings = settings
+        self.metrics = Metrics()
+        self.door = Door(Upstream(settings.triton, settings.triton_headers), settings.limits, self.metrics)
+        self.servers: list[Any] = []
+        self.counting: asyncio.Task[None] | None = None
+
+    async def start(self) -> dict[str, int]:
+        """Listens.
+
+        Returns:
+            The port of each protocol.
+
+        Raises:
+            OSError, RuntimeError: a port cannot be used.
+        """
+        settings = self.settings
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        shared = settings.workers > 1
+        public = GrpcService(self.door, settings.secret)
+        server, port = grpc_server(
+            public, settings.limits, f"{host}:{settings.grpc}", tls.credentials(settings), shared
+        )
+        self.servers.append(server)
+        if settings.private:
+            private = GrpcService(self.door, settings.private_secret, trusted=True)
+            self.servers.append(grpc_server(private, settings.limits, f"unix:{settings.private}", None, False)[0])
+        for one in self.servers:
+            await one.start()
+        self.counting = asyncio.ensure_future(self._count())
+        gc.freeze()  # what is there now stays; collections need not look at it
+        return {"grpc": port}
+
+    def note(self, message: dict[str, Any]) -> None:
+        """Takes a note of the supervisor; `{"triton": "host:port"}` names the address of a new Triton."""
+        if "triton" in message:
+            self.door.upstream.move(str(message["triton"]))
+        elif self.settings.worker == 0:  # one counts for all
+            self.metrics.note(message)
+
+    async def stop(self, seconds: float) -> None:
+        """Accepts nothing more, waits at most so long for what is under way, and ends."""
+        if self.counting is not None:
+            self.counting.cancel()
+        await asyncio.gather(*(one.stop(seconds) for one in self.servers))
+        await self.door.close(seconds)
+
+    async def _count(self) -> None:
+        while True:
+            self.door.count_waiting()
+            await asyncio.sleep(GAUGE_SECONDS)

@@ -1,0 +1,91 @@
+"""The signatures of Triton's models, kept for a moment."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import grpc
+from google.protobuf.message import Message
+from tritonclient.grpc import service_pb2
+
+from ensemble.front_door.refusal import Refusal
+from ensemble.front_door.signature import Signature
+
+FRESH = 2.0  # seconds
+Ask = Callable[[str, Message], Awaitable[Message]]
+
+
+@dataclass(frozen=True)
+class Known:
+    """A model's signature and the versions of it that are served."""
+
+    signature: Signature
+    versions: frozenset[str]
+    since: float
+
+
+@dataclass
+class Signatures:
+    """
+    Attributes:
+        ask: a method of Triton's gRPC service and its request, to the answer.
+        known: by the name of the model.
+        renewing: what is being asked now, by the name of the model.
+    """
+
+    ask: Ask
+    known: dict[str, Known] = field(default_factory=dict)
+    renewing: dict[str, "asyncio.Task[Known]"] = field(default_factory=dict)
+
+    def at_hand(self, model: str, version: str) -> Signature | None:
+        """The signature of a model, where it is known and need not be asked for; None where `find` has more to do."""
+        found = self.known.get(model)
+        if found is None or found.signature.private or time.monotonic() - found.since > FRESH:
+            return None
+        return found.signature if not version or version in found.versions else None
+
+    async def find(self, model: str, version: str) -> Signature:
+        """The signature of a model. One that was found a while ago is used, and renewed for the next request.
+
+        Raises:
+            Refusal: there is no such model or version, no client may ask it, or Triton does not say.
+        """
+        found = self.known.get(model)
+        if found is None or (version and version not in found.versions):
+            found = await asyncio.shield(self._renew(model))
+        elif time.monotonic() - found.since > FRESH:
+            self._renew(model)
+        if version and version not in found.versions:
+            raise Refusal(
+                grpc.StatusCode.NOT_FOUND,
+                f"{model} has no version {version[:20]!r}; it serves {_listed(found)}",
+                "name",
+            )
+        if found.signature.private:
+            raise Refusal(grpc.StatusCode.NOT_FOUND, f"{model} {found.signature.private}", "name")
+        return found.signature
+
+    def _renew(self, model: str) -> "asyncio.Task[Known]":
+        """Asks Triton; once for all that wait for the same model."""
+        task = self.renewing.get(model)
+        if task is None:
+            task = self.renewing[model] = asyncio.ensure_future(self._ask(model))
+            task.add_done_callback(lambda done: self._renewed(model, done))
+        return task
+
+    def _renewed(self, model: str, done: "asyncio.Task[Known]") -> None:
+        self.renewing.pop(model, None)
+        if not done.cancelled() and done.exception() is None:
+            self.known[model] = (
+                done.result()
+            )  # else it keeps what it knew: a Triton that has just started finds no model
+
+    async def _ask(self, model: str) -> Known:
+        config = await self.ask("ModelConfig", service_pb2.ModelConfigRequest(name=model))
+        metadata = await self.ask("ModelMetadata", service_pb2.ModelMetadataRequest(name=model))
+        return Known(Signature(config.config), frozenset(metadata.versions), time.monotonic())
+
+
+def _listed(known: Known) -> str:
+    return ", ".join(sorted(known.versions)) or "none"
