@@ -16,6 +16,7 @@ from ensemble.front_door.settings import FrontDoorSettings
 from ensemble.server.access import Inside, ServerAccess
 from ensemble.server.backoff import Backoff
 from ensemble.server.events import EventLog
+from ensemble.server.logs import rotate
 from ensemble.server.ports import Ports
 from ensemble.server.process import STOP_SECONDS, exit_code
 from ensemble.server.worker import Worker
@@ -111,6 +112,7 @@ class FrontDoor:
         Raises:
             UserError, OSError: one does not come up; the message carries its last error.
         """
+        rotate(self.log)
         self.settings = replace(self.settings, triton=triton, triton_headers=headers)
         for place in self.places:  # one after the other, as the first may have to choose the port
             worker = place.worker = self._new(place)
@@ -139,8 +141,8 @@ class FrontDoor:
         """Names the address of a Triton that was started again."""
         self.settings = replace(self.settings, triton=triton)
         for place in self.places:
-            if place.worker:
-                place.worker.note({"triton": triton})
+            for worker in filter(None, (place.worker, place.leaving)):
+                worker.note({"triton": triton})
 
     # -- repairs -------------------------------------------------------------------------------------------------------
 
@@ -160,6 +162,9 @@ class FrontDoor:
             answers = self.asking.map(lambda place: self._ask(place, ask), asked)
             troubles.update({place.number: trouble for place, trouble in zip(asked, answers)})
         for place in self.places:
+            if place.leaving and place.listens and ask:  # and can end, as Triton answers what it waits for
+                self._send_off(place.leaving)
+                place.leaving = None
             if troubles[place.number]:
                 self._replace(place, troubles[place.number])
             if place.worker is None and time.monotonic() >= place.start_at:
@@ -169,8 +174,7 @@ class FrontDoor:
         """Has all processes answer what is under way, and ends them after at most `STOP_SECONDS`."""
         workers = [worker for place in self.places for worker in (place.worker, place.leaving) if worker]
         for worker in workers:
-            worker.end()
-        self.old += [(worker, time.monotonic() + STOP_SECONDS) for worker in workers]
+            self._send_off(worker)
         for place in self.places:
             place.worker = place.leaving = None
         while self.old:
@@ -214,7 +218,7 @@ class FrontDoor:
         worker = place.worker
         assert worker is not None
         place.worker, place.down_since = None, time.monotonic()
-        if worker.ports and exit_code(worker.process) is None and not worker.misses:
+        if worker.ports and exit_code(worker.process) is None and not worker.misses and not place.leaving:
             place.leaving = worker  # it answers its clients
         else:
             worker.kill()
@@ -245,7 +249,8 @@ class FrontDoor:
         settings = replace(
             self.settings, worker=place.number, private=str(private), metrics_folder=metrics, grpc=self.ports.grpc
         )
-        return Worker(self.command, settings, self.log)
+        # Where the run folder was deleted, errors go to the temporary folder.
+        return Worker(self.command, settings, self.log if self.log.parent.is_dir() else folder / self.log.name)
 
     def _has_started(self, place: Place) -> None:
         """Keeps the ports that it has chosen, and tells it what it must know."""
@@ -256,15 +261,16 @@ class FrontDoor:
         if place.number == 0:
             for what, value in self.gauges.items():
                 worker.note({"set": what, "value": value})
-        if place.leaving:
-            place.leaving.end()
-            self.old.append((place.leaving, time.monotonic() + STOP_SECONDS))
-            place.leaving = None
         if place.down_since:
             seconds = time.monotonic() - place.down_since
             self.history.add(f"the front door was started again in {seconds:.1f} s", seconds)
             self.count("front_door_restarts")
             place.down_since = 0.0
+
+    def _send_off(self, worker: Worker) -> None:
+        """Has a process answer what is under way, and end."""
+        worker.end()
+        self.old.append((worker, time.monotonic() + STOP_SECONDS))
 
     def _see_off(self) -> None:
         """Ends what has had its time to end."""

@@ -1,10 +1,6 @@
 """A real Triton on the exported repository, asked over gRPC: good requests and bad ones."""
 
-import json
-import re
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +9,7 @@ from tritonclient.utils import InferenceServerException
 
 from core.errors import UserError
 from ensemble import client
-from ensemble.server.ports import Ports, free_port
-from ensemble.server.process import Server, running
+from ensemble.server.process import Server
 from ensemble.triton_models.limits import LARGEST_BATCH
 from ensemble.triton_models.similar_movies import SimilarMovies
 from tests.names import COMPARED, HANG_SECONDS
@@ -125,26 +120,6 @@ def test_concurrent_clients_all_get_right_answers(some_ids, server, scores, reco
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(ask, range(8))) == [40] * 8
-
-
-def test_http_is_ready_where_it_was_asked_for(server, http_port):
-    with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/v2/health/ready", timeout=HANG_SECONDS) as reply:
-        assert reply.status == 200
-
-
-def test_the_dashboard_shows_what_the_server_measures(exported, tmp_path):
-    text = (Path(__file__).resolve().parents[3] / "docker" / "grafana.json").read_text()
-    asked = set(re.findall(r"nv_[a-z_]+", text))
-    assert len(asked) >= 8
-    ports = Ports(free_port(), metrics=free_port())
-    with running(exported.repository, tmp_path / "triton.log", ports) as own:
-        client.score(own.url, [1, 3], [10, 20])
-        with urllib.request.urlopen(f"http://127.0.0.1:{ports.metrics}/metrics", timeout=HANG_SECONDS) as reply:
-            measured = reply.read().decode()
-    for name in sorted(asked):
-        assert re.search(rf"^{name}[{{ ]", measured, re.MULTILINE), f"{name} is not measured"
-    assert re.search(r'^nv_inference_request_summary_us\{model="score".*quantile="0.99"', measured, re.MULTILINE)
-    assert json.loads(text)["panels"]
 
 
 # -- bad requests ------------------------------------------------------------------------------------------------------
