@@ -38,7 +38,7 @@ class Listeners:
         """
         settings = self.settings
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        shared = settings.workers > 1
+        shared = True  # with other workers, and with the one that replaces this one
         public = GrpcService(self.door, settings.secret)
         server, port = grpc_server(
             public, settings.limits, f"{host}:{settings.grpc}", tls.credentials(settings), shared

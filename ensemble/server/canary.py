@@ -14,8 +14,11 @@ from ensemble.parity import is_equal, largest_difference
 from ensemble.repository.releases import Release
 from ensemble.triton_models.files import CONFIG, SAMPLE
 
-CANARY_SECONDS = 10.0
 TIE = 1e-6  # scores that differ by less may come in either order
+
+
+class WrongAnswerError(UserError):
+    """A server answers, but not as the trained networks do."""
 
 
 class Canary:
@@ -70,7 +73,7 @@ class Canary:
         """Asks every question of the sample; scores must be equal to the tolerance of `parity`.
 
         Raises:
-            UserError: an answer is missing or different; the message says which, and by how much.
+            UserError: an answer is missing; a `WrongAnswerError` where one is different, which says by how much.
         """
         users, movies = self.sample["user_id"], self.sample["movie_id"]
         with client.Client(url, access=access) as asked:
@@ -84,7 +87,7 @@ def _check_recommended(asked: client.Client, row: dict[str, Any]) -> None:
     """A row of the sample: what a user is recommended.
 
     Raises:
-        UserError: these are others, or they score otherwise.
+        WrongAnswerError: these are others, or they score otherwise.
     """
     user, expected = row["user_id"], np.array(row["score"])
     name = row.get("model", "")  # versions that Marquee wrote before `recommend` took a model have none
@@ -96,12 +99,12 @@ def _check_recommended(asked: client.Client, row: dict[str, Any]) -> None:
     gaps = np.abs(np.diff(expected, prepend=np.inf, append=expected[-1:]))
     alone = np.minimum(gaps[:-1], gaps[1:]) > TIE
     if not np.array_equal(found.movie_id[alone], np.array(row["movie_id"])[alone]):
-        raise UserError(f"{what} gives user {user} other movies than the trained network does")
+        raise WrongAnswerError(f"{what} gives user {user} other movies than the trained network does")
 
 
 def _compare(what: str, found: np.ndarray, expected: list[float] | np.ndarray) -> None:
     if len(found) != len(expected):
-        raise UserError(f"{what}: {len(found)} where the trained network gives {len(expected)}")
+        raise WrongAnswerError(f"{what}: {len(found)} where the trained network gives {len(expected)}")
     worst = largest_difference(found, expected)
     if not is_equal(worst):
-        raise UserError(f"{what} up to {worst:.1e} away from the trained network's")
+        raise WrongAnswerError(f"{what} up to {worst:.1e} away from the trained network's")

@@ -1,6 +1,5 @@
 """A real Triton on the exported repository, asked over gRPC: good requests and bad ones."""
 
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -134,11 +133,6 @@ def test_concurrent_clients_all_get_right_answers(some_ids, server, scores, reco
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(ask, range(8))) == [40] * 8
-
-
-def test_http_is_ready_where_it_was_asked_for(server, http_port):
-    with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/v2/health/ready", timeout=HANG_SECONDS) as reply:
-        assert reply.status == 200
 
 
 # -- bad requests ------------------------------------------------------------------------------------------------------
