@@ -1,7 +1,6 @@
 """KServe v2 in HTTP and JSON: the front door's second protocol, and the endpoint that Prometheus reads."""
 
 import asyncio
-import hmac
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +16,12 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
 
+from ensemble.front_door.access import SECRET_HEADER, has_secret, is_canary
 from ensemble.front_door.http_bodies import SMALL, BodyLimits, BodyReader, BodyRefusal
 from ensemble.front_door.http_server import SERVER, error_body, json_response, leave_unread
 from ensemble.front_door.json_messages import plain, read_infer_body, write_infer_body
 from ensemble.front_door.json_tensors import malformed, shown
+from ensemble.front_door.metrics import CANARY, CLIENT, HTTP
 from ensemble.front_door.refusal import Refusal
 
 LOG = logging.getLogger(__name__)
@@ -36,9 +37,6 @@ STATUSES = {
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
 RETRY_SECONDS = {429: "1", 503: "1"}
-SECRET_HEADER = "marquee-secret"
-BEARER = "Bearer "
-CANARY_HEADER = "marquee-canary"
 LENGTH_HEADER = "Inference-Header-Content-Length"
 LIVE, READY = "/v2/health/live", "/v2/health/ready"
 
@@ -50,7 +48,9 @@ OnRefusal = Callable[[str, str, str], None]  # of model (empty where the path ha
 class Door(Protocol):
     """What answers: the same for every protocol. A name's version is empty where the client gave none."""
 
-    async def infer(self, request: ModelInferRequest, seconds: float | None, asker: str) -> ModelInferResponse: ...
+    async def infer(
+        self, request: ModelInferRequest, seconds: float | None, asker: str, *, protocol: str
+    ) -> ModelInferResponse: ...
     async def live(self) -> bool: ...
     async def ready(self) -> bool: ...
     async def model_ready(self, name: str, version: str) -> bool: ...
@@ -176,7 +176,7 @@ class _Service:
                 self._on_refusal(name, refusal.reason, _asker(request))
                 raise
         seconds = self._settings.seconds if asked.seconds is None else asked.seconds
-        answer = await self._door.infer(asked.request, seconds, _asker(request))
+        answer = await self._door.infer(asked.request, seconds, _asker(request), protocol=HTTP)
         written, json_length = await self._convert(answer.ByteSize(), write_infer_body, answer, asked)
         if json_length is None:
             return web.Response(body=written, content_type="application/json")
@@ -203,7 +203,7 @@ def _guard(secret: str, open_paths: set[str], on_refusal: OnRefusal):  # type: i
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            if secret and request.path not in open_paths and not _has_secret(request, secret):
+            if secret and request.path not in open_paths and not has_secret(request.headers.items(), secret):
                 on_refusal(request.match_info.get("model", ""), "secret", _asker(request))
                 sentence = f"this server wants its secret in the header {SECRET_HEADER} or Authorization: Bearer"
                 raise Refusal(grpc.StatusCode.UNAUTHENTICATED, sentence, "secret")
@@ -238,16 +238,8 @@ def _yes_or_no(answer: dict[str, object], no: str) -> web.Response:
     return json_response(answer) if all(answer.values()) else _error(503, no)
 
 
-def _has_secret(request: web.Request, secret: str) -> bool:
-    given = [request.headers.get(SECRET_HEADER, "")]
-    authorization = request.headers.get("Authorization", "")
-    if authorization[: len(BEARER)].lower() == BEARER.lower():
-        given.append(authorization[len(BEARER) :].strip())
-    return any(hmac.compare_digest(one.encode("utf-8", "surrogateescape"), secret.encode()) for one in given)
-
-
 def _asker(request: web.Request) -> str:
-    return "canary" if request.headers.get(CANARY_HEADER) == "1" else "client"
+    return CANARY if is_canary(request.headers.items()) else CLIENT
 
 
 def _model(request: web.Request) -> tuple[str, str]:
