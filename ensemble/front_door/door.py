@@ -160,8 +160,8 @@ class Door:
                 _refuse(one.of, refusal)
         finally:
             self.metrics.triton_seconds.labels(model).observe(time.monotonic() - began)
-            self.schedule.done(model)
-            self._pump(model)
+            for other in self.schedule.done(slices):
+                self._pump(other)
 
     def _add(self, one: Slice, part: tuple[bytes, ...], answer: Message) -> None:
         """Keeps the answer to a slice, and gives the request's owner the whole once it is there."""
