@@ -88,7 +88,7 @@ def evaluated(run: Run, protocol: str, sealed: Mapping[str, Mapping[str, str]]) 
         digest = judged.get(f"{protocol}/{name}")
         folder = run.model(protocol, name)
         return (
-            digest is None or (folder / MANIFEST).is_file() and digest == model_digest(read_manifest(folder)["files"])
+            digest is None or ((folder / MANIFEST).is_file() and digest == model_digest(read_manifest(folder)["files"]))
         )
 
     return [result for result in read_results(run) if result.protocol == protocol and is_current(result.model)]
