@@ -28,6 +28,7 @@ from marquee.options import (
     RunsOption,
     RuntimeOption,
     SecretOption,
+    ServedModelOption,
     ServerCaOption,
     SignKeyOption,
     UrlOption,
@@ -41,8 +42,6 @@ from models.protocols.base import served_protocols
 
 if TYPE_CHECKING:
     from ensemble.client import Access
-
-NEW_USER = -1  # an id that no user has
 
 
 def export(
@@ -188,8 +187,9 @@ def recommend(
             metavar="ID",
         ),
     ] = None,
+    model: ServedModelOption = "",
     strategy: Annotated[
-        str, typer.Option(help=f"{listed(STRATEGY_NAMES)}. Default: the repository's.", metavar="NAME")
+        str, typer.Option(help=f"{listed(STRATEGY_NAMES)}. Default: the network's.", metavar="NAME")
     ] = "",
     dataset: DatasetOption = DEFAULT_DATASET,
     runs: RunsOption = DEFAULT_RUNS,
@@ -204,7 +204,7 @@ def recommend(
         raise UserError("give --user, or --history for a new user")
     access = _access(secret_file, ca, certificate, key)
     run = pipeline.run_folder(dataset, runs)
-    question = Question(NEW_USER if user is None else user, k, tuple(history or ()), strategy)
+    question = Question(user, k, tuple(history or ()), model, strategy)
     console.print(recommendations(run, url, question, access))
 
 
@@ -235,10 +235,7 @@ def score(
         list[int],
         typer.Option(help="MovieLens movie id. May be given several times.", parser=movielens_id, metavar="ID"),
     ],
-    model: Annotated[
-        str,
-        typer.Option(help=f"Such as {listed(NETWORK_NAMES)}. Default: the repository's.", metavar="NAME"),
-    ] = "",
+    model: ServedModelOption = "",
     dataset: DatasetOption = DEFAULT_DATASET,
     runs: RunsOption = DEFAULT_RUNS,
     url: UrlOption = DEFAULT_URL,
