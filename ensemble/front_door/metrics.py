@@ -5,7 +5,7 @@ from typing import Literal
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 OUTCOMES = ("answered", "refused", "shed", "expired", "cancelled", "failed")
-PROTOCOLS = ("grpc", "http")
+GRPC, HTTP = "grpc", "http"
 CLIENT, CANARY = "client", "canary"  # who asks
 UNKNOWN = "unknown"  # the label of a model that is not served, so that no client can make new labels
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)

@@ -15,8 +15,9 @@ from ensemble.front_door.refusal import Refusal
 from ensemble.front_door.settings import Limits
 from ensemble.front_door.signature import Checked, Signature
 
-ROWS_AT_ONCE = 8192  # of one call to Triton; a few milliseconds
-TURN = 2048  # rows of one request in a call that others share
+ROWS_AT_ONCE = 4096  # of one call to Triton; a few milliseconds
+FEW = 1024  # rows that go before the others, up to half of a call
+TURN = 1024  # rows of one request in a call that others share
 TOGETHER = 64  # requests in one call
 CALLS_AT_ONCE = 2  # to one model: one that is answered, one that is ready when it has been
 CALLS_WITH_ROWS = 1  # to a model whose requests are joined: while one call is answered, those that wait become the next
@@ -34,6 +35,7 @@ class Waiting:
         served: the versions of the model that answered them.
         attempt: how often it was asked from its first row; what an earlier attempt brings is not used.
         failures: calls in which Triton ended, or broke; such a request is then asked alone.
+        ends: those in which Triton ended; of such requests one at a time is asked, so that the cause is found.
         is_over: nobody waits for it any more.
         note: whatever its owner keeps with it.
     """
@@ -47,6 +49,7 @@ class Waiting:
     served: set[str] = field(default_factory=set)
     attempt: int = 0
     failures: int = 0
+    ends: int = 0
     is_over: bool = False
     note: Any = None
 
@@ -63,6 +66,75 @@ class Waiting:
         self.taken = self.answered = 0
         self.parts.clear()
         self.served.clear()
+
+
+class Queue:
+    """Requests with equal keys.
+
+    Attributes:
+        short: those of few rows, in their order.
+        long: the others, which take turns.
+    """
+
+    def __init__(self) -> None:
+        self.short: deque[Waiting] = deque()
+        self.long: deque[Waiting] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self.short or self.long)
+
+    def of(self, request: Waiting) -> deque[Waiting]:
+        """Where a request waits."""
+        return self.short if request.checked.rows <= FEW else self.long
+
+    def first(self) -> Waiting:
+        return (self.short or self.long)[0]
+
+    def take(self, may_end: bool) -> Iterator["Slice"]:
+        """The slices of one call. Takes from the queue what has no rows left, or is over.
+
+        Args:
+            may_end: whether a request may be asked during which Triton has ended before.
+        """
+        for waiting in (self.short, self.long):
+            while waiting and waiting[0].is_over:
+                waiting.popleft()
+        for waiting in (self.long, self.short):
+            if waiting and (waiting[0].failures or not waiting[0].signature.rows):
+                if may_end or not waiting[0].ends:
+                    yield self._cut(waiting, ROWS_AT_ONCE)
+                return
+        yield from self._joined()
+
+    def _joined(self) -> Iterator["Slice"]:
+        """Requests of few rows get up to half of a call where others wait too."""
+        room, requests = ROWS_AT_ONCE, 0
+        share = 2 if self.long else 1
+        for waiting, least, most in (
+            (self.short, ROWS_AT_ONCE - ROWS_AT_ONCE // share, TOGETHER // share),
+            (self.long, 0, TOGETHER),
+        ):
+            for _ in range(len(waiting)):
+                if room <= least or requests >= most or waiting[0].failures:
+                    break
+                if waiting[0].is_over:
+                    waiting.popleft()
+                    continue
+                is_alone = len(waiting) == 1
+                found = self._cut(waiting, room if waiting is self.short or is_alone else min(room, TURN))
+                room -= found.stop - found.start
+                requests += 1
+                yield found
+
+    def _cut(self, waiting: deque[Waiting], most: int) -> "Slice":
+        """At most so many rows of the first request, which then waits at the end for the rest of it."""
+        request = waiting.popleft()
+        start = request.taken
+        rows = request.checked.rows
+        request.taken = min(rows, start + most) if request.signature.rows else rows
+        if request.taken < rows:
+            waiting.append(request)
+        return Slice(request, start, request.taken, request.attempt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +157,15 @@ class Schedule:
     Attributes:
         requests, rows: that wait or are being answered.
         calls: to each model that are under way.
+        suspect: a request that is being asked, and during which Triton has ended before.
     """
 
     def __init__(self, limits: Limits):
         self.limits = limits
         self.requests = self.rows = 0
         self.calls: dict[str, int] = {}
-        self.queues: dict[str, dict[tuple[Any, ...], deque[Waiting]]] = {}
+        self.suspect: Waiting | None = None
+        self.queues: dict[str, dict[tuple[Any, ...], Queue]] = {}
 
     def admit(self, request: Waiting, trusted: bool = False) -> None:
         """Puts a request in its queue.
@@ -109,7 +183,7 @@ class Schedule:
             raise _busy(f"{self.rows} rows are under way")
         self.requests += 1
         self.rows += rows
-        self._queue(request).append(request)
+        self._queue(request).of(request).append(request)
 
     def leave(self, request: Waiting) -> None:
         """Notes that a request was answered, or that nobody waits for it: what was not asked yet is not asked."""
@@ -120,7 +194,7 @@ class Schedule:
 
     def put_back(self, request: Waiting) -> None:
         """Has a request asked again from its first row, before those that wait."""
-        queue = self._queue(request)
+        queue = self._queue(request).of(request)
         if request in queue:
             queue.remove(request)
         request.ask_again()
@@ -131,59 +205,38 @@ class Schedule:
         queues = self.queues.get(model)
         if not queues:
             return []
-        has_rows = next(iter(queues.values()))[0].signature.rows
+        has_rows = next(iter(queues.values())).first().signature.rows
         if self.calls.get(model, 0) >= (CALLS_WITH_ROWS if has_rows else CALLS_AT_ONCE):
             return []
         for key in list(queues):
             queue = queues.pop(key)
-            found = list(self._from(queue))
+            found = list(queue.take(self.suspect is None))
             if queue:
                 queues[key] = queue  # at the end: each kind of request has its turn
             if found:
                 self.calls[model] = self.calls.get(model, 0) + 1
+                if found[0].of.ends:
+                    self.suspect = found[0].of
                 return found
         return []
 
-    def done(self, model: str) -> None:
-        """Notes that a call has ended."""
+    def done(self, slices: list[Slice]) -> list[str]:
+        """Notes that a call has ended.
+
+        Returns:
+            The models of which the next call may now be taken.
+        """
+        first = slices[0].of
+        model = first.signature.model
         self.calls[model] -= 1
+        if first is not self.suspect:
+            return [model]
+        self.suspect = None
+        return list(self.queues)
 
-    def _queue(self, request: Waiting) -> deque[Waiting]:
+    def _queue(self, request: Waiting) -> Queue:
         queues = self.queues.setdefault(request.signature.model, {})
-        return queues.setdefault(request.key, deque())
-
-    def _from(self, queue: deque[Waiting]) -> Iterator[Slice]:
-        """Slices of one call; takes from the queue what has no rows left, or is over."""
-        room, requests = ROWS_AT_ONCE, 0
-        while queue and room > 0 and requests < TOGETHER:
-            request = queue[0]
-            if request.is_over:
-                queue.popleft()
-                continue
-            if not request.signature.rows or request.failures:
-                if not requests:
-                    queue.popleft()
-                    yield from self._alone(queue, request)
-                return
-            queue.popleft()
-            rows = request.checked.rows - request.taken
-            count = min(rows, room, room if not queue else TURN)
-            yield Slice(request, request.taken, request.taken + count, request.attempt)
-            request.taken += count
-            room -= count
-            requests += 1
-            if count < rows:
-                queue.append(request)
-                if queue[0] is request:
-                    return
-
-    def _alone(self, queue: deque[Waiting], request: Waiting) -> Iterator[Slice]:
-        rows = request.checked.rows
-        count = min(rows - request.taken, ROWS_AT_ONCE) if request.signature.rows else rows
-        yield Slice(request, request.taken, request.taken + count, request.attempt)
-        request.taken += count
-        if request.taken < rows:
-            queue.append(request)
+        return queues.setdefault(request.key, Queue())
 
 
 def _busy(found: str) -> Refusal:

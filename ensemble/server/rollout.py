@@ -12,6 +12,7 @@ from core.artifacts import ANY_COMMAND, MANIFEST
 from core.errors import UserError
 from ensemble.repository import releases
 from ensemble.repository.releases import Release
+from ensemble.repository.serials import Serials
 from ensemble.server.backoff import Backoff
 from ensemble.server.canary import Canary, WrongAnswerError
 from ensemble.server.ports import private_port
@@ -35,6 +36,7 @@ class Rehearsals:
         log: of the server; a rehearsal's is beside it.
         public_key: of the key that every release must be signed with; None for no such demand.
         command: the command line that writes the repository, for the message.
+        serials: of that key's manifests; None to accept older ones than were served before.
 
     Attributes:
         started_at: when the last rehearsal began, in seconds of a monotonic clock.
@@ -49,10 +51,11 @@ class Rehearsals:
         log: Path,
         public_key: Path | None = None,
         command: str = ANY_COMMAND,
+        serials: Serials | None = None,
     ):
         self.repository, self.workspace = repository, workspace
         self.log = log.with_name(f"{log.stem}-rehearsal{log.suffix}")
-        self.public_key, self.command = public_key, command
+        self.public_key, self.command, self.serials = public_key, command, serials
         self.seen: Stamp | None = None
         self.count = 0
         self.started_at = 0.0
@@ -129,7 +132,7 @@ class Rehearsals:
 
     def _take(self, copy: Path) -> Release:
         shutil.rmtree(copy, ignore_errors=True)
-        return releases.take(self.repository, copy, self.public_key, self.command)
+        return releases.take(self.repository, copy, self.public_key, self.command, self.serials)
 
     def _rehearse(self, copy: Path, served: Release) -> Release | None:
         """A copy of what the repository serves now, tried on a private server; None where that is served already.

@@ -41,9 +41,11 @@ def test_answers_do_not_change_what_the_next_one_is(served, recommendations, sim
 
 
 def test_tables_are_mapped_and_cannot_be_written_to(recommendations, similar):
-    network = recommendations.network
-    mapped = [network.user, network.vector, network.hidden, recommendations.rated, recommendations.retrieval]
-    for values in (*mapped, recommendations.vector, similar.vectors):
+    mapped = [recommendations.rated, recommendations.rated_starts, similar.vectors]
+    for ranking in recommendations.rankings.values():
+        network = ranking.network
+        mapped += [network.user, network.vector, network.hidden, ranking.retrieval, ranking.vector, ranking.hidden]
+    for values in mapped:
         assert isinstance(values, np.memmap)
         with pytest.raises(ValueError, match="read-only"):
             values[0] = 0
@@ -55,7 +57,18 @@ NEEDS_TRITON = ("backend", "recommend", "scorer", "similar")
 
 def test_the_files_need_only_what_serving_has():
     """And each other, relatively, as the package has another name inside Triton."""
-    allowed = {"collections", "json", "pathlib", "shutil", "typing", "numpy", "onnxruntime", "pyarrow", "pydantic"}
+    allowed = {
+        "collections",
+        "json",
+        "os",
+        "pathlib",
+        "shutil",
+        "typing",
+        "numpy",
+        "onnxruntime",
+        "pyarrow",
+        "pydantic",
+    }
     assert len(SOURCES) > 10
     for source in SOURCES:
         may_import = allowed | ({"triton_python_backend_utils"} if source.stem in NEEDS_TRITON else set())
