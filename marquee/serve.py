@@ -3,7 +3,7 @@
 import shlex
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +25,9 @@ from marquee.options import (
     listed,
 )
 from marquee.serving import secret_of
+
+if TYPE_CHECKING:
+    from ensemble.repository.serials import Serials
 
 RepositoryOption = Annotated[
     Path | None,
@@ -60,6 +63,22 @@ WorkersOption = Annotated[
         metavar="N",
     ),
 ]
+StateFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="With --verify-key: where the highest serial number that was served is kept, so that no older manifest is "
+        "served. Default: serials.json in $STATE_DIRECTORY, or else in ~/.local/state/marquee.",
+        metavar="FILE",
+    ),
+]
+LeastSerialOption = Annotated[
+    int | None,
+    typer.Option(
+        help="With --verify-key: the least serial number that may be served; the file may then be read-only.",
+        min=0,
+        metavar="N",
+    ),
+]
 LogOption = Annotated[
     Path | None,
     typer.Option(
@@ -88,6 +107,8 @@ def serve(
     tls_key: KeyOption = None,
     tls_client_ca: ClientCaOption = None,
     verify_key: VerifyKeyOption = None,
+    state_file: StateFileOption = None,
+    least_serial: LeastSerialOption = None,
     log: LogOption = None,
     work_dir: WorkDirOption = None,
     runtime: RuntimeOption = "marquee",
@@ -106,8 +127,8 @@ def serve(
     access = ServerAccess(secret_of(secret_file), tls_certificate, tls_key, tls_client_ca)
     run = _run(context, dataset, runs, repository)
     if runtime == "merlin":
-        other = (repository, verify_key, workers, log, work_dir)
-        if run is None or any(other) or access != ServerAccess() or ports != Ports(port):
+        other = (repository, verify_key, state_file, least_serial, workers, log, work_dir)
+        if run is None or any(one is not None for one in other) or access != ServerAccess() or ports != Ports(port):
             raise UserError(
                 "--runtime merlin is for comparison on this machine: it takes no other server option than --port"
             )
@@ -125,6 +146,7 @@ def serve(
         report=console.print,
         public_key=verify_key,
         command=command,
+        serials=_serials(verify_key, state_file, least_serial),
         work_dir=work_dir and work_dir.absolute(),
         workers=workers,
     ) as supervisor:
@@ -163,6 +185,21 @@ def serve_reference(run: Run, port: int) -> None:
         while True:
             server.check()
             time.sleep(0.5)
+
+
+def _serials(verify_key: Path | None, state_file: Path | None, least: int | None) -> "Serials | None":
+    """What keeps the serial numbers of signed repositories.
+
+    Raises:
+        UserError: without a key there are none to keep.
+    """
+    from ensemble.repository.serials import Serials, default_state_file
+
+    if verify_key is not None:
+        return Serials(verify_key, state_file or default_state_file(), least)
+    if state_file is not None or least is not None:
+        raise UserError("--state-file and --least-serial are for signed repositories; give --verify-key too")
+    return None
 
 
 def _run(context: typer.Context, dataset: str, runs: Path, repository: Path | None) -> Run | None:
