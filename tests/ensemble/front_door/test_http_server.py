@@ -21,7 +21,7 @@ class SlowDoor(EchoDoor):
         super().__init__()
         self.asked, self.let = asyncio.Event(), asyncio.Event()
 
-    async def infer(self, request, seconds, asker):
+    async def infer(self, request, seconds, asker, *, protocol):
         self.asked.set()
         await self.let.wait()
         return await super().infer(request, seconds, asker)
