@@ -24,7 +24,7 @@ class SlowDoor(EchoDoor):
     async def infer(self, request, seconds, asker, *, protocol):
         self.asked.set()
         await self.let.wait()
-        return await super().infer(request, seconds, asker)
+        return await super().infer(request, seconds, asker, protocol=protocol)
 
 
 async def listening(door, **others):
