@@ -103,6 +103,9 @@ ThresholdOption = Annotated[
     ),
 ]
 EpochsOption = Annotated[int | None, typer.Option(help="Maximum number of epochs.", min=1, metavar="N")]
+ServedModelOption = Annotated[
+    str, typer.Option("--model", help=f"Such as {listed(NETWORK_NAMES)}. Default: the repository's.", metavar="NAME")
+]
 KOption = Annotated[int, typer.Option("--k", "-k", help="Number of movies.", min=1, max=LARGEST_K, metavar="N")]
 SecretOption = Annotated[
     Path | None,
