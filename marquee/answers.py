@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ensemble.client import Access
+    from marquee.exported import Exported
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def ask_triton(run: Run, user: int) -> "Table":
         return recommendations(run, triton.url, Question(user))
 
 
-def recommendations(run: Run, url: str, question: Question, access: "Access | None" = None) -> "Table":
+def recommendations(source: "Run | Exported", url: str, question: Question, access: "Access | None" = None) -> "Table":
     """What a running Triton recommends, as a table."""
     from ensemble import client
     from marquee.tables import recommendations_table
@@ -52,6 +53,6 @@ def recommendations(run: Run, url: str, question: Question, access: "Access | No
         question.history,
         question.strategy,
         access=access or client.Access(),
-        command=run.command("serve"),
+        command=source.command("serve"),
     )
-    return recommendations_table(run, question.user, list(question.history), *answer)
+    return recommendations_table(source, question.user, list(question.history), *answer)
