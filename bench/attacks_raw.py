@@ -20,6 +20,8 @@ from ensemble.triton_models.limits import LARGEST_BATCH
 IDLE = 300  # connections
 HELD_SECONDS = 3.0
 PAIRS_IN_A_WINDOW = 3000  # whose bytes a server takes before it has said how many it takes
+FLOOD = 1000  # frames
+PAUSE = 0.05  # seconds between two connections that send as much as they can: what is meant is not to fill the machine
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, CONTINUATION = 0, 1, 3, 4, 6, 9
 END_STREAM, END_HEADERS = 1, 4
@@ -110,6 +112,7 @@ def reset_streams(target: Target, rng: random.Random) -> None:
             reset = frame(RST_STREAM, 0, stream, struct.pack(">I", CANCEL))
             connection.sendall(call_frames(target, stream, message) + reset)
         drop(connection)
+    time.sleep(PAUSE)
 
 
 def garbage(target: Target, rng: random.Random) -> None:
@@ -120,9 +123,9 @@ def garbage(target: Target, rng: random.Random) -> None:
         PREFACE + rng.randbytes(5000),
         greeting() + frame(HEADERS, END_HEADERS, 1, rng.randbytes(500)),
         greeting() + frame(HEADERS, END_HEADERS, 0, block),
-        greeting() + frame(HEADERS, 0, 1, block) + frame(CONTINUATION, 0, 1, b"\0\1a\1b" * 3000) * 100,
-        greeting() + frame(SETTINGS, 0, 0, b"") * 10_000,
-        greeting() + frame(PING, 0, 0, b"12345678") * 10_000,
+        greeting() + frame(HEADERS, 0, 1, block) + frame(CONTINUATION, 0, 1, b"\0\1a\1b" * 3000) * 10,
+        greeting() + frame(SETTINGS, 0, 0, b"") * FLOOD,
+        greeting() + frame(PING, 0, 0, b"12345678") * FLOOD,
         greeting() + frame(DATA, 0, 7, b"x" * 100),
         greeting() + b"\xff\xff\xff" + bytes([DATA, 0, 0, 0, 0, 1]) + b"x" * 100_000,
         greeting() + call_frames(target, 1, b"\xff" * 1000),  # not a message of the protocol
@@ -134,6 +137,7 @@ def garbage(target: Target, rng: random.Random) -> None:
         connection.settimeout(0.1)
         with contextlib.suppress(TimeoutError):
             connection.recv(4096)
+    time.sleep(PAUSE)
 
 
 def half_requests(target: Target, rng: random.Random) -> None:
