@@ -1,6 +1,6 @@
 # `make run` and `make test` set up everything they need. PYTHON=/path/to/python3.11 chooses the interpreter.
 
-.PHONY: help run test test-fast test-image has-image-python lint format bench results notebook lock lock-image clean venv
+.PHONY: help run test test-fast test-image has-image-python lint format bench results notebook lock lock-image lock-serving debian clean venv
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -24,7 +24,7 @@ help: ## list the commands
 run: $(READY) ## MovieLens-100K to recommendations from Triton, in one command
 	@$(BIN)/python -m marquee run $(ARGS)
 
-test: $(READY) ## every test: fast ones first, then those that train and serve
+test: $(READY) debian ## every test: fast ones first, then those that train and serve
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
@@ -34,14 +34,15 @@ test-fast: $(READY) ## the tests that take seconds
 test-image: ## the fast tests, and one training, export and parity, with the Merlin image's versions (needs Python 3.10)
 	@test -n "$(IMAGE_PYTHON)" || { echo "error: no Python 3.10 with venv was found; give one with IMAGE_PYTHON=" >&2; exit 2; }
 	@UV_OVERRIDE=$(IMAGE).overrides tools/setup.sh "$(IMAGE_PYTHON)" $(IMAGE_VENV) $(IMAGE).lock
+	@tools/debian.sh $(IMAGE_VENV)
 	@$(IMAGE_TEST) -m "not slow" -rf --deselect $(IMAGE_WITHOUT) $(ARGS)
 	@$(IMAGE_TEST) -m slow -rf $(IMAGE_SLOW)
 
-lint: $(READY) ## ruff (check and format), mypy, and hadolint for the Dockerfile
+lint: $(READY) ## ruff (check and format), mypy, and hadolint for the Dockerfiles
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/hadolint docker/Dockerfile
+	@$(BIN)/hadolint docker/Dockerfile docker/serving.Dockerfile
 
 format: $(READY) ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
@@ -65,6 +66,12 @@ has-image-python:
 lock-image: $(READY) ## renew the lock of the Merlin image's versions
 	@UV_CONFIG_FILE=$(IMAGE).toml UV_OVERRIDE=$(IMAGE).overrides $(BIN)/python tools/lock.py $(IMAGE).in $(IMAGE).lock \
 		--upgrade --no-universal --python-platform x86_64-manylinux_2_35
+
+lock-serving: $(READY) ## renew the lock of the serving image, after `make lock`
+	@$(BIN)/python tools/lock.py docker/serving.in docker/serving.lock $(ARGS)
+
+debian: $(READY) ## the test tools that are Debian's (promtool), where apt is there
+	@tools/debian.sh $(VENV)
 
 clean: ## remove the environment, the runs and the caches; downloads in data/ stay
 	rm -rf $(VENV) $(IMAGE_VENV) .bench runs .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -30,10 +30,19 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
         ValueError: it holds a NaN or an infinity, which JSON does not know; nothing is written.
     """
-    text = json.dumps(value, indent=2, sort_keys=False, allow_nan=False) + "\n"
+    content = json_bytes(value)
     with naming(path), partial_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
         os.replace(temporary, path)
+
+
+def json_bytes(value: Any) -> bytes:
+    """What `write_json` writes.
+
+    Raises:
+        ValueError: it holds a NaN or an infinity, which JSON does not know.
+    """
+    return (json.dumps(value, indent=2, sort_keys=False, allow_nan=False) + "\n").encode()
 
 
 @contextmanager
@@ -65,10 +74,24 @@ def read_json(path: Path, command: str = "the command that writes it") -> Any:
         UserError: the file is missing, or is not JSON: NaN, Infinity and numbers beyond float64 are none.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        content = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run: {command}") from None
+    return parsed_json(content, path, command)
+
+
+def parsed_json(content: bytes, path: Path, command: str = "the command that writes it") -> Any:
+    """JSON that was read already.
+
+    Args:
+        path: the file that it was read from, for the message.
+        command: the command line that writes the file, for the message.
+
+    Raises:
+        UserError: as `read_json`.
+    """
+    try:
+        return json.loads(content.decode("utf-8"), parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise UserError(f"{path} is not valid JSON ({error}); delete it and run: {command}") from None
 

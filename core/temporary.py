@@ -16,20 +16,21 @@ RANDOM = "[a-z0-9_]{8}"  # what `tempfile.mkdtemp` puts between prefix and suffi
 
 
 @contextmanager
-def temporary_folder(prefix: str) -> Iterator[Path]:
-    """An empty folder in the system's temporary folder, removed at the end.
+def temporary_folder(prefix: str, place: Path | None = None) -> Iterator[Path]:
+    """An empty folder, removed at the end.
 
     First removes the folders of the same prefix and the same user whose processes are gone. A folder is locked while
     its block runs, by this process and by those that it forks; the kernel releases the lock when they end, however.
 
     Args:
         prefix: of the name, such as `marquee-serve-`.
+        place: the folder to make it in; None for the system's temporary folder.
 
     Raises:
-        OSError: there is no temporary folder that can be written.
+        OSError: there is no such folder, or it cannot be written.
     """
-    clear(prefix)
-    folder, handle = _new(prefix)
+    clear(prefix, place)
+    folder, handle = _new(prefix, place)
     try:
         yield folder
     finally:
@@ -37,10 +38,10 @@ def temporary_folder(prefix: str) -> Iterator[Path]:
         os.close(handle)
 
 
-def _new(prefix: str) -> tuple[Path, int]:
+def _new(prefix: str, place: Path | None) -> tuple[Path, int]:
     """A new folder and the handle that holds its lock."""
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=SUFFIX))
+        folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=SUFFIX, dir=place))
         try:
             handle = _opened(folder)
         except FileNotFoundError:  # another process cleared it before it was locked
@@ -52,10 +53,10 @@ def _new(prefix: str) -> tuple[Path, int]:
         os.close(handle)
 
 
-def clear(prefix: str) -> None:
-    """Removes this user's folders of that prefix that no process holds."""
+def clear(prefix: str, place: Path | None = None) -> None:
+    """Removes this user's folders of that prefix that no process holds, in a place as in `temporary_folder`."""
     name = re.compile(f"{re.escape(prefix)}{RANDOM}{re.escape(SUFFIX)}")
-    with os.scandir(tempfile.gettempdir()) as entries:
+    with os.scandir(place or tempfile.gettempdir()) as entries:
         found = [Path(entry.path) for entry in entries if name.fullmatch(entry.name)]
     for folder in found:
         try:

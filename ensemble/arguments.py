@@ -142,16 +142,22 @@ def address(url: Any) -> str:
     right_port = port.isascii() and port.isdigit() and 0 < int(port[:6]) < 1 << 16
     if (not url.startswith(NAMED_TARGETS) and not (host and right_port)) or not url.isprintable() or " " in url:
         raise UserError(f"the URL is {url!r}; {demand}")
+    if ":" in host and not url.startswith((*NAMED_TARGETS, "[")):
+        raise UserError(f"the URL is {url!r}; put an IPv6 address in brackets, as in [::1]:8001")
     return url
 
 
-def seconds(timeout: Any) -> float:
+def seconds(value: Any, name: str = "timeout", *, may_be_zero: bool = False) -> float:
     """How long to wait.
+
+    Args:
+        may_be_zero: whether 0 is a number of seconds, too.
 
     Raises:
         UserError: it is not a number of seconds above 0.
     """
-    number = not isinstance(timeout, (bool, np.bool_)) and isinstance(timeout, numbers.Real)
-    if not number or not 0 < float(timeout) <= LONGEST_WAIT:
-        raise UserError(f"the timeout is {_found(timeout)}; it must be from above 0 to {LONGEST_WAIT:,.0f} seconds")
-    return float(timeout)
+    number = not isinstance(value, (bool, np.bool_)) and isinstance(value, numbers.Real)
+    if not number or not (0 < float(value) <= LONGEST_WAIT or (may_be_zero and value == 0)):
+        least = "0" if may_be_zero else "above 0"
+        raise UserError(f"the {name} is {_found(value)}; it must be from {least} to {LONGEST_WAIT:,.0f} seconds")
+    return float(value)

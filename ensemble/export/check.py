@@ -51,8 +51,8 @@ class OfflineCheck:
         exported, _ = self.scores.score(raw_user, raw_movie, name)
         _check_equal(name, exported, self.trained[name](user, movie))
 
-    def sample(self, default: str) -> dict[str, Any]:
-        """What the trained networks say of a few pairs, and the best movies of a few users: for any later check.
+    def sample(self) -> dict[str, Any]:
+        """What the trained networks say of a few pairs, and each one's best movies of a few users, for later checks.
 
         Raises:
             UserError: the exported recommendations score otherwise than the trained network.
@@ -61,17 +61,18 @@ class OfflineCheck:
         scores = {name: score(user, movie).tolist() for name, score in self.trained.items()}
         users = self.scores.users
         places = self.rng.integers(0, len(users.ids), SAMPLE_PEOPLE)
-        best = [self._recommended(default, int(users.ids[place]), int(users.index[place])) for place in places]
+        people = [(int(users.ids[place]), int(users.index[place])) for place in places]
+        best = [self._recommended(name, *person) for name in self.trained for person in people]
         return {"user_id": raw_user.tolist(), "movie_id": raw_movie.tolist(), "scores": scores, "recommend": best}
 
-    def _recommended(self, default: str, user_id: int, index: int) -> dict[str, Any]:
+    def _recommended(self, name: str, user_id: int, index: int) -> dict[str, Any]:
         catalogue = self.scores.movies.index
-        expected = self.trained[default](np.full(len(catalogue), index), catalogue)
+        expected = self.trained[name](np.full(len(catalogue), index), catalogue)
         expected[self.recommendations.rated_by(index)] = -np.inf
-        movies, found, _ = self.recommendations.recommend(user_id, strategy="exact")
+        movies, found, _ = self.recommendations.recommend(user_id, strategy="exact", model=name)
         order = np.argsort(-expected, kind="stable")[: len(found)]
-        _check_equal(f"{default}'s recommendations", found, expected[order])
-        return {"user_id": user_id, "movie_id": movies.tolist(), "score": found.tolist()}
+        _check_equal(f"{name}'s recommendations", found, expected[order])
+        return {"model": name, "user_id": user_id, "movie_id": movies.tolist(), "score": found.tolist()}
 
 
 def _check_equal(what: str, exported: np.ndarray, trained: np.ndarray) -> None:

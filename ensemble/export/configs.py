@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ensemble.triton_models.limits import LARGEST_BATCH, LARGEST_HISTORY
+
 SCORER = "scorer"
 MOST_TOGETHER = 64  # requests that `scorer` answers at once
 UNBATCHED = "max_batch_size: 0"
@@ -10,12 +12,13 @@ PYTHON = ('backend: "python"', "instance_group { kind: KIND_CPU count: 1 }")
 
 @dataclass(frozen=True)
 class Input:
-    """An input tensor; `size` is -1 for any number."""
+    """An input tensor; `size` is -1 for any number, or for any up to `at_most` where that is given."""
 
     name: str
     kind: str
     size: int
     is_optional: bool = False
+    at_most: int | None = None
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,26 @@ class Output:
 
 @dataclass(frozen=True)
 class Signature:
-    """A Triton model's tensors."""
+    """A Triton model's tensors.
+
+    Attributes:
+        rows: the inputs that must all be of one length, as the outputs then are.
+        rows_at_most: how many rows a request may have.
+    """
 
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
+    rows: tuple[str, ...] = ()
+    rows_at_most: int | None = None
+
+    def limits(self) -> dict[str, str]:
+        """What a request is held to beside the tensors' types, as Triton's `parameters` of a model carry it:
+        `marquee.rows`, `marquee.rows_at_most`, and `marquee.<input>_at_most` for other inputs."""
+        found = {"marquee.rows": ",".join(self.rows)} if self.rows else {}
+        if self.rows_at_most is not None:
+            found["marquee.rows_at_most"] = str(self.rows_at_most)
+        bounded = [tensor for tensor in self.inputs if tensor.at_most is not None]
+        return found | {f"marquee.{tensor.name}_at_most": str(tensor.at_most) for tensor in bounded}
 
     def config(self, name: str, version: int, *more: str, ragged: bool = False) -> str:
         """`config.pbtxt`.
@@ -49,6 +68,8 @@ class Signature:
             lines.append(f"input {{ {described}{optional}{mixed} }}")
         for output in self.outputs:
             lines.append(f'output {{ name: "{output.name}" data_type: {output.kind} dims: [ {output.size} ] }}')
+        for key, value in self.limits().items():
+            lines.append(f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}')
         return "\n".join([*lines, f"version_policy {{ specific {{ versions: [ {version} ] }} }}", ""])
 
 
@@ -59,12 +80,15 @@ SCORE = Signature(
         Input("model", "TYPE_STRING", 1, is_optional=True),
     ),
     (Output("score", "TYPE_FP32", -1), Output("known", "TYPE_BOOL", -1)),
+    rows=("user_id", "movie_id"),
+    rows_at_most=LARGEST_BATCH,
 )
 RECOMMEND = Signature(
     (
-        Input("user_id", "TYPE_INT64", 1),
+        Input("user_id", "TYPE_INT64", 1, is_optional=True),
         Input("k", "TYPE_INT32", 1, is_optional=True),
-        Input("history", "TYPE_INT64", -1, is_optional=True),
+        Input("history", "TYPE_INT64", -1, is_optional=True, at_most=LARGEST_HISTORY),
+        Input("model", "TYPE_STRING", 1, is_optional=True),
         Input("strategy", "TYPE_STRING", 1, is_optional=True),
     ),
     (Output("movie_id", "TYPE_INT64", -1), Output("score", "TYPE_FP32", -1), Output("known", "TYPE_BOOL", 1)),

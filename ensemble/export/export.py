@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from core import signing
-from core.artifacts import MANIFEST, SIGNATURE, fingerprint, is_current, read_manifest, verify
+from core.artifacts import fingerprint, is_current, read_manifest, verify
 from core.columns import MOVIE_ID, USER_ID
 from core.errors import UserError
 from core.json_files import write_json
@@ -20,27 +20,33 @@ from core.run_folder import Run
 from core.stage_code import stage_code
 from ensemble.export.check import OfflineCheck
 from ensemble.export.configs import SCORER, configs
+from ensemble.export.model_card import model_card
 from ensemble.export.newcomers import fit_newcomers
 from ensemble.export.onnx_files import write_network, write_onnx
 from ensemble.export.rated import Rated
 from ensemble.export.retrieval import CANDIDATES, JUDGED, LEAST_MOVIES, LEAST_RECALL, Retrieval, fit_retrieval
 from ensemble.export.similar_vectors import similar_vectors
+from ensemble.export.titles import titles_digest, write_titles
 from ensemble.repository.versions import new_version
 from ensemble.triton_models.files import (
     CONFIG,
-    NEWCOMERS,
+    MODEL_CARD,
+    MODEL_CARD_IN_FRONT,
+    OF_ALL,
     RATED,
     RATED_STARTS,
-    RETRIEVAL_NETWORK,
-    RETRIEVAL_VECTORS,
     SAMPLE,
     SERVING,
     SIMILAR_VECTORS,
+    TITLES,
+    newcomers_file,
+    retrieval_network_file,
+    retrieval_vectors_file,
     vocabulary_file,
     write_code,
 )
 from ensemble.triton_models.history import newcomer_row
-from ensemble.triton_models.serving_config import ServingConfig
+from ensemble.triton_models.serving_config import NetworkConfig, ServingConfig
 from models import registry
 from models.cut import Cut
 from models.data.features import Features
@@ -55,6 +61,7 @@ ROOMS = (
     "core/constants.py",
     "ensemble/export",
     "ensemble/parity.py",
+    "ensemble/repository/manifest.py",
     "ensemble/repository/versions.py",
     "ensemble/triton_models",
     "models/baselines/biases.py",
@@ -92,6 +99,14 @@ class Trained:
         return cut(self.model, self.features.users, self.features.movies)
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """What is fitted to a network at export: a row for someone unknown, and the first of two stages."""
+
+    newcomers: dict[str, np.ndarray]
+    retrieval: Retrieval
+
+
 def export(run: Run, protocol: str, default_model: str | None, key: Path | None = None) -> dict[str, Any]:
     """Adds a version to `repository/`, whole or not at all; does nothing where the one that serves is up to date,
     and signed with the key where there is one.
@@ -114,18 +129,22 @@ def export(run: Run, protocol: str, default_model: str | None, key: Path | None 
         raise UserError(
             f"{default} is not trained for {protocol} in {run.root}; trained and served: {', '.join(names)}"
         )
+    card = model_card(run, protocol, {name: manifest["files"] for name, manifest in sealed.items()}, default)
     made_from = fingerprint(
+        card=card,
+        titles=titles_digest(run),
         models={name: manifest["files"] for name, manifest in sealed.items()},
         features=verify(run.features_of(PROTOCOLS[protocol].split), run.command("prepare"))["fingerprint"],
         default=default,
         code=stage_code(ROOMS, LIBRARIES, {name: NETWORKS[name] for name in names}),
     )
-    signed = run.repository / MANIFEST, run.repository / SIGNATURE
-    if is_current(run.repository, made_from) and (not key or signing.is_signed(*signed, key)):
+    if key:
+        signing.private_key(key)
+    if is_current(run.repository, made_from, key):
         return read_manifest(run.repository, run.command("export"))
     features = load_features(run, protocol)
     trained = {name: Trained(*load(run, features, name, CPU), features) for name in names}
-    _write(run, made_from, key, trained, default)
+    _write(run, made_from, key, trained, default, card)
     return read_manifest(run.repository, run.command("export"))
 
 
@@ -157,22 +176,22 @@ def best_validated(run: Run, protocol: str, names: Sequence[str]) -> str:
     return max(names, key=validated)
 
 
-def _write(run: Run, made_from: str, key: Path | None, trained: dict[str, Trained], default: str) -> None:
+def _write(run: Run, made_from: str, key: Path | None, trained: dict[str, Trained], default: str, card: str) -> None:
     """Adds a version to the repository."""
-    chosen = trained[default]
-    features, rated = chosen.features, Rated.of(chosen.features)
-    newcomers, retrieval = _fit(chosen, rated)
-    two_stages = retrieval.recall >= LEAST_RECALL and len(retrieval.vectors) >= LEAST_MOVIES
+    features = trained[default].features
+    rated = Rated.of(features)
+    fitted = {name: _fit(one, rated) for name, one in trained.items()}
+    networks = {name: _network_config(one.retrieval) for name, one in fitted.items()}
     details: dict[str, Any] = {
         "dataset": run.root.name,
         "protocol": features.protocol,
         "default_model": default,
-        "strategy": "two-stage" if two_stages else "exact",
         "candidates": CANDIDATES,
-        "recall@10": round(retrieval.recall, 4),
+        **networks[default],
+        "networks": networks,
     }
     serving = ServingConfig(
-        **details,
+        **{**details, "networks": {name: NetworkConfig(**one) for name, one in networks.items()}},
         models=tuple(trained),
         raters=features.user_embeddings - FIRST_INDEX,
         unknown_index=OUT_OF_VOCABULARY,
@@ -181,13 +200,24 @@ def _write(run: Run, made_from: str, key: Path | None, trained: dict[str, Traine
         folders = _write_models(out, version, features, serving)
         for name, one in trained.items():
             write_network(name, one.cut, folders[SCORER], one_user=False)
-        _write_recommend(folders["recommend"], chosen, newcomers, retrieval, rated)
-        np.save(folders["similar"] / SIMILAR_VECTORS, similar_vectors(chosen.cut, features))
+            _write_ranking(folders["recommend"], one, fitted[name])
+        np.save(folders["recommend"] / RATED, rated.places)
+        np.save(folders["recommend"] / RATED_STARTS, rated.starts)
+        np.save(folders["similar"] / SIMILAR_VECTORS, similar_vectors(trained[default].cut, features))
         scorers = {name: pair_scorer(one.model, CPU, features.protocol) for name, one in trained.items()}
         check = OfflineCheck(scorers, folders[SCORER], folders["recommend"])
         for name in trained:
             check.check_scores(name)
-        write_json(folders["score"] / SAMPLE, check.sample(default))
+        write_json(folders[OF_ALL] / SAMPLE, check.sample())
+        write_titles(run, folders[OF_ALL] / TITLES)
+        for file in (folders[OF_ALL] / MODEL_CARD, out / MODEL_CARD_IN_FRONT):
+            file.write_text(card, encoding="utf-8")
+
+
+def _network_config(retrieval: Retrieval) -> dict[str, Any]:
+    """How `recommend` answers with a network, as the manifest and `serving.json` say it."""
+    two_stages = retrieval.recall >= LEAST_RECALL and len(retrieval.vectors) >= LEAST_MOVIES
+    return {"strategy": "two-stage" if two_stages else "exact", "recall@10": round(retrieval.recall, 4)}
 
 
 def _write_models(out: Path, version: int, features: Features, serving: ServingConfig) -> dict[str, Path]:
@@ -206,24 +236,21 @@ def _write_models(out: Path, version: int, features: Features, serving: ServingC
     return folders
 
 
-def _write_recommend(
-    folder: Path, default: Trained, newcomers: dict[str, np.ndarray], retrieval: Retrieval, rated: Rated
-) -> None:
-    """What `recommend` needs besides its configuration."""
-    write_network(default.config.model, default.cut, folder, one_user=True)
-    np.savez(folder / NEWCOMERS, **newcomers)
-    np.save(folder / RETRIEVAL_VECTORS, retrieval.vectors)
-    rows = {"user": default.cut.users[:1], "movie": retrieval.vectors[:2]}
-    write_onnx(retrieval.query, rows, folder / RETRIEVAL_NETWORK)
-    np.save(folder / RATED, rated.places)
-    np.save(folder / RATED_STARTS, rated.starts)
+def _write_ranking(folder: Path, trained: Trained, fitted: Fitted) -> None:
+    """What `recommend` needs of a network."""
+    name, retrieval = trained.config.model, fitted.retrieval
+    write_network(name, trained.cut, folder, one_user=True)
+    np.savez(folder / newcomers_file(name), **fitted.newcomers)
+    np.save(folder / retrieval_vectors_file(name), retrieval.vectors)
+    rows = {"user": trained.cut.users[:1], "movie": retrieval.vectors[:2]}
+    write_onnx(retrieval.query, rows, folder / retrieval_network_file(name))
 
 
-def _fit(trained: Trained, rated: Rated) -> tuple[dict[str, np.ndarray], Retrieval]:
-    """What `recommend` needs besides the network: a row for someone unknown, and the first of two stages."""
+def _fit(trained: Trained, rated: Rated) -> Fitted:
+    """What `recommend` needs besides the network."""
     seed, features = trained.config.seed, trained.features
     newcomers = fit_newcomers(trained.cut, trained.model, features, tuple(trained.config.trained_on), seed)
     users = range(FIRST_INDEX, features.user_embeddings)
     lists = [rated.by(user)[-LISTED:] for user in np.random.default_rng(seed).choice(users, JUDGED)]
     strangers = [(newcomer_row(newcomers, places + FIRST_INDEX), places) for places in lists if len(places)]
-    return newcomers, fit_retrieval(trained.cut, users, seed, rated=rated.by, strangers=strangers)
+    return Fitted(newcomers, fit_retrieval(trained.cut, users, seed, rated=rated.by, strangers=strangers))

@@ -10,8 +10,9 @@ import grpc
 from google.protobuf.message import Message
 from tritonclient.grpc import service_pb2
 
+from ensemble.front_door.errors import TritonError
 from ensemble.front_door.joining import WrongAnswerError, joined, parts, whole
-from ensemble.front_door.metrics import Metrics
+from ensemble.front_door.metrics import CLIENT, GRPC, UNKNOWN, Metrics
 from ensemble.front_door.refusal import Refusal
 from ensemble.front_door.schedule import Schedule, Slice, Waiting
 from ensemble.front_door.settings import Limits
@@ -58,21 +59,55 @@ class Door:
 
     # -- inference -----------------------------------------------------------------------------------------------------
 
-    async def infer(self, request: Message, seconds: float | None = None, trusted: bool = False) -> Message:
-        """The answer to a `ModelInferRequest`, a `ModelInferResponse`.
+    async def infer(
+        self,
+        request: Message,
+        seconds: float | None = None,
+        asker: str = CLIENT,
+        *,
+        protocol: str = GRPC,
+        trusted: bool = False,
+    ) -> Message:
+        """The answer to a `ModelInferRequest`, a `ModelInferResponse`, counted.
 
         Cancelling it ends the wait only: what Triton has begun it finishes, what it has not begun is not asked.
 
         Args:
             seconds: how long the client waits; None for `limits.seconds`.
+            asker, protocol: as the metrics say them.
             trusted: whether it is answered however much is under way, as the supervisor's questions are.
 
         Raises:
             Refusal: the request is not what the model takes, too much is under way, or there is no answer in time.
         """
+        began = time.monotonic()
+        model = request.model_name
+        try:
+            answer = await self._infer(request, seconds, trusted)
+        except Refusal as refusal:
+            self.refused(model, refusal.reason, asker, protocol)
+            raise
+        except asyncio.CancelledError:
+            self.metrics.ended(self._label(model), protocol, "cancelled", asker, 0.0)
+            raise
+        self.metrics.ended(model, protocol, "answered", asker, time.monotonic() - began)
+        return answer
+
+    def refused(self, model: str, reason: str, asker: str, protocol: str) -> None:
+        """Counts a request that was refused, here or before it came here."""
+        self.metrics.refused(self._label(model), protocol, reason, asker)
+
+    def _label(self, model: str) -> str:
+        """A model's name in the metrics: no client can make new ones."""
+        return model if model in self.signatures.known else UNKNOWN
+
+    async def _infer(self, request: Message, seconds: float | None, trusted: bool) -> Message:
         since = time.monotonic()
         wait = self._wait(request, seconds)
-        signature = await self._within(self.signatures.find(request.model_name, request.model_version), wait)
+        asked = request.model_name, request.model_version
+        signature = self.signatures.at_hand(*asked)
+        if signature is None:
+            signature = await self._within(self.signatures.find(*asked), wait)
         loop = asyncio.get_running_loop()
         waiting = Waiting(signature, signature.check(request), request.model_version)
         waiting.note = owner = Owner(loop.create_future(), since, request.id)
@@ -111,11 +146,11 @@ class Door:
         """One call to Triton, and what becomes of it."""
         began = time.monotonic()
         try:
-            answer = await self.upstream.call("ModelInfer", joined(slices))
+            answer = await self.upstream.infer(joined(slices))
             for one, part in zip(slices, parts(slices, answer)):
                 if one.is_wanted:
                     self._add(one, part, answer)
-        except grpc.aio.AioRpcError as error:
+        except TritonError as error:
             self._failed(model, slices, error)
         except Exception as error:  # whatever it is, no client waits in vain
             refusal = Refusal(grpc.StatusCode.INTERNAL, f"{model} gave no answer that can be read: {error}", "triton")
@@ -143,9 +178,9 @@ class Door:
             owner.future.set_result(whole(request, answer, owner.identity))
         return None
 
-    def _failed(self, model: str, slices: list[Slice], error: grpc.aio.AioRpcError) -> None:
+    def _failed(self, model: str, slices: list[Slice], error: TritonError) -> None:
         """Asks again what Triton could not answer; what it refused is refused."""
-        code, said = error.code(), " ".join((error.details() or "").split())
+        code, said = error.code, error.said
         loading = any(words in said for words in NOT_LOADED)
         ended = code == grpc.StatusCode.UNAVAILABLE and not loading
         if not loading and not ended and code not in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
@@ -247,12 +282,11 @@ class Door:
             await self.upstream.is_up.wait()
             try:
                 return await self.upstream.call(method, request)
-            except grpc.aio.AioRpcError as error:
-                said = " ".join((error.details() or "").split())
-                if "Request for unknown model" in said:
-                    raise Refusal(grpc.StatusCode.NOT_FOUND, said, "name") from None
-                if error.code() != grpc.StatusCode.UNAVAILABLE:
-                    raise Refusal(error.code(), said, "triton") from None
+            except TritonError as error:
+                if "Request for unknown model" in error.said:
+                    raise Refusal(grpc.StatusCode.NOT_FOUND, error.said, "name") from None
+                if error.code != grpc.StatusCode.UNAVAILABLE:
+                    raise Refusal(error.code, error.said, "triton") from None
                 self.upstream.lost()
 
     # -- waiting -------------------------------------------------------------------------------------------------------

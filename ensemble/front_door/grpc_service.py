@@ -1,8 +1,6 @@
 """The front door's gRPC: KServe's protocol v2, as Triton speaks it."""
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import grpc
@@ -11,16 +9,16 @@ from tritonclient.grpc import service_pb2
 
 from ensemble.front_door.access import has_secret, is_canary
 from ensemble.front_door.door import Door
-from ensemble.front_door.metrics import CANARY, CLIENT, UNKNOWN
+from ensemble.front_door.metrics import CANARY, CLIENT, GRPC
 from ensemble.front_door.refusal import Refusal
 from ensemble.front_door.settings import Limits
 from ensemble.front_door.upstream import SERVICE
 
-PROTOCOL = "grpc"
 NO_SECRET = "this server asks for a secret, and the request does not carry it"
 NO_STREAMS = "streams are not served; send each request by itself, with ModelInfer"
 NOT_SERVED = "clients cannot use that here; the server decides on its models, memory and settings"
 Context = Any  # grpc.aio.ServicerContext
+Headers = Iterable[tuple[str, str | bytes]]
 Method = Callable[[Any], Awaitable[Message]]
 
 
@@ -72,33 +70,31 @@ class GrpcService(grpc.GenericRpcHandler):
         }
 
     async def _infer(self, body: bytes, context: Context) -> bytes:
-        """`ModelInfer`, counted."""
-        began = time.monotonic()
+        """`ModelInfer`."""
         headers = context.invocation_metadata() or ()
         asker = CANARY if self.trusted or is_canary(headers) else CLIENT
-        model = UNKNOWN
-        metrics = self.door.metrics
         try:
-            if not has_secret(headers, self.secret):
-                raise Refusal(grpc.StatusCode.UNAUTHENTICATED, NO_SECRET, "secret")
-            request = _parsed(body)
-            if request.model_name in self.door.signatures.known:
-                model = request.model_name
-            answer = await self.door.infer(request, context.time_remaining(), self.trusted)
+            try:
+                self._check_secret(headers)
+                request = _parsed(body)
+            except Refusal as refusal:
+                self.door.refused("", refusal.reason, asker, GRPC)
+                raise
+            answer = await self.door.infer(request, context.time_remaining(), asker, trusted=self.trusted)
         except Refusal as refusal:
-            metrics.refused(model, PROTOCOL, refusal.reason, asker)
             await context.abort(refusal.code, refusal.sentence)
-        except asyncio.CancelledError:
-            metrics.ended(model, PROTOCOL, "cancelled", asker, 0.0)
             raise
-        metrics.ended(request.model_name, PROTOCOL, "answered", asker, time.monotonic() - began)
         return bytes(answer.SerializeToString())
+
+    def _check_secret(self, headers: Headers) -> None:
+        if not has_secret(headers, self.secret):
+            raise Refusal(grpc.StatusCode.UNAUTHENTICATED, NO_SECRET, "secret")
 
     def _guarded(self, answer: Method, is_open: bool) -> Callable[[Message, Context], Awaitable[Message]]:
         async def respond(request: Message, context: Context) -> Message:
             try:
-                if not is_open and not has_secret(context.invocation_metadata() or (), self.secret):
-                    raise Refusal(grpc.StatusCode.UNAUTHENTICATED, NO_SECRET, "secret")
+                if not is_open:
+                    self._check_secret(context.invocation_metadata() or ())
                 return await answer(request)
             except Refusal as refusal:
                 await context.abort(refusal.code, refusal.sentence)

@@ -20,7 +20,10 @@ class Listeners:
     def __init__(self, settings: FrontDoorSettings):
         self.settings = settings
         self.metrics = Metrics()
-        self.door = Door(Upstream(settings.triton, settings.triton_headers), settings.limits, self.metrics)
+        upstream = Upstream(
+            settings.triton, settings.triton_headers, settings.triton_http, settings.triton_http_headers
+        )
+        self.door = Door(upstream, settings.limits, self.metrics)
         self.servers: list[Any] = []
         self.counting: asyncio.Task[None] | None = None
 
@@ -35,7 +38,7 @@ class Listeners:
         """
         settings = self.settings
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        shared = settings.workers > 1
+        shared = True  # with other workers, and with the one that replaces this one
         public = GrpcService(self.door, settings.secret)
         server, port = grpc_server(
             public, settings.limits, f"{host}:{settings.grpc}", tls.credentials(settings), shared
@@ -51,9 +54,9 @@ class Listeners:
         return {"grpc": port}
 
     def note(self, message: dict[str, Any]) -> None:
-        """Takes a note of the supervisor; `{"triton": "host:port"}` names the address of a new Triton."""
+        """Takes a note of the supervisor: `{"triton": "host:port", "http": "host:port"}` says where a new Triton is."""
         if "triton" in message:
-            self.door.upstream.move(str(message["triton"]))
+            self.door.upstream.move(str(message["triton"]), str(message.get("http", "")))
         elif self.settings.worker == 0:  # one counts for all
             self.metrics.note(message)
 

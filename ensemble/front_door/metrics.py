@@ -5,7 +5,7 @@ from typing import Literal
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 OUTCOMES = ("answered", "refused", "shed", "expired", "cancelled", "failed")
-PROTOCOLS = ("grpc", "http")
+GRPC, HTTP = "grpc", "http"
 CLIENT, CANARY = "client", "canary"  # who asks
 UNKNOWN = "unknown"  # the label of a model that is not served, so that no client can make new labels
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -28,6 +28,7 @@ class Metrics:
             return Gauge(f"marquee_{name}", text, registry=registry, multiprocess_mode=mode)
 
         self.requests = counter("requests_total", "Requests by how they ended", "model", "protocol", "outcome", "asker")
+        self.answered: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
         self.refusals = counter("refusals_total", "Refused and shed requests", "model", "reason", "asker")
         self.request_seconds = histogram("request_seconds", "From a request to its answer", "model", "asker")
         self.queue_seconds = histogram("queue_seconds", "From a request to the first call for it", "model")
@@ -43,9 +44,15 @@ class Metrics:
 
     def ended(self, model: str, protocol: str, outcome: str, asker: str, seconds: float) -> None:
         """Counts a request that was answered, or given up."""
-        self.requests.labels(model, protocol, outcome, asker).inc()
-        if outcome == "answered":
-            self.request_seconds.labels(model, asker).observe(seconds)
+        if outcome != "answered":
+            return self.requests.labels(model, protocol, outcome, asker).inc()
+        key = model, protocol, asker
+        found = self.answered.get(key)  # kept, as looking labels up costs more than counting
+        if found is None:
+            of_outcome = self.requests.labels(model, protocol, outcome, asker)
+            found = self.answered[key] = of_outcome, self.request_seconds.labels(model, asker)
+        found[0].inc()
+        return found[1].observe(seconds)
 
     def refused(self, model: str, protocol: str, reason: str, asker: str) -> None:
         """Counts a request that got a refusal.

@@ -15,10 +15,12 @@ from ensemble.front_door.refusal import Refusal
 from ensemble.front_door.settings import Limits
 from ensemble.front_door.signature import Checked, Signature
 
-ROWS_AT_ONCE = 8192  # of one call to Triton; a few milliseconds
-TURN = 2048  # rows of one request in a call that others share
+ROWS_AT_ONCE = 4096  # of one call to Triton; a few milliseconds
+FEW = 1024  # rows that go before the others, up to half of a call
+TURN = 1024  # rows of one request in a call that others share
 TOGETHER = 64  # requests in one call
 CALLS_AT_ONCE = 2  # to one model: one that is answered, one that is ready when it has been
+CALLS_WITH_ROWS = 1  # to a model whose requests are joined: while one call is answered, those that wait become the next
 
 
 @dataclass(eq=False, slots=True)
@@ -64,6 +66,63 @@ class Waiting:
         self.served.clear()
 
 
+class Queue:
+    """Requests with equal keys.
+
+    Attributes:
+        short: those of few rows, in their order.
+        long: the others, which take turns.
+    """
+
+    def __init__(self) -> None:
+        self.short: deque[Waiting] = deque()
+        self.long: deque[Waiting] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self.short or self.long)
+
+    def of(self, request: Waiting) -> deque[Waiting]:
+        """Where a request waits."""
+        return self.short if request.checked.rows <= FEW else self.long
+
+    def first(self) -> Waiting:
+        return (self.short or self.long)[0]
+
+    def take(self) -> Iterator["Slice"]:
+        """The slices of one call. Takes from the queue what has no rows left, or is over."""
+        for waiting in (self.short, self.long):
+            while waiting and waiting[0].is_over:
+                waiting.popleft()
+        if not self:
+            return
+        if not self.first().signature.rows or self.first().failures:
+            yield self._cut(self.short or self.long, ROWS_AT_ONCE)
+            return
+        room, requests = ROWS_AT_ONCE, 0
+        for waiting, least in ((self.short, ROWS_AT_ONCE // 2 if self.long else 0), (self.long, 0)):
+            for _ in range(len(waiting)):
+                if room <= least or requests >= TOGETHER or waiting[0].failures:
+                    break
+                if waiting[0].is_over:
+                    waiting.popleft()
+                    continue
+                is_alone = len(waiting) == 1
+                found = self._cut(waiting, room if waiting is self.short or is_alone else min(room, TURN))
+                room -= found.stop - found.start
+                requests += 1
+                yield found
+
+    def _cut(self, waiting: deque[Waiting], most: int) -> "Slice":
+        """At most so many rows of the first request, which then waits at the end for the rest of it."""
+        request = waiting.popleft()
+        start = request.taken
+        rows = request.checked.rows
+        request.taken = min(rows, start + most) if request.signature.rows else rows
+        if request.taken < rows:
+            waiting.append(request)
+        return Slice(request, start, request.taken, request.attempt)
+
+
 @dataclass(frozen=True, slots=True)
 class Slice:
     """Rows `start` to `stop` of a request, in one of its attempts."""
@@ -90,7 +149,7 @@ class Schedule:
         self.limits = limits
         self.requests = self.rows = 0
         self.calls: dict[str, int] = {}
-        self.queues: dict[str, dict[tuple[Any, ...], deque[Waiting]]] = {}
+        self.queues: dict[str, dict[tuple[Any, ...], Queue]] = {}
 
     def admit(self, request: Waiting, trusted: bool = False) -> None:
         """Puts a request in its queue.
@@ -108,7 +167,7 @@ class Schedule:
             raise _busy(f"{self.rows} rows are under way")
         self.requests += 1
         self.rows += rows
-        self._queue(request).append(request)
+        self._queue(request).of(request).append(request)
 
     def leave(self, request: Waiting) -> None:
         """Notes that a request was answered, or that nobody waits for it: what was not asked yet is not asked."""
@@ -119,7 +178,7 @@ class Schedule:
 
     def put_back(self, request: Waiting) -> None:
         """Has a request asked again from its first row, before those that wait."""
-        queue = self._queue(request)
+        queue = self._queue(request).of(request)
         if request in queue:
             queue.remove(request)
         request.ask_again()
@@ -128,11 +187,14 @@ class Schedule:
     def take(self, model: str) -> list[Slice]:
         """What the next call to a model asks; nothing where enough calls are under way, or nothing waits."""
         queues = self.queues.get(model)
-        if not queues or self.calls.get(model, 0) >= CALLS_AT_ONCE:
+        if not queues:
+            return []
+        has_rows = next(iter(queues.values())).first().signature.rows
+        if self.calls.get(model, 0) >= (CALLS_WITH_ROWS if has_rows else CALLS_AT_ONCE):
             return []
         for key in list(queues):
             queue = queues.pop(key)
-            found = list(self._from(queue))
+            found = list(queue.take())
             if queue:
                 queues[key] = queue  # at the end: each kind of request has its turn
             if found:
@@ -144,42 +206,9 @@ class Schedule:
         """Notes that a call has ended."""
         self.calls[model] -= 1
 
-    def _queue(self, request: Waiting) -> deque[Waiting]:
+    def _queue(self, request: Waiting) -> Queue:
         queues = self.queues.setdefault(request.signature.model, {})
-        return queues.setdefault(request.key, deque())
-
-    def _from(self, queue: deque[Waiting]) -> Iterator[Slice]:
-        """Slices of one call; takes from the queue what has no rows left, or is over."""
-        room, requests = ROWS_AT_ONCE, 0
-        while queue and room > 0 and requests < TOGETHER:
-            request = queue[0]
-            if request.is_over:
-                queue.popleft()
-                continue
-            if not request.signature.rows or request.failures:
-                if not requests:
-                    queue.popleft()
-                    yield from self._alone(queue, request)
-                return
-            queue.popleft()
-            rows = request.checked.rows - request.taken
-            count = min(rows, room, room if not queue else TURN)
-            yield Slice(request, request.taken, request.taken + count, request.attempt)
-            request.taken += count
-            room -= count
-            requests += 1
-            if count < rows:
-                queue.append(request)
-                if queue[0] is request:
-                    return
-
-    def _alone(self, queue: deque[Waiting], request: Waiting) -> Iterator[Slice]:
-        rows = request.checked.rows
-        count = min(rows - request.taken, ROWS_AT_ONCE) if request.signature.rows else rows
-        yield Slice(request, request.taken, request.taken + count, request.attempt)
-        request.taken += count
-        if request.taken < rows:
-            queue.append(request)
+        return queues.setdefault(request.key, Queue())
 
 
 def _busy(found: str) -> Refusal:

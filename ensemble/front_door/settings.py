@@ -34,6 +34,7 @@ class FrontDoorSettings:
     Attributes:
         triton: `host:port` of the private Triton's gRPC.
         triton_headers: what every request to it carries.
+        triton_http, triton_http_headers: the same of its HTTP, which inference goes over where it is given.
         host: the address to listen on.
         grpc, http, metrics: ports; 0 for any that is free, None for none.
         private: path of a unix socket on which the supervisor asks, without TLS.
@@ -46,6 +47,8 @@ class FrontDoorSettings:
 
     triton: str
     triton_headers: dict[str, str] = Field(default_factory=dict)
+    triton_http: str = ""
+    triton_http_headers: dict[str, str] = Field(default_factory=dict)
     host: str = "127.0.0.1"
     grpc: Port = 0
     http: Port | None = None

@@ -14,6 +14,7 @@ ROWS = "marquee.rows"  # inputs of one dimension each, the rows; rows are answer
 AT_MOST = "_at_most"  # `marquee.rows_at_most`, `marquee.history_at_most`: how long the rows, or an input, may be
 PREFIX = "marquee."
 PRIVATE = "marquee.private"  # why no client may ask this model
+LONGEST = (1 << 31) - 1  # elements of an input without a limit of its own
 TIMEOUT = "timeout"  # microseconds, in a request's parameters
 
 
@@ -75,6 +76,15 @@ class Signature:
             for one in config.input
         }
         self.outputs = {one.name: _datatype(one) for one in config.output}
+        if not self._has_rows(config):
+            self.rows = frozenset()
+
+    def _has_rows(self, config: Message) -> bool:
+        """Whether its rows can be cut and joined: each is one element, of a fixed size, of each input and output."""
+        inputs = [self.inputs.get(name) for name in self.rows]
+        return all(one and one.dims == (-1,) and one.datatype in SIZES and not one.optional for one in inputs) and all(
+            tuple(one.dims) == (-1,) and self.outputs[one.name] in SIZES for one in config.output
+        )
 
     def check(self, request: Message) -> Checked:
         """
@@ -123,6 +133,8 @@ class Signature:
         if unknown := {one.name for one in request.outputs} - self.outputs.keys():
             known = _listed(self.outputs)
             raise bad(f"{self.model} has no output {min(unknown)[:60]!r}; it gives {known}", "name")
+        if len(request.outputs) > len({one.name for one in request.outputs}):
+            raise bad(f"an output of {self.model} is asked for twice", "name")
         for tensor in (*request.inputs, *request.outputs):
             for parameter in tensor.parameters:
                 if parameter != "binary_data":
@@ -141,12 +153,13 @@ def _check_shape(expected: Input, datatype: str, shape: tuple[int, ...]) -> int:
     if datatype != expected.datatype:
         raise bad(f"{name} is {datatype[:20] or 'of no type'}; it must be {expected.datatype}", "type")
     dims = expected.dims
-    if len(shape) != len(dims) or any(found != dim and (dim != -1 or found < 0) for found, dim in zip(shape, dims)):
+    if len(shape) != len(dims) or any(found < 0 or dim not in (-1, found) for found, dim in zip(shape, dims)):
         wanted = ", ".join("n" if dim == -1 else str(dim) for dim in dims)
         raise bad(f"{name} has shape {list(shape)[:8]}; it must be [{wanted}]", "shape")
     count = prod(shape)
-    if expected.at_most and count > expected.at_most:
-        raise bad(f"{name} has {count} elements; ask for at most {expected.at_most} at a time", "limit")
+    at_most = expected.at_most or LONGEST
+    if max(count, *shape, 0) > at_most:  # a dimension of 0 hides how long the others are
+        raise bad(f"{name} has {max(count, *shape)} elements; ask for at most {at_most} at a time", "limit")
     return count
 
 
@@ -159,14 +172,3 @@ def _datatype(tensor: Message) -> str:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(names)
-
-
-def element_size(datatype: str) -> int:
-    """Bytes of one element of an output that has rows.
-
-    Raises:
-        ValueError: its elements have no fixed size.
-    """
-    if datatype not in SIZES:
-        raise ValueError(f"an output of {datatype} cannot have rows")
-    return SIZES[datatype]

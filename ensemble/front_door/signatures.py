@@ -38,6 +38,13 @@ class Signatures:
     known: dict[str, Known] = field(default_factory=dict)
     renewing: dict[str, "asyncio.Task[Known]"] = field(default_factory=dict)
 
+    def at_hand(self, model: str, version: str) -> Signature | None:
+        """The signature of a model, where it is known and need not be asked for; None where `find` has more to do."""
+        found = self.known.get(model)
+        if found is None or found.signature.private or time.monotonic() - found.since > FRESH:
+            return None
+        return found.signature if not version or version in found.versions else None
+
     async def find(self, model: str, version: str) -> Signature:
         """The signature of a model. One that was found a while ago is used, and renewed for the next request.
 

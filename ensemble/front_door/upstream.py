@@ -7,6 +7,9 @@ import grpc
 from google.protobuf.message import Message
 from tritonclient.grpc import service_pb2
 
+from ensemble.front_door.errors import TritonError
+from ensemble.front_door.triton_http import TritonHttp
+
 SERVICE = "/inference.GRPCInferenceService/"
 OPTIONS = [
     ("grpc.max_send_message_length", -1),
@@ -24,30 +27,45 @@ class Upstream:
 
     Args:
         url: `host:port` of its gRPC.
-        headers: what every request carries.
+        headers: what every request to it carries.
+        http: `host:port` of its HTTP, which inference goes over where it is given: that is faster.
+        http_headers: what every request to that carries.
     """
 
-    def __init__(self, url: str, headers: Mapping[str, str]):
+    def __init__(self, url: str, headers: Mapping[str, str], http: str = "", http_headers: Mapping[str, str] = {}):
         self.metadata = tuple(headers.items())
+        self.http_headers = http_headers
         self.url = ""
         self.is_up = asyncio.Event()
         self.looking: asyncio.Task[None] | None = None
-        self.move(url)
+        self.http: TritonHttp | None = None
+        self.move(url, http)
 
-    def move(self, url: str) -> None:
+    def move(self, url: str, http: str = "") -> None:
         """Goes on with the Triton at another address."""
         if url == self.url:
             return
         self.url = url
+        if self.http is not None:
+            self.http.close()
+        self.http = TritonHttp(http, self.http_headers) if http else None
         self.channel = grpc.aio.insecure_channel(url, options=OPTIONS)
         self.calls: dict[str, grpc.aio.UnaryUnaryMultiCallable] = {}
         self.is_up.set()
 
-    async def call(self, method: str, request: Message) -> Message:
-        """What Triton answers.
+    async def infer(self, request: Message) -> Message:
+        """The `ModelInferResponse` to a `ModelInferRequest`.
 
         Raises:
-            grpc.aio.AioRpcError: it does not, or refuses.
+            TritonError: there is none.
+        """
+        return await (self.http.infer(request) if self.http else self.call("ModelInfer", request))
+
+    async def call(self, method: str, request: Message) -> Message:
+        """What Triton's gRPC answers.
+
+        Raises:
+            TritonError: it does not, or refuses.
         """
         call = self.calls.get(method)
         if call is None:
@@ -57,7 +75,10 @@ class Upstream:
                 request_serializer=type(request).SerializeToString,
                 response_deserializer=answer.FromString,
             )
-        return await call(request, metadata=self.metadata)
+        try:
+            return await call(request, metadata=self.metadata)
+        except grpc.aio.AioRpcError as error:
+            raise TritonError(error.code(), " ".join((error.details() or "").split())) from None
 
     def lost(self) -> None:
         """Notes that Triton did not answer, and looks for it until it does."""
@@ -70,7 +91,7 @@ class Upstream:
             await asyncio.sleep(PAUSE)
             try:
                 live = await self.call("ServerLive", service_pb2.ServerLiveRequest())
-            except grpc.aio.AioRpcError:
+            except TritonError:
                 continue
             if live.live:
                 return self.is_up.set()
@@ -79,4 +100,6 @@ class Upstream:
         """Ends the connection; nothing may be under way."""
         if self.looking is not None:
             self.looking.cancel()
+        if self.http is not None:
+            self.http.close()
         await self.channel.close()

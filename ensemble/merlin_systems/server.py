@@ -48,7 +48,7 @@ def running_merlin(
         served = shutil.copytree(repository, temporary / "repository")
         verify(served, command)
         backends = temporary / "backends"
-        command_line, environment = triton_command(served, ports, backends)
+        command_line, environment = triton_command(served, port, backends)
         if backends.is_dir():  # of the wheel's server, which has the Python backend only
             shutil.copytree(BACKENDS, backends, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         command_line.append(f"--exit-timeout-secs={EXIT_SECONDS}")  # Triton takes the last one

@@ -5,11 +5,12 @@ import os
 import py_compile
 import shutil
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from core.artifacts import ANY_COMMAND, sha256, verify
 from core.errors import UserError
-from ensemble.repository.versions import models_of
+from ensemble.repository.manifest import files_of, models_in, read_versions
+from ensemble.repository.serials import Serials
 from ensemble.triton_models.files import CONFIG
 
 
@@ -34,7 +35,13 @@ class Release:
         return self.version == other.version and self.files == other.files
 
 
-def take(repository: Path, folder: Path, public_key: Path | None = None, command: str = ANY_COMMAND) -> Release:
+def take(
+    repository: Path,
+    folder: Path,
+    public_key: Path | None = None,
+    command: str = ANY_COMMAND,
+    serials: Serials | None = None,
+) -> Release:
     """Copies what a repository serves.
 
     Args:
@@ -42,17 +49,21 @@ def take(repository: Path, folder: Path, public_key: Path | None = None, command
         folder: a new folder.
         public_key: of the key that must have signed the manifest; None for no such demand.
         command: the command line that writes the repository, for the message.
+        serials: of that key's manifests; None to accept older ones than were served before.
 
     Raises:
-        UserError: the repository was changed, before or while it was copied, is not signed as demanded, or does not
-            name a version.
+        UserError: the repository was changed, before or while it was copied, is not signed as demanded, is older than
+            what was served before, or does not name a version.
     """
     manifest = verify(repository, command, public_key)
-    version = manifest.get("version")
-    models = tuple(models_of(repository))
-    if not isinstance(version, int) or not models:
-        raise UserError(f"{repository} does not say which version to serve; run: {command}")
-    files = {name: digest for name, digest in manifest["files"].items() if _is_of_version(name, version)}
+    named = read_versions(manifest, repository, command)
+    if serials:
+        serials.check(named.serial, repository)
+    version, models = named.version, models_in(manifest, repository)
+    if not models:
+        raise UserError(f"{repository} has no models to serve; run: {command}")
+    configs = {name: manifest["files"][name] for name in (f"{model}/{CONFIG}" for model in models)}
+    files = configs | files_of(manifest, version)
     for name, digest in files.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -62,15 +73,11 @@ def take(repository: Path, folder: Path, public_key: Path | None = None, command
     for model in models:
         if not (folder / model / str(version)).is_dir():
             raise UserError(f"{repository / model} has no version {version}; run: {command}")
+    if serials:
+        serials.record(named.serial)
     # Python inside Triton would write its bytecode beside the models, which Triton's poller would take for a change.
     compileall.compile_dir(folder, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
     return Release(version, models, folder, files)
-
-
-def _is_of_version(name: str, version: int) -> bool:
-    """Whether a file is a model's configuration, `score/config.pbtxt`, or one of the version's, `score/3/model.py`."""
-    parts = PurePosixPath(name).parts
-    return len(parts) > 1 and parts[1] in (CONFIG, str(version))
 
 
 def lay_out(release: Release, served: Path) -> None:

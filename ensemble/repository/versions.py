@@ -1,6 +1,7 @@
 """Versions of a repository, side by side: the one that serves, and the one before, for `rollback`.
 
-The manifest names the version that serves, the other one, and the details of each. Triton reads the same from
+The manifest names the version that serves, the other one, and the details of each, and has a serial number, which
+every export and every rollback makes higher. Triton reads the same from
 `config.pbtxt`; each version has its own, of which the model's is a copy. A repository is replaced as a whole, so that
 half a version is never seen; what is kept is linked, not copied, where the file system can do that.
 """
@@ -9,13 +10,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from core.artifacts import ANY_COMMAND, MANIFEST, SIGNATURE, new_folder, read_manifest, verify
+from core import signing
+from core.artifacts import ANY_COMMAND, SIGNATURE, new_folder, read_manifest, verify
 from core.errors import UserError
-from core.signing import is_signed
-from ensemble.triton_models.files import CONFIG
+from ensemble.repository.manifest import LARGEST_VERSION, Versions, files_of, next_serial, read_versions
+from ensemble.triton_models.files import CONFIG, MODEL_CARD, MODEL_CARD_IN_FRONT, OF_ALL
 
 
 def models_of(repository: Path) -> list[str]:
@@ -34,20 +36,28 @@ def new_version(
         key: a private key to sign the manifest with, or None. It covers the version that is kept too, which is
             kept only if it was signed with the same key.
         details: what the manifest says of the version.
+
+    Raises:
+        UserError: `key` is not a private key, or a file of the version that is kept was changed at this moment.
     """
+    if key:
+        signing.private_key(key)
     served = _intact(repository, key)
-    former = served["version"] if served else None
+    former = served[1].version if served else None
     version = max(_numbers(repository), default=0) + 1
     releases = {str(version): {"fingerprint": made_from, **details}}
     if served:
-        releases[str(former)] = served["releases"][str(former)]
-    named = {"version": version, "previous": former, "releases": releases}
-    with new_folder(repository, made_from, key, **details, **named) as out:
-        kept_models = models_of(repository) if served else []
-        for model in kept_models:
-            kept = repository / model / str(former)
-            if kept.is_dir():
-                shutil.copytree(kept, out / model / str(former), copy_function=_link)
+        releases[str(former)] = served[1].releases[str(former)]
+    named = {
+        "version": version,
+        "previous": former,
+        "serial": next_serial(_serial(repository, key)),
+        "releases": releases,
+    }
+    kept = files_of(served[0], former) if served else {}
+    with new_folder(repository, made_from, key, kept=kept, **details, **named) as out:
+        for name in kept:
+            _link(repository / name, out / name)
         yield out, version
 
 
@@ -66,34 +76,52 @@ def rollback(
     Raises:
         UserError: there is no previous version, or the repository is not intact, or not signed with either key.
     """
-    served = verify(repository, command, public_key)
-    if key and not public_key and not is_signed(repository / MANIFEST, repository / SIGNATURE, key):
-        raise UserError(
-            f"{repository} is not signed with {key}; give the key that it is signed with, or export it again"
-        )
+    served = verify(repository, command, public_key, None if public_key else key)
     if not key and (repository / SIGNATURE).is_file():
         raise UserError(f"{repository} is signed; give its key with --sign-key, or the signature would be lost")
-    former, version = served.get("version"), served.get("previous")
-    if former is None or version is None:
-        raise UserError(f"{repository} has no version before {former}; export keeps one when it adds another")
-    _check_same_models(repository, former, version)
-    release = dict(served["releases"][str(version)])
-    named = {"version": version, "previous": former, "releases": served["releases"]}
-    with new_folder(repository, release.pop("fingerprint"), key, **release, **named) as out:
-        for model in models_of(repository):
-            shutil.copytree(repository / model, out / model, copy_function=_link)
-            (out / model / CONFIG).unlink()
-            _link(str(out / model / str(version) / CONFIG), str(out / model / CONFIG))
+    if served.get("previous") is None:
+        raise UserError(
+            f"{repository} has no version before {served.get('version')!r:.20}; export keeps one when it adds another"
+        )
+    now = read_versions(served, repository, command)
+    former, version = now.version, now.previous
+    assert version is not None
+    _check_same_models(repository, served, former, version)
+    release = dict(now.releases[str(version)])
+    named = {
+        "version": version,
+        "previous": former,
+        "serial": next_serial(now.serial),
+        "releases": now.releases,
+    }
+    kept = files_of(served, former, version)
+    put = {name: name for name in kept} | _in_front(served, version)
+    sums = {target: kept[source] for target, source in put.items()}
+    with new_folder(repository, release.pop("fingerprint"), key, kept=sums, **release, **named) as out:
+        for target, source in put.items():
+            _link(repository / source, out / target)
     return read_manifest(repository, command)
 
 
-def _check_same_models(repository: Path, serving: int, other: int) -> None:
+def _in_front(manifest: dict[str, Any], version: int) -> dict[str, str]:
+    """What of a version's files has a copy outside of its folder, for Triton and for readers: target and source."""
+    copies = {f"{model}/{CONFIG}": f"{model}/{version}/{CONFIG}" for model in _models_of(manifest, version)}
+    copies[MODEL_CARD_IN_FRONT] = f"{OF_ALL}/{version}/{MODEL_CARD}"
+    return {target: source for target, source in copies.items() if source in manifest["files"]}
+
+
+def _models_of(manifest: dict[str, Any], version: int) -> set[str]:
+    """The models that a manifest lists for a version."""
+    found = (PurePosixPath(name).parts for name in files_of(manifest, version))
+    return {parts[0] for parts in found if parts[1:] == (str(version), CONFIG)}
+
+
+def _check_same_models(repository: Path, manifest: dict[str, Any], serving: int, other: int) -> None:
     """
     Raises:
         UserError: one of the two versions lacks a model that the other has.
     """
-    of_serving = set(models_of(repository))
-    of_other = {path.parent.parent.name for path in repository.glob(f"*/{other}/{CONFIG}")}
+    of_serving, of_other = (_models_of(manifest, version) for version in (serving, other))
     for version, missing in ((other, of_serving - of_other), (serving, of_other - of_serving)):
         if missing:
             raise UserError(
@@ -101,23 +129,31 @@ def _check_same_models(repository: Path, serving: int, other: int) -> None:
             )
 
 
-def _intact(repository: Path, key: Path | None) -> dict[str, Any] | None:
-    """The manifest of a repository whose serving version can be kept; None where it cannot."""
+def _intact(repository: Path, key: Path | None) -> tuple[dict[str, Any], Versions] | None:
+    """The manifest of a repository whose serving version can be kept, and its versions; None where it cannot."""
     try:
-        served = verify(repository)
+        manifest = verify(repository, private_key=key)
+        return manifest, read_versions(manifest, repository)
     except UserError:
         return None
-    if key and not is_signed(repository / MANIFEST, repository / SIGNATURE, key):
-        return None
-    return served if "releases" in served else None
+
+
+def _serial(repository: Path, key: Path | None) -> int:
+    """The serial number of a manifest, whether its files are intact or not; 0 where there is none that counts."""
+    try:
+        return read_versions(read_manifest(repository, private_key=key), repository).serial
+    except UserError:
+        return 0
 
 
 def _numbers(repository: Path) -> list[int]:
     """The numbers of all versions that are there, intact or not: a running server may have loaded any."""
-    return [int(path.name) for path in repository.glob("*/*") if path.is_dir() and path.name.isdecimal()]
+    names = [path.name for path in repository.glob("*/*") if path.is_dir()]
+    return [int(name) for name in names if name.isdecimal() and len(name) < len(str(LARGEST_VERSION))]
 
 
-def _link(source: str, target: str) -> None:
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)
     except OSError:  # a file system without hard links

@@ -29,11 +29,15 @@ class Backoff:
         if now - self.healthy_since >= self.forget_after:
             self.failures = 0
 
-    def failed(self) -> float:
-        """Notes that the server has failed, and returns the seconds to wait."""
+    def failed(self, answerable: bool = True) -> float:
+        """Notes that the server has failed, and returns the seconds to wait.
+
+        Args:
+            answerable: whether it could have answered; False where it was not even started.
+        """
         self.healthy_since = None
         self.failures += 1
-        self.unanswered += 1
+        self.unanswered += answerable
         if self.failures == 1:
             return 0.0
         return min(2.0 ** (self.failures - 2), self.longest)

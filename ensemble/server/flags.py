@@ -1,5 +1,6 @@
 """Triton's releases differ in the flags that they take: the server that is there is asked for its own."""
 
+import os
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -8,13 +9,11 @@ from core.errors import UserError
 
 LISTED = re.compile(r"^\s*(--[a-z0-9-]+)", re.MULTILINE)
 HELP_SECONDS = 60
-# Without these the server works the same, with a larger footprint or fewer metrics.
-DISPENSABLE = frozenset({"--allow-gpu-metrics", "--pinned-memory-pool-byte-size", "--metrics-config"})
+# Without these the server works the same, with a larger footprint.
+DISPENSABLE = frozenset({"--allow-gpu-metrics", "--pinned-memory-pool-byte-size"})
 UNPROTECTED = {
-    "--http-restricted-api": "HTTP cannot be protected there: the secret would not be asked for, and any client could "
-    "change the server's memory and settings; leave the HTTP port out, or use Triton 2.40 (23.11) or newer",
-    "--grpc-restricted-protocol": "gRPC cannot be protected there: the secret would not be asked for, and any client "
-    "could change the server's memory and settings; use Triton 2.35 (23.06) or newer",
+    "--grpc-restricted-protocol": "it cannot be protected: any user of this machine could change its memory and "
+    "settings; use Triton 2.35 (23.06) or newer",
 }
 
 
@@ -40,11 +39,25 @@ def fitting(arguments: Sequence[str], environment: Mapping[str, str]) -> list[st
 
 
 def listed_flags(binary: str, environment: Mapping[str, str]) -> frozenset[str]:
-    """The flags in a server's help, `--name` each; none where it prints no help.
+    """The flags in a server's help, `--name` each; none where it prints no help. A file is asked once.
 
     Raises:
         UserError: it cannot be run.
     """
+    try:
+        found = os.stat(binary)
+    except OSError as error:
+        raise UserError(f"{binary} cannot be run: {error.strerror}") from None
+    key = (binary, found.st_mtime_ns, found.st_size)
+    if key not in _listed:
+        _listed[key] = _ask_for_flags(binary, environment)
+    return _listed[key]
+
+
+_listed: dict[tuple[str, int, int], frozenset[str]] = {}
+
+
+def _ask_for_flags(binary: str, environment: Mapping[str, str]) -> frozenset[str]:
     try:
         # Triton prints its help on standard error and ends with exit code 1.
         done = subprocess.run(

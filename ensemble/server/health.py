@@ -2,9 +2,12 @@
 
 import contextlib
 import time
-from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
@@ -12,14 +15,19 @@ from core.errors import UserError
 from ensemble import client
 from ensemble.client import NoServerError, TimedOutError
 from ensemble.repository import releases
-from ensemble.server.canary import CANARY_SECONDS, Canary
+from ensemble.server.canary import Canary
 from ensemble.server.process import Server, exit_code
 from ensemble.server.shared_memory import SHARED_MEMORY
 
+# The front door has Triton at work on little at a time, so a model that is only busy answers sooner.
+CANARY_SECONDS = 2.0
+STATISTICS_SECONDS = 1.0
 MISSES_IN_A_ROW = 3
+FOR_EVER = 1e6  # seconds; a deadline that expires can crash Triton 2.51, so none does
 RELOAD_SECONDS = 20.0
 SILENT = "Triton does not answer"
 DIED = "its Python process died"
+T = TypeVar("T")
 
 
 class Health:
@@ -30,6 +38,7 @@ class Health:
         completed: requests that a model had completed at its last miss, by model; None where Triton did not say.
         stubs: each model's Python process.
         shared: the name of the memory that each stub shares with the server.
+        calls: what was asked and is not answered yet, by what and of which model.
     """
 
     def __init__(self) -> None:
@@ -37,15 +46,24 @@ class Health:
         self.completed: dict[str, int | None] = {}
         self.stubs: dict[str, psutil.Process] = {}
         self.shared: dict[str, str] = {}
-        self.canaries = ThreadPoolExecutor(thread_name_prefix="canary")
+        self.calls: dict[tuple[str, str], Future] = {}
+        self.looks = ThreadPoolExecutor(16, "look")
+        self.askers = ThreadPoolExecutor(32, "canary")
 
     def close(self) -> None:
-        """Waits for the canaries that are still out."""
-        self.canaries.shutdown()
+        """Waits for the canaries that are still out; the server must have been stopped."""
+        self.looks.shutdown()
+        self.askers.shutdown()
+
+    def forget(self) -> None:
+        """Starts from scratch, with another server."""
+        self.misses.clear()
+        self.completed.clear()
+        self.calls.clear()
 
     def troubles(self, server: Server, canary: Canary, models: Collection[str]) -> dict[str, str]:
         """What is wrong with each of several models, asked at the same time; empty where nothing has to be done."""
-        found = self.canaries.map(lambda model: self.trouble(server, canary, model), models)
+        found = self.looks.map(lambda model: self.trouble(server, canary, model), models)
         return dict(zip(models, found))
 
     def trouble(self, server: Server, canary: Canary, model: str) -> str:
@@ -53,14 +71,14 @@ class Health:
         if not self.is_alive(server, canary, model):
             return DIED
         try:
-            canary.ask(server.url, server.access, model, CANARY_SECONDS)
+            self._ask(server, canary, model)
         except (TimedOutError, NoServerError) as error:
             return self._missed(server, model, error)
         except UserError as error:
             if not self.is_alive(server, canary, model):
                 return DIED
             with contextlib.suppress(UserError):  # asked again, as a single error means little
-                canary.ask(server.url, server.access, model, CANARY_SECONDS)
+                self._ask(server, canary, model)
                 return ""
             return str(error).rstrip(".")
         self.misses[model] = 0
@@ -88,6 +106,9 @@ class Health:
 
         Returns:
             Whether the model answers, within `RELOAD_SECONDS`.
+
+        Raises:
+            OSError: the folder was emptied, or cannot be written.
         """
         for stub in server.stubs(model):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -102,16 +123,39 @@ class Health:
             try:
                 if not self.is_alive(server, canary, model):
                     raise UserError(DIED)
-                canary.ask(server.url, server.access, model, CANARY_SECONDS)
+                self._ask(server, canary, model)
             except UserError:
                 time.sleep(0.1)
             else:
                 return True
         return False
 
+    def _ask(self, server: Server, canary: Canary, model: str) -> None:
+        """One question to a model, or the wait for the answer to the one before, for `CANARY_SECONDS`."""
+        self._within(CANARY_SECONDS, "canary", model, lambda: canary.ask(server.url, server.access, model, FOR_EVER))
+
+    def _within(self, seconds: float, what: str, model: str, ask: Callable[[], T]) -> T:
+        """What `ask` returns, waited for so long. It goes on after that, and is waited for at the next call.
+
+        Raises:
+            TimedOutError: there is no answer yet.
+        """
+        key = what, model
+        call: Future[T] = self.calls.get(key) or self.askers.submit(ask)
+        self.calls[key] = call
+        try:
+            call.exception(seconds)
+        except NotYet:
+            raise TimedOutError(f"it did not answer within {seconds:g} s") from None
+        self.calls.pop(key, None)
+        return call.result()
+
     def _missed(self, server: Server, model: str, error: UserError) -> str:
         """What is wrong with a model that did not answer: nothing yet, where it is busy or has missed few canaries."""
-        completed = completed_requests(server, model)
+        completed = None
+        with contextlib.suppress(TimedOutError):
+            count = partial(completed_requests, server, model)
+            completed = self._within(STATISTICS_SECONDS, "statistics", model, count)
         is_busy = completed is not None and completed != self.completed.get(model)
         self.misses[model] = 1 if is_busy else self.misses.get(model, 0) + 1
         self.completed[model] = completed
@@ -124,8 +168,8 @@ def completed_requests(server: Server, model: str) -> int | None:
     """How many requests a model has completed: where that grows, it is busy, not hung. None if Triton is silent."""
     headers = server.access.headers
     try:
-        with client.connection(server.url, server.access, CANARY_SECONDS) as triton:
-            found = triton.get_inference_statistics(model, headers=headers, client_timeout=CANARY_SECONDS)
+        with client.connection(server.url, server.access, FOR_EVER) as triton:
+            found = triton.get_inference_statistics(model, headers=headers, client_timeout=FOR_EVER)
     except UserError:
         return None
     return sum(one.inference_stats.success.count + one.inference_stats.fail.count for one in found.model_stats)

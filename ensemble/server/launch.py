@@ -13,7 +13,7 @@ from pathlib import Path
 
 from core.errors import UserError
 from ensemble.server.flags import fitting
-from ensemble.server.ports import Ports
+from ensemble.server.ports import LOOPBACK
 
 STOP_SECONDS = 10
 REAPER = Path(__file__).with_name("reaper.py")
@@ -30,14 +30,14 @@ def launch(
 
     Args:
         arguments, environment: of `triton_command`, with any additions.
-        log: where the server's output goes.
+        log: where the server's output goes, after what is there.
         inherited: handles of open files that the server gets too.
 
     Raises:
         UserError: the server cannot be run, or does not take a flag that matters.
     """
     parent = os.getpid()
-    with open(log, "wb") as output:
+    with open(log, "ab") as output:
         process = subprocess.Popen(
             fitting(arguments, environment),
             env=environment,
@@ -59,11 +59,14 @@ def launch(
 
 
 def triton_command(
-    repository: Path, ports: Ports, backends: Path, control: str = "none"
+    repository: Path, port: int, backends: Path, control: str = "none"
 ) -> tuple[list[str], dict[str, str]]:
     """The arguments of the `tritonserver` on PATH, else of the one in the nvidia-pytriton wheel, and its environment.
 
+    It listens on loopback, for gRPC only.
+
     Args:
+        port: for gRPC.
         backends: where the wheel's backends are copied to, if they are not there yet. It stays absent where the server
             on PATH is used, which has its own.
         control: `none`, or `poll` to follow changes in the repository; explicit control would run any Python that a
@@ -88,18 +91,13 @@ def triton_command(
         "--allow-gpu-metrics=false",
         "--pinned-memory-pool-byte-size=0",
         f"--exit-timeout-secs={STOP_SECONDS // 2}",
-        f"--grpc-address={ports.host}",
-        f"--grpc-port={ports.grpc}",
-        f"--allow-http={str(bool(ports.http)).lower()}",
-        f"--allow-metrics={str(bool(ports.metrics)).lower()}",
+        f"--grpc-address={LOOPBACK}",
+        f"--grpc-port={port}",
+        "--allow-http=false",
+        "--allow-metrics=false",
     ]
     if from_wheel:
         arguments.append(f"--backend-directory={backends}")
-    if ports.http:
-        arguments += [f"--http-address={ports.host}", f"--http-port={ports.http}"]
-    if ports.metrics:
-        arguments += [f"--metrics-address={ports.host}", f"--metrics-port={ports.metrics}"]
-        arguments.append("--metrics-config=summary_latencies=true")  # percentiles; counters are there by default
     return arguments, environment
 
 
@@ -122,7 +120,9 @@ def prepare_wheel_server(backends: Path, environment: dict[str, str]) -> Path:
     if not stub.is_dir():
         raise UserError(f"the Triton wheel has no stub for Python {sys.version.split()[0]}; use Python 3.10 or 3.11")
     backend = backends / "python"  # copied, as Triton refuses symbolic links
-    if not backend.is_dir():
+    sources = [*(root / "backends" / "python").iterdir(), stub / "triton_python_backend_stub"]
+    if not all((backend / source.name).exists() for source in sources):
+        shutil.rmtree(backend, ignore_errors=True)
         shutil.copytree(root / "backends" / "python", backend)
         shutil.copy(stub / "triton_python_backend_stub", backend)
     libraries = [sysconfig.get_config_var("LIBDIR"), str(root.parent.parent / "nvidia_pytriton.libs")]

@@ -1,13 +1,12 @@
-"""Starts a server on a private copy of a repository, waits for real answers, and stops it cleanly."""
+"""Starts a Triton on a private copy of a repository, waits for real answers, and stops it cleanly."""
 
-import contextlib
 import os
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,15 +17,15 @@ from core.errors import UserError
 from core.temporary import temporary_folder
 from ensemble.client import Access
 from ensemble.repository import releases
-from ensemble.server.access import ServerAccess, hide
-from ensemble.server.canary import CANARY_SECONDS, Canary
+from ensemble.server.access import Inside, hide, restrictions
+from ensemble.server.canary import Canary
 from ensemble.server.launch import STOP_SECONDS, launch, triton_command
-from ensemble.server.ports import Ports
+from ensemble.server.logs import claimed, last_error, rotate
+from ensemble.server.ports import LOOPBACK, Ports, address
 from ensemble.server.shared_memory import release, reserved
 
 START_SECONDS = 60
-ASK_AGAIN_SECONDS = 0.2
-OPEN = ServerAccess()
+ASK_AGAIN_SECONDS = 0.05
 TEMPORARY = "marquee-triton-"  # what the folders that servers serve are named
 
 
@@ -38,7 +37,7 @@ class Server:
         url: `host:port` of its gRPC.
         process: the server.
         log: where its output goes.
-        access: how this process asks it.
+        access: how this process asks it: as one that only looks.
         hidden: whether its secrets are gone from its command line.
         shared: the prefix of the names of its shared memory; empty where it is not known.
     """
@@ -71,7 +70,7 @@ class Server:
         if exit_code(self.process) is not None:
             return found
         for child in psutil.Process(self.process.pid).children():
-            with contextlib.suppress(psutil.Error):  # it is dead, or dies just now
+            with suppress(psutil.Error):  # it is dead, or dies just now
                 command = child.cmdline()
                 # Its first argument is `.../<model>/<version>/model.py`.
                 if len(command) > 1 and Path(command[1]).parts[-3:-2] == (model,):
@@ -90,7 +89,7 @@ class Server:
 
         def ask_every_model() -> None:
             for model in canary.release.models:
-                canary.ask(self.url, self.access, model, CANARY_SECONDS)
+                canary.ask(self.url, self.access, model, START_SECONDS)
 
         self.wait_for(ask_every_model, START_SECONDS, closing)
 
@@ -120,33 +119,41 @@ class Server:
         raise UserError("stopped")
 
 
-def start(served: Path, backends: Path, log: Path, ports: Ports, access: ServerAccess) -> Server:
-    """Starts a server, which lives no longer than the thread that calls this.
+def start(served: Path, backends: Path, log: Path, port: int, secret: str = "") -> Server:
+    """Starts a server on loopback, which lives no longer than the thread that calls this.
 
     Args:
         served: the folder that is served; Triton follows what changes in it.
         backends: a folder that the wheel's backends are copied to, at the first start.
-        log: where the server's own output goes; the log of the start before is kept beside it.
+        log: where the server's own output goes; the logs of the starts before are kept beside it.
+        port: for gRPC.
+        secret: what every request must carry; empty for none.
 
     Raises:
-        UserError: there is no Triton, certificates cannot be used, HTTP was asked for together with TLS, or this Triton
-            cannot protect what was asked for.
+        UserError: there is no Triton, or it cannot be protected.
+        OSError: its files cannot be written.
     """
-    own_access = access.own()
-    access_flags, to_hide = access.flags(bool(ports.http))
-    arguments, environment = triton_command(served, ports, backends, "poll")
-    if log.exists():
-        log.replace(log.with_name(f"{log.name}.1"))
+    flags, to_hide = restrictions(secret)
+    arguments, environment = triton_command(served, port, backends, "poll")
+    rotate(log)
     # Strictly, a server is not ready while it loads a version beside the one that answers; load balancers would leave.
-    arguments += ["--repository-poll-secs=1", "--strict-readiness=false", *access_flags]
+    arguments += ["--repository-poll-secs=1", "--strict-readiness=false", *flags]
     with reserved() as (shared, inherited):
         arguments.append(f"--backend-config=python,shm-region-prefix-name={shared}")
         process = launch(arguments, environment, log, inherited)
     deadline = time.monotonic() + STOP_SECONDS
-    while exit_code(process) is None and not log.stat().st_size and time.monotonic() < deadline:
-        time.sleep(0.02)  # once there is a line in its log, it has read its arguments
+    while exit_code(process) is None and not _has_read_arguments(process, log) and time.monotonic() < deadline:
+        time.sleep(0.01)
     hidden = hide(process.pid, to_hide)
-    return Server(ports.url, process, log, access=own_access, hidden=hidden, shared=shared)
+    url = address(LOOPBACK, port)
+    return Server(url, process, log, access=Inside(secret), hidden=hidden, shared=shared)
+
+
+def _has_read_arguments(process: subprocess.Popen, log: Path) -> bool:
+    """Whether a Triton is past its arguments: it logs, or, where the disk is full, has threads."""
+    with suppress(OSError, psutil.Error):
+        return bool(log.stat().st_size) or psutil.Process(process.pid).num_threads() > 1
+    return False
 
 
 def exit_code(process: subprocess.Popen) -> int | None:
@@ -173,14 +180,15 @@ def stop(process: subprocess.Popen, patience: float = STOP_SECONDS) -> None:
 
 @contextmanager
 def running(
-    repository: Path, log: Path, ports: Ports, access: ServerAccess = OPEN, *, command: str = ANY_COMMAND
+    repository: Path, log: Path, ports: Ports, secret: str = "", *, command: str = ANY_COMMAND
 ) -> Iterator[Server]:
-    """A server that has answered a question to each model, stopped when the block ends.
+    """A Triton without a front door, on loopback: for one question of this process, not for clients.
 
     Args:
         repository: an exported repository; its manifest is verified before anything starts.
-        log: where the server's own output goes.
-        access: what it asks of its clients.
+        log: where the server's own output goes, or beside it where another server writes there.
+        ports: `ports.grpc` is where it listens.
+        secret: what every request must carry; empty for none.
         command: the command line that writes the repository, for the message.
 
     Raises:
@@ -190,19 +198,10 @@ def running(
         # A copy is served, so that what was verified cannot be changed under a running server.
         release = releases.take(repository, temporary / "release", command=command)
         ports.check()
-        server = start(release.folder, temporary / "backends", log, ports, access)
-        try:
-            server.wait_until_it_answers(Canary(release))
-            yield server
-        finally:
-            server.stop()
-
-
-def last_error(log: Path) -> str:
-    """Why a model could not be loaded, else the last error in Triton's log, else its last line."""
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    # Without a GPU, each look for one is logged as an error.
-    errors = [line for line in lines if line.startswith(("E", "error", "Error")) and "cuda" not in line.lower()]
-    causes = [line for line in errors if "failed to load '" in line]
-    found = causes or errors or lines or ["its log is empty"]
-    return found[-1][:300]
+        with claimed(log) as own_log:
+            server = start(release.folder, temporary / "backends", own_log, ports.grpc, secret)
+            try:
+                server.wait_until_it_answers(Canary(release))
+                yield server
+            finally:
+                server.stop()

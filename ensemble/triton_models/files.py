@@ -8,11 +8,12 @@ MODEL_CODE = "model.py"  # what Triton loads
 PACKAGE = "marquee_serving"  # the copy of this package beside it
 SERVING = "serving.json"
 SAMPLE = "sample.json"  # answers of the trained networks, for later checks
+TITLES = "titles.parquet"  # movie_id, title and year of the catalogue
+MODEL_CARD = "model_card.md"
+MODEL_CARD_IN_FRONT = "MODEL_CARD.md"  # in the repository itself: that of the version that serves
+OF_ALL = "score"  # the model whose folder holds what is about all models: the sample, the titles and the card
 RATED = "rated.npy"
 RATED_STARTS = "rated_starts.npy"
-NEWCOMERS = "newcomers.npz"
-RETRIEVAL_NETWORK = "retrieval.onnx"
-RETRIEVAL_VECTORS = "retrieval.npy"
 SIMILAR_VECTORS = "similar.npy"
 
 
@@ -29,6 +30,21 @@ def rows_file(model: str, kind: str) -> str:
 def network_file(model: str) -> str:
     """A network's head."""
     return f"{model}.onnx"
+
+
+def newcomers_file(model: str) -> str:
+    """What gives someone unknown a row of a network's users."""
+    return f"{model}.newcomers.npz"
+
+
+def retrieval_network_file(model: str) -> str:
+    """The first of two stages before a network."""
+    return f"{model}.retrieval.onnx"
+
+
+def retrieval_vectors_file(model: str) -> str:
+    """The catalogue's vectors for that first stage."""
+    return f"{model}.retrieval.npy"
 
 
 def write_code(folder: Path, model: str) -> None:

@@ -1,5 +1,7 @@
 """What a request may ask for."""
 
+from collections.abc import Iterable
+
 DEFAULT_K = 10
 LARGEST_K = 1000
 LARGEST_BATCH = 1 << 18  # pairs of one request, so that none keeps the others waiting for long
@@ -8,6 +10,18 @@ LARGEST_HISTORY = 10_000
 
 class BadRequest(Exception):
     """The client's mistake, in one sentence."""
+
+
+def choose(what: str, name: str, default: str, choices: Iterable[str]) -> str:
+    """The name that a request gives, or the default where it gives none.
+
+    Raises:
+        BadRequest: there is no such `what`.
+    """
+    name = name or default
+    if name not in choices:
+        raise BadRequest(f"unknown {what} {name[:40]!r}; choose one of {', '.join(choices)}")
+    return name
 
 
 def k_out_of_range(k: int) -> str:

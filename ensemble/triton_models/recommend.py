@@ -7,17 +7,17 @@ from .backend import (
     optional_input,
     optional_int,
     optional_text,
-    required_input,
     respond_to_each,
     response,
     version_folder,
 )
-from .limits import DEFAULT_K
+from .limits import DEFAULT_K, BadRequest
 from .recommendations import NO_MOVIES, Recommendations
 
 
 class TritonPythonModel:
-    """user_id INT64[1]; k INT32[1], history INT64[m], strategy STRING[1] (optional) -> movie_id, score, known."""
+    """user_id INT64[1] or history INT64[m] or both; k INT32[1], model and strategy STRING[1] (optional)
+    -> movie_id INT64[k], score FP32[k], known BOOL[1]."""
 
     def initialize(self, args: dict[str, str]) -> None:
         self.recommendations = Recommendations(version_folder(args))
@@ -26,11 +26,14 @@ class TritonPythonModel:
         return respond_to_each(self.answer, requests)
 
     def answer(self, request: "pb_utils.InferenceRequest") -> "pb_utils.InferenceResponse":
-        history = optional_input(request, "history")
+        user_id, history = optional_input(request, "user_id"), optional_input(request, "history")
+        if user_id is None and history is None:
+            raise BadRequest("user_id is missing; someone without one is asked for with a history")
         movies, scores, known = self.recommendations.recommend(
-            int(required_input(request, "user_id")[0]),
+            None if user_id is None else int(user_id[0]),
             optional_int(request, "k", DEFAULT_K),
             NO_MOVIES if history is None else history,
             optional_text(request, "strategy"),
+            optional_text(request, "model"),
         )
         return response(movie_id=movies, score=scores, known=np.array([known]))

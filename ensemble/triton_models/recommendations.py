@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import NEWCOMERS, RATED, RATED_STARTS, RETRIEVAL_NETWORK, RETRIEVAL_VECTORS
-from .history import newcomer_row, without_repeats
-from .limits import DEFAULT_K, LARGEST_HISTORY, BadRequest, check_k
-from .loading import load_array, load_arrays, load_network
+from .files import RATED, RATED_STARTS
+from .history import without_repeats
+from .limits import DEFAULT_K, LARGEST_HISTORY, BadRequest, check_k, choose
+from .loading import load_array
 from .lookup import Lookup
-from .network import Network
+from .ranking import Ranking
 from .serving_config import STRATEGIES, read_serving_config
 from .top_k import top_k
 
@@ -18,7 +18,7 @@ NO_MOVIES = np.empty(0, np.int64)
 
 
 class Recommendations:
-    """The best movies of the catalogue, by the default network.
+    """The best movies of the catalogue, by any of the networks, which share the vocabularies and what users have rated.
 
     Args:
         folder: the version folder of `recommend`.
@@ -26,30 +26,35 @@ class Recommendations:
 
     def __init__(self, folder: Path):
         config = read_serving_config(folder)
-        self.strategy: str = config.strategy
+        self.default_model = config.default_model
         self.candidates = config.candidates
         self.users = Lookup(folder, "user_id", config.unknown_index)
         self.movies = Lookup(folder, "movie_id", config.unknown_index)
-        self.network = Network(folder, config.default_model)
         self.first = int(self.movies.index[0])  # the catalogue's rows come after the reserved ones
-        self.vector, self.hidden = self.network.vector[self.first :], self.network.hidden[self.first :]
+        self.rankings = {
+            name: Ranking(folder, name, network.strategy, self.first) for name, network in config.networks.items()
+        }
         self.rated, self.rated_starts = load_array(folder / RATED), load_array(folder / RATED_STARTS)
-        self.newcomers = load_arrays(folder / NEWCOMERS)
-        self.query = load_network(folder / RETRIEVAL_NETWORK)
-        self.retrieval = load_array(folder / RETRIEVAL_VECTORS)
         self.popularity = (self.movies.ratings / config.raters).astype(np.float32)
 
     def recommend(
-        self, user_id: int, k: int = DEFAULT_K, history: np.ndarray = NO_MOVIES, strategy: str = ""
+        self,
+        user_id: int | None,
+        k: int = DEFAULT_K,
+        history: np.ndarray = NO_MOVIES,
+        strategy: str = "",
+        model: str = "",
     ) -> tuple[np.ndarray, np.ndarray, bool]:
-        """The best `k` movies that the user has neither rated nor listed, by the default model's score.
+        """The best `k` movies that the user has neither rated nor listed, by a network's score.
 
         Args:
+            user_id: None for someone without an id, who is answered as one whose id is in no table.
             history: int64 [m], raw ids of movies that someone unknown likes, the latest last. Ids that are in no table
                 are ignored; an id that is listed more than once counts where it is last. A known user's are left out
                 of the answer, and change nothing else.
             strategy: `exact` scores the whole catalogue; `two-stage` scores `candidates` movies (or 50 `k`, if that is
-                more) that a retrieval network finds; empty for the repository's default.
+                more) that a retrieval network finds; empty for the network's default.
+            model: `dlrm` or `ncf`; empty for the repository's default.
 
         Returns:
             int64 movie ids and float32 scores, best first, equal scores in the catalogue's order; fewer than `k` where
@@ -57,45 +62,34 @@ class Recommendations:
             history, who gets the most rated movies, with the share of all users that rated each as the score.
 
         Raises:
-            BadRequest: `k` outside 1 to 1000, a history of more than 10,000, no such strategy.
+            BadRequest: `k` outside 1 to 1000, a history of more than 10,000, no such strategy or model.
         """
-        strategy = self._check(k, history, strategy)
-        user = int(self.users(np.array([user_id]))[0][0])
+        ranking, strategy = self._check(k, history, strategy, model)
+        user = self.users.unknown if user_id is None else int(self.users(np.array([user_id]))[0][0])
         listed = self.movies(history)[0]
         listed = without_repeats(listed[listed != self.movies.unknown])
         excluded = listed - self.first
         if user != self.users.unknown:
-            row = self.network.user[user : user + 1]
+            row = ranking.user_row(user)
             excluded = np.concatenate([excluded, self.rated_by(user)])
         elif len(listed):
-            row = newcomer_row(self.newcomers, listed)
+            row = ranking.newcomer_row(listed)
         else:
             return *top_k(self.movies.ids, self.popularity.copy(), excluded, k), False
         candidates = max(self.candidates, CANDIDATES_PER_K * k)
-        if strategy == "exact" or 2 * candidates > len(self.vector):
-            scores = self.network.score_row(row, self.vector, self.hidden)
-            return *top_k(self.movies.ids, scores, excluded, k), True
-        found = self._candidates(row, excluded, candidates)
-        scores = self.network.score_row(row, self.vector[found], self.hidden[found])
-        return *top_k(self.movies.ids[found], scores, NO_MOVIES, k), True
+        if strategy == "exact" or 2 * candidates > len(self.movies.ids):
+            return *top_k(self.movies.ids, ranking.scores(row), excluded, k), True
+        found = ranking.candidates(row, excluded, candidates)
+        return *top_k(self.movies.ids[found], ranking.scores_of(row, found), NO_MOVIES, k), True
 
     def rated_by(self, user: int) -> np.ndarray:
         """The places in the catalogue, int32 [m], of what the user with this index has rated, in any split."""
         return self.rated[self.rated_starts[user] : self.rated_starts[user + 1]]
 
-    def _check(self, k: int, history: np.ndarray, strategy: str) -> str:
-        """The strategy that a request asks for."""
+    def _check(self, k: int, history: np.ndarray, strategy: str, model: str) -> tuple[Ranking, str]:
+        """The network and the strategy that a request asks for."""
         check_k(k)
         if history.ndim != 1 or len(history) > LARGEST_HISTORY:
             raise BadRequest(f"history has shape {list(history.shape)}; it must be [m], m at most {LARGEST_HISTORY}")
-        strategy = strategy or self.strategy
-        if strategy not in STRATEGIES:
-            raise BadRequest(f"unknown strategy {strategy[:40]!r}; choose one of {', '.join(STRATEGIES)}")
-        return strategy
-
-    def _candidates(self, row: np.ndarray, excluded: np.ndarray, count: int) -> np.ndarray:
-        """What the first stage finds for a user's row: places in the catalogue, int64 [at most count], ascending."""
-        nearness = self.query.run(None, {"user": row, "movie": self.retrieval})[0]
-        nearness[excluded] = -np.inf
-        found = np.sort(np.argpartition(nearness, -count)[-count:])
-        return found[np.isfinite(nearness[found])]
+        ranking = self.rankings[choose("model", model, self.default_model, self.rankings)]
+        return ranking, choose("strategy", strategy, ranking.strategy, STRATEGIES)

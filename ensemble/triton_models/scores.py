@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .limits import LARGEST_BATCH, BadRequest
+from .limits import LARGEST_BATCH, BadRequest, choose
 from .lookup import Lookup
 from .network import Network
 from .serving_config import read_serving_config
@@ -39,10 +39,7 @@ class Scores:
             )
         if len(user_id) > LARGEST_BATCH:
             raise BadRequest(f"{len(user_id)} pairs in one request; ask for at most {LARGEST_BATCH} at a time")
-        model = model or self.default_model
-        if model not in self.networks:
-            raise BadRequest(f"unknown model {model[:40]!r}; choose one of {', '.join(self.networks)}")
-        return model
+        return choose("model", model, self.default_model, self.networks)
 
     def score(self, user_id: np.ndarray, movie_id: np.ndarray, model: str = "") -> Scored:
         """Probabilities of pairs.

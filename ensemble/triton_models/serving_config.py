@@ -11,31 +11,49 @@ from .files import SERVING
 
 Strategy = Literal["exact", "two-stage"]
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
+Name = Annotated[str, Field(pattern=r"^[^/\x00]+$")]  # a part of the names of a network's files
 UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 MISSING_KEY = ("missing", "missing_argument")
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False), kw_only=True)
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class NetworkConfig:
+    """How `recommend` answers with one network.
+
+    Attributes:
+        strategy: how it finds movies where a request does not say.
+        recall_at_10: share of the exact top ten that is among the candidates; `recall@10` in the file.
+    """
+
+    strategy: Strategy
+    recall_at_10: Annotated[float, Field(alias="recall@10")]
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
 class ServingConfig:
     """
     Attributes:
         dataset, protocol: what the networks were trained on.
         default_model: the network that answers where a request names none.
-        strategy: how `recommend` finds movies where a request does not say.
+        strategy, recall_at_10: those of the default network.
         candidates: movies that the first of two stages finds, at least.
-        recall_at_10: share of the exact top ten that is among the candidates; `recall@10` in the file.
-        models: the networks that `score` can be asked for.
+        networks: how `recommend` answers with each network.
+        models: the networks that `score` and `recommend` can be asked for.
         raters: users with ratings in training.
         unknown_index: the index of an id that is in no vocabulary.
     """
 
     dataset: str
     protocol: str
-    default_model: str
+    default_model: Name
     strategy: Strategy
     candidates: int
     recall_at_10: Annotated[float, Field(alias="recall@10")]
-    models: tuple[str, ...]
+    networks: dict[Name, NetworkConfig]
+    models: tuple[Name, ...]
     raters: int
     unknown_index: int
 

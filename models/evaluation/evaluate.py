@@ -16,7 +16,7 @@ from models.data.features import Features
 from models.data.load import load_features, training_rows
 from models.evaluation.judgement import Judgement, Scorer, left_out_and_undefined, scorer_of
 from models.evaluation.metrics.base import METRICS
-from models.evaluation.results import Result, made_from, read_results, write_results
+from models.evaluation.results import Result, made_from, model_digest, read_results, write_results
 from models.evaluation.scorers import network_scorer, past_of
 from models.networks.base import NETWORKS, Recommender
 from models.protocols.base import PROTOCOLS
@@ -94,21 +94,26 @@ def evaluate(run: Run, device: torch.device, advance: Advance) -> bool:
         UserError: a model or its features are missing or changed.
     """
     protocols = judged_protocols(run)
-    origin = _fingerprint(run, protocols)
+    models = _models(run, protocols)
+    origin = _fingerprint(run, protocols, models)
     if made_from(run) == origin:
         read_results(run)
         return False
     results = [result for protocol in protocols for result in _results(run, protocol, device, advance)]
-    write_results(run, results, origin)
+    write_results(run, results, origin, {name: model_digest(files) for name, files in models.items()})
     return True
 
 
-def _fingerprint(run: Run, protocols: list[str]) -> str:
-    models = {
+def _models(run: Run, protocols: list[str]) -> dict[str, dict[str, str]]:
+    """The trained networks by protocol/name, each with the SHA-256 of its files."""
+    return {
         f"{protocol}/{name}": verify(run.model(protocol, name), run.command("train"))["files"]
         for protocol in protocols
         for name in registry.trained(run, protocol)
     }
+
+
+def _fingerprint(run: Run, protocols: list[str], models: dict[str, dict[str, str]]) -> str:
     features = {
         protocol: read_manifest(run.features_of(PROTOCOLS[protocol].split), run.command("prepare"))["fingerprint"]
         for protocol in protocols

@@ -1,11 +1,12 @@
 """`evaluation.json`. Imports neither Merlin nor PyTorch, so that it answers at once."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, field, replace
 from pathlib import Path
 
 from pydantic.dataclasses import dataclass
 
-from core.artifacts import sha256
+from core.artifacts import fingerprint, sha256
 from core.errors import UserError
 from core.json_files import STRICT, read_json, validated, write_json
 from core.run_folder import Run
@@ -48,10 +49,15 @@ class Result:
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class Stamp:
-    """What `evaluation.json` was made from, and the SHA-256 of the file as it was written."""
+    """What `evaluation.json` was made from, and the SHA-256 of the file as it was written.
+
+    Attributes:
+        models: the `model_digest` of each trained network that was judged, by protocol/name.
+    """
 
     fingerprint: str
     sha256: str
+    models: dict[str, str] = field(default_factory=dict)
 
 
 def read_results(run: Run) -> list[Result]:
@@ -80,32 +86,58 @@ def read_results(run: Run) -> list[Result]:
     return results
 
 
-def write_results(run: Run, results: list[Result], made_from: str) -> None:
-    """Writes `evaluation.json`, and beside it what it was made from."""
+def write_results(run: Run, results: list[Result], made_from: str, models: Mapping[str, str] = {}) -> None:
+    """Writes `evaluation.json`, and beside it what it was made from.
+
+    Args:
+        models: the `model_digest` of each trained network that was judged, by protocol/name.
+    """
     entries = [{key: value for key, value in asdict(result).items() if value is not None} for result in results]
     write_json(run.evaluation, entries)
-    write_json(_stamp(run), asdict(Stamp(fingerprint=made_from, sha256=sha256(run.evaluation))))
+    stamp = Stamp(fingerprint=made_from, sha256=sha256(run.evaluation), models=dict(models))
+    write_json(_stamp(run), asdict(stamp))
+
+
+def model_digest(files: Mapping[str, str]) -> str:
+    """Stands for a trained network.
+
+    Args:
+        files: the SHA-256 of each of its files, as its manifest has them.
+    """
+    return fingerprint(files=files)
 
 
 def made_from(run: Run) -> str | None:
     """The fingerprint of what `evaluation.json` was made from; None where it is not there, or was changed since."""
+    stamp = _read_stamp(run)
+    return stamp.fingerprint if stamp else None
+
+
+def judged_models(run: Run) -> dict[str, str]:
+    """The `model_digest` of each trained network that `evaluation.json` is about, by protocol/name."""
+    stamp = _read_stamp(run)
+    return stamp.models if stamp else {}
+
+
+def add_stages(run: Run, stages: dict[str, dict[str, float]]) -> None:
+    """Puts each stage's `seconds` and `peak_mb` into every result."""
+    stamp = _read_stamp(run)
+    if stamp is not None:
+        before = read_results(run)
+        results = [replace(result, stages=stages) for result in before]
+        if results != before:
+            write_results(run, results, stamp.fingerprint, stamp.models)
+
+
+def _read_stamp(run: Run) -> Stamp | None:
+    """What `evaluation.json` was made from; None where it is not there, or was changed since."""
     if not run.evaluation.is_file() or not _stamp(run).is_file():
         return None
     try:
         stamp = validated(Stamp, read_json(_stamp(run)), str(_stamp(run)))
     except UserError:  # of another version, or cut off: the results are made again
         return None
-    return stamp.fingerprint if stamp.sha256 == sha256(run.evaluation) else None
-
-
-def add_stages(run: Run, stages: dict[str, dict[str, float]]) -> None:
-    """Puts each stage's `seconds` and `peak_mb` into every result."""
-    origin = made_from(run)
-    if origin is not None:
-        before = read_results(run)
-        results = [replace(result, stages=stages) for result in before]
-        if results != before:
-            write_results(run, results, origin)
+    return stamp if stamp.sha256 == sha256(run.evaluation) else None
 
 
 def _stamp(run: Run) -> Path:

@@ -39,19 +39,35 @@ def file(tmp_path) -> Path:
     return path
 
 
-def refusal(check, *arguments: object, **named: object) -> str:
+def sign(file: Path, signature: Path, key: Path) -> None:
+    signature.write_bytes(signing.sign(file.read_bytes(), key))
+
+
+def read(signature: Path) -> bytes | None:
+    return signature.read_bytes() if signature.is_file() else None
+
+
+def is_signed(file: Path, signature: Path, key: Path) -> bool:
+    return signing.is_signed(file.read_bytes(), read(signature), key)
+
+
+def check(file: Path, signature: Path, key: Path) -> None:
+    signing.check(file.read_bytes(), read(signature), key, file)
+
+
+def refusal(call, *arguments: object, **named: object) -> str:
     """What is said, which must be one line."""
     with pytest.raises(UserError) as caught:
-        check(*arguments, **named)
+        call(*arguments, **named)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_a_signature_is_checked_with_the_key_that_belongs_to_it(file, keys, tmp_path):
     signature = tmp_path / "manifest.sig"
-    signing.sign(file, signature, keys[0])
+    sign(file, signature, keys[0])
     assert len(signature.read_bytes()) == 64
-    signing.check(file, signature, keys[1])
+    check(file, signature, keys[1])
 
 
 def test_it_is_openssl_s_own_format(file, keys, tmp_path):
@@ -59,30 +75,30 @@ def test_it_is_openssl_s_own_format(file, keys, tmp_path):
     seed = bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")
     private, public = write_keys(tmp_path, "rfc", ed25519.Ed25519PrivateKey.from_private_bytes(seed))
     file.write_bytes(b"\x72")
-    signing.sign(file, tmp_path / "manifest.sig", private)
+    sign(file, tmp_path / "manifest.sig", private)
     assert (tmp_path / "manifest.sig").read_bytes().hex() == (
         "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da"
         "085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00"
     )
-    signing.check(file, tmp_path / "manifest.sig", public)
+    check(file, tmp_path / "manifest.sig", public)
 
 
 def test_a_file_is_signed_with_the_key_that_signed_it_as_it_is(file, keys, tmp_path):
     signature = tmp_path / "manifest.sig"
-    assert not signing.is_signed(file, signature, keys[0])
-    signing.sign(file, signature, keys[0])
-    assert signing.is_signed(file, signature, keys[0])
+    assert not is_signed(file, signature, keys[0])
+    sign(file, signature, keys[0])
+    assert is_signed(file, signature, keys[0])
     other, _ = write_keys(tmp_path, "other", ed25519.Ed25519PrivateKey.generate())
-    assert not signing.is_signed(file, signature, other)
-    assert "not an Ed25519 private key" in refusal(signing.is_signed, file, signature, keys[1])
+    assert not is_signed(file, signature, other)
+    assert "not an Ed25519 private key" in refusal(is_signed, file, signature, keys[1])
     file.write_bytes(b"changed")
-    assert not signing.is_signed(file, signature, keys[0])
+    assert not is_signed(file, signature, keys[0])
 
 
 def test_another_key_is_refused(file, keys, tmp_path):
-    signing.sign(file, tmp_path / "manifest.sig", keys[0])
+    sign(file, tmp_path / "manifest.sig", keys[0])
     _, other = write_keys(tmp_path, "other", ed25519.Ed25519PrivateKey.generate())
-    message = refusal(signing.check, file, tmp_path / "manifest.sig", other)
+    message = refusal(check, file, tmp_path / "manifest.sig", other)
     assert str(file) in message
     assert str(other) in message
     assert "do not serve it" in message
@@ -90,9 +106,9 @@ def test_another_key_is_refused(file, keys, tmp_path):
 
 @pytest.mark.parametrize("content", [b'{"files": {} }', b"", b'{"files": {}}\n'])
 def test_a_changed_file_is_refused(file, keys, tmp_path, content):
-    signing.sign(file, tmp_path / "manifest.sig", keys[0])
+    sign(file, tmp_path / "manifest.sig", keys[0])
     file.write_bytes(content)
-    assert "do not serve it" in refusal(signing.check, file, tmp_path / "manifest.sig", keys[1])
+    assert "do not serve it" in refusal(check, file, tmp_path / "manifest.sig", keys[1])
 
 
 @pytest.mark.parametrize(
@@ -108,16 +124,16 @@ def test_a_changed_file_is_refused(file, keys, tmp_path, content):
 )
 def test_a_changed_signature_is_refused(file, keys, tmp_path, change):
     signature = tmp_path / "manifest.sig"
-    signing.sign(file, signature, keys[0])
+    sign(file, signature, keys[0])
     signature.write_bytes(change(signature.read_bytes()))
-    assert "do not serve it" in refusal(signing.check, file, signature, keys[1])
+    assert "do not serve it" in refusal(check, file, signature, keys[1])
 
 
 def test_a_missing_signature_is_refused(file, keys, tmp_path):
-    message = refusal(signing.check, file, tmp_path / "manifest.sig", keys[1])
+    message = refusal(check, file, tmp_path / "manifest.sig", keys[1])
     assert "is not signed; export it with --sign-key" in message
     (tmp_path / "manifest.sig").mkdir()
-    assert "is not signed" in refusal(signing.check, file, tmp_path / "manifest.sig", keys[1])
+    assert "is not signed" in refusal(check, file, tmp_path / "manifest.sig", keys[1])
 
 
 def wrong_keys(folder: Path) -> dict[str, tuple[Path, Path]]:
@@ -144,24 +160,24 @@ def wrong_keys(folder: Path) -> dict[str, tuple[Path, Path]]:
 def test_a_file_that_is_not_an_ed25519_key_is_refused(file, keys, tmp_path, kind):
     private, public = wrong_keys(tmp_path)[kind]
     signature = tmp_path / "manifest.sig"
-    message = refusal(signing.sign, file, signature, private)
+    message = refusal(sign, file, signature, private)
     assert f"{private} is not an Ed25519 private key; make one with: openssl genpkey -algorithm ed25519" in message
     assert not signature.exists()
-    signing.sign(file, signature, keys[0])
-    message = refusal(signing.check, file, signature, public)
+    sign(file, signature, keys[0])
+    message = refusal(check, file, signature, public)
     assert f"{public} is not an Ed25519 public key; get it with: openssl pkey" in message
 
 
 def test_the_two_halves_of_a_key_are_not_taken_for_each_other(file, keys, tmp_path):
     private, public = keys
-    assert "not an Ed25519 private key" in refusal(signing.sign, file, tmp_path / "manifest.sig", public)
-    signing.sign(file, tmp_path / "manifest.sig", private)
-    assert "not an Ed25519 public key" in refusal(signing.check, file, tmp_path / "manifest.sig", private)
+    assert "not an Ed25519 private key" in refusal(sign, file, tmp_path / "manifest.sig", public)
+    sign(file, tmp_path / "manifest.sig", private)
+    assert "not an Ed25519 public key" in refusal(check, file, tmp_path / "manifest.sig", private)
 
 
 def test_a_key_with_a_password_is_refused(file, tmp_path):
     private, _ = write_keys(tmp_path, "locked", ed25519.Ed25519PrivateKey.generate(), b"secret")
-    assert "not an Ed25519 private key" in refusal(signing.sign, file, tmp_path / "manifest.sig", private)
+    assert "not an Ed25519 private key" in refusal(sign, file, tmp_path / "manifest.sig", private)
 
 
 # -- sealed folders ----------------------------------------------------------------------------------------------------

@@ -79,15 +79,10 @@ def recommendations(exported, version) -> Recommendations:
 
 
 @pytest.fixture(scope="session")
-def http_port() -> int:
-    return free_port()
-
-
-@pytest.fixture(scope="session")
-def server(exported, http_port, tmp_path_factory):
+def server(exported, tmp_path_factory):
     """One server for all tests; none of them may leave it unable to answer."""
     log = tmp_path_factory.mktemp("triton") / "triton.log"
-    with running(exported.repository, log, Ports(free_port(), http_port)) as running_server:
+    with running(exported.repository, log, Ports(free_port())) as running_server:
         yield running_server
 
 

@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import re
 import socket
 import warnings
 
@@ -148,6 +149,8 @@ def test_what_is_not_one_number_is_refused_before_anything_is_sent(value):
         "movie_id": lambda: client.similar("127.0.0.1:1", value),
         "k": lambda: client.similar("127.0.0.1:1", 1, value),
     }.items():
+        if name == "user_id" and value is None:
+            continue  # someone without an id
         with pytest.raises(UserError) as refused:
             ask()
         assert one_line(refused).startswith(f"{name} is ")
@@ -202,6 +205,7 @@ def test_what_is_not_a_time_is_refused(value):
         "http://127.0.0.1:8001",
         "grpc://127.0.0.1:8001",
         "a b:1",
+        "::1:8001",
         "a\n:1",
         "x\x1b:1",
     ],
@@ -211,7 +215,7 @@ def test_what_is_not_an_address_is_refused(value):
         with pytest.raises(UserError) as refused:
             ask()
         assert one_line(refused).startswith("the URL is ")
-        assert "host:port" in one_line(refused)
+        assert re.search(r"host:port|in brackets", one_line(refused))
 
 
 @pytest.mark.parametrize(

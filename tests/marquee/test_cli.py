@@ -29,8 +29,8 @@ from workflows.sources.datasets import DATASETS
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
-    *("fetch", "synth", "prepare", "train", "evaluate", "export", "rollback", "serve", "recommend", "similar"),
-    *("score", "run", "tune", "compare", "paper"),
+    *("fetch", "synth", "prepare", "train", "evaluate", "export", "rollback", "serve", "health", "recommend"),
+    *("similar", "score", "run", "tune", "compare", "paper"),
 )
 SMALL = ("--dataset", "ml-latest-small")
 
@@ -121,7 +121,8 @@ def test_every_command_has_help(command):
     result = marquee(command, "--help")
     assert (result.returncode, result.stderr) == (0, "")
     assert f"python -m marquee {command}" in result.stdout
-    assert ("--data " if command == "paper" else "--dataset") in result.stdout
+    own = {"paper": "--data ", "health": "--url"}
+    assert own.get(command, "--dataset") in result.stdout
 
 
 @pytest.mark.parametrize("command", [(), *((command,) for command in COMMANDS)])
@@ -258,7 +259,7 @@ def test_bad_input_is_reported_in_one_line(tmp_path, what):
     arguments, words = BAD_INPUT[what]
     names = {"tmp": tmp_path, "port": free_port()}
     given = [argument.format(**names) for argument in arguments]
-    if given[0] in COMMANDS and given[0] not in ("synth", "paper") and what != "an option without its value":
+    if given[0] in COMMANDS and given[0] not in ("synth", "paper", "health") and what != "an option without its value":
         given += ["--runs", tmp_path / "runs"]
     assert words.format(**names) in refusal(*given)
     assert list(tmp_path.iterdir()) == []  # no empty folder is left

@@ -14,9 +14,10 @@ INPUTS = {
         ("model", "TYPE_STRING", [1], True),
     ],
     "recommend": [
-        ("user_id", "TYPE_INT64", [1], False),
+        ("user_id", "TYPE_INT64", [1], True),
         ("k", "TYPE_INT32", [1], True),
         ("history", "TYPE_INT64", [-1], True),
+        ("model", "TYPE_STRING", [1], True),
         ("strategy", "TYPE_STRING", [1], True),
     ],
     "similar": [("movie_id", "TYPE_INT64", [1], False), ("k", "TYPE_INT32", [1], True)],
@@ -49,6 +50,20 @@ def test_a_configuration_has_the_contract_s_tensors(model, version):
         assert config.backend == "python"
         (group,) = config.instance_group
         assert (group.kind, group.count) == (ModelInstanceGroup.KIND_CPU, 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "limits"),
+    [
+        ("score", {"marquee.rows": "user_id,movie_id", "marquee.rows_at_most": "262144"}),
+        ("scorer", {"marquee.rows": "user_id,movie_id", "marquee.rows_at_most": "262144"}),
+        ("recommend", {"marquee.history_at_most": "10000"}),
+        ("similar", {}),
+    ],
+)
+def test_a_configuration_says_how_much_a_request_may_ask_for(model, limits):
+    config = text_format.Parse(configs(1)[model], ModelConfig())
+    assert {key: value.string_value for key, value in config.parameters.items()} == limits
 
 
 def test_score_hands_everything_on_to_the_scorer():

@@ -15,6 +15,7 @@ from ensemble.export import export as source
 from ensemble.export.export import best_validated, export
 from ensemble.export.retrieval import CANDIDATES
 from ensemble.repository.versions import rollback
+from ensemble.triton_models.recommendations import Recommendations
 from models.training.train import CONFIG
 from tests.ensemble.export.conftest import PROTOCOL, fixed_recall, other_than, refusal, state
 from tests.names import COMPARED, RATING
@@ -48,10 +49,9 @@ def test_another_default_model_is_another_version(run):
     for model in ("scorer", "recommend", "similar"):
         assert read_json(run.repository / model / "2" / "serving.json")["default_model"] == other
         assert read_json(run.repository / model / "1" / "serving.json")["default_model"] == other_than(other)
-    assert {path.name for path in (run.repository / "recommend" / "2").glob("*.onnx")} == {
-        f"{other}.onnx",
-        "retrieval.onnx",
-    }
+    for name in COMPARED:  # which one is the default changes none of a network's files
+        for path in (run.repository / "recommend" / "1").glob(f"{name}.*"):
+            assert second["files"][f"recommend/2/{path.name}"] == first["files"][f"recommend/1/{path.name}"]
     assert export(run, PROTOCOL, other) == second
 
 
@@ -82,7 +82,8 @@ def test_a_changed_file_makes_a_new_export(run):
 def test_the_same_models_give_the_same_files(exported, run):
     shutil.rmtree(run.repository)
     export(run, PROTOCOL, None)
-    assert read_manifest(run.repository) == read_manifest(exported.repository)
+    serial = {"serial": read_manifest(run.repository)["serial"]}
+    assert read_manifest(run.repository) == {**read_manifest(exported.repository), **serial}
 
 
 def test_a_signed_export_is_signed_once(run, tmp_path):
@@ -132,7 +133,8 @@ def test_the_manifest_says_what_serves(exported):
     assert manifest["candidates"] == CANDIDATES == 500
     assert manifest["recall@10"] == 1.0  # 500 of 120 movies miss none
     assert (manifest["version"], manifest["previous"]) == (1, None)
-    details = {"dataset", "protocol", "default_model", "strategy", "candidates", "recall@10", "fingerprint"}
+    assert manifest["networks"] == {name: {"strategy": "exact", "recall@10": 1.0} for name in COMPARED}
+    details = {"dataset", "protocol", "default_model", "strategy", "candidates", "recall@10", "networks", "fingerprint"}
     assert manifest["releases"] == {"1": {name: manifest[name] for name in details}}
 
 
@@ -175,12 +177,29 @@ def test_two_stages_are_the_default_of_many_movies_where_few_of_the_best_are_mis
     assert read_json(run.repository / "recommend" / "2" / "serving.json")["strategy"] == strategy
 
 
+def test_each_network_has_the_strategy_that_its_own_recall_allows(run, monkeypatch):
+    """One of the two first stages misses too much."""
+    other = other_than(read_manifest(run.repository)["default_model"])
+    monkeypatch.setattr(source, "LEAST_MOVIES", 120)
+    fits = iter([fixed_recall(0.9 if name == other else 0.96) for name in COMPARED])
+    monkeypatch.setattr(source, "fit_retrieval", lambda *given, **named: next(fits)(*given, **named))
+    manifest = export(run, PROTOCOL, other)
+    expected = {name: {"strategy": "two-stage", "recall@10": 0.96} for name in COMPARED}
+    expected[other] = {"strategy": "exact", "recall@10": 0.9}
+    assert manifest["networks"] == expected
+    assert (manifest["strategy"], manifest["recall@10"]) == ("exact", 0.9)
+    found = Recommendations(run.repository / "recommend" / "2").rankings
+    assert {name: ranking.strategy for name, ranking in found.items()} == {
+        name: one["strategy"] for name, one in expected.items()
+    }
+
+
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
 def test_nothing_in_a_repository_needs_to_be_unpickled(exported):
     kinds = {path.suffix for path in exported.repository.rglob("*") if path.is_file()}
-    assert kinds == {".json", ".npy", ".npz", ".onnx", ".parquet", ".pbtxt", ".py"}
+    assert kinds == {".json", ".md", ".npy", ".npz", ".onnx", ".parquet", ".pbtxt", ".py"}
     for path in [*exported.repository.rglob("*.npy"), *exported.repository.rglob("*.npz")]:
         arrays = np.load(path, allow_pickle=False)
         for values in arrays.values() if isinstance(arrays, np.lib.npyio.NpzFile) else [arrays]:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from core.errors import UserError
-from ensemble.server.access import ServerAccess
+from ensemble.server.access import restrictions
 from ensemble.server.flags import DISPENSABLE, fitting, listed_flags
 from ensemble.server.launch import launch, prepare_wheel_server, triton_command
-from ensemble.server.ports import Ports, free_port
+from ensemble.server.ports import free_port
 from ensemble.server.process import exit_code, start
 
 # Triton 2.35's, from its src/command_line_parser.cc.
@@ -61,14 +61,14 @@ def triton(tmp_path, monkeypatch):
     return put
 
 
-def begin(tmp_path: Path, ports: Ports, access: ServerAccess):
+def begin(tmp_path: Path, secret: str = ""):
     (tmp_path / "served").mkdir()
-    return start(tmp_path / "served", tmp_path / "backends", tmp_path / "triton.log", ports, access)
+    return start(tmp_path / "served", tmp_path / "backends", tmp_path / "triton.log", free_port(), secret)
 
 
 def test_a_server_of_the_images_release_is_started_with_flags_that_it_takes(triton, tmp_path):
     triton(FLAGS.split())
-    server = begin(tmp_path, Ports(free_port(), 0, free_port()), ServerAccess("open-sesame"))
+    server = begin(tmp_path, "open-sesame")
     try:
         assert exit_code(server.process) is None
         taken = (tmp_path / "triton.log").read_text().splitlines()
@@ -77,39 +77,27 @@ def test_a_server_of_the_images_release_is_started_with_flags_that_it_takes(trit
         )
         assert any(flag.startswith("--grpc-restricted-protocol=model-repository,shared-memory,") for flag in taken)
         assert "--allow-http=false" in taken
-        assert "--metrics-config=summary_latencies=true" in taken
+        assert "--allow-metrics=false" in taken
+        assert "--grpc-address=127.0.0.1" in taken
     finally:
         server.stop(patience=0)
 
 
-@pytest.mark.parametrize("secret", ["", "open-sesame"])
-def test_http_that_cannot_be_protected_is_refused_before_anything_listens(triton, tmp_path, secret):
-    path = triton(FLAGS.split())
-    with pytest.raises(UserError, match="HTTP cannot be protected there: the secret") as refused:
-        begin(tmp_path, Ports(free_port(), free_port()), ServerAccess(secret))
-    message = str(refused.value)
-    assert str(path) in message
-    assert "--http-restricted-api" in message
-    assert "leave the HTTP port out" in message
-    assert "\n" not in message
-    assert (tmp_path / "triton.log").read_text() == ""  # it was not started
-
-
 def test_a_server_that_protects_nothing_is_refused(triton, tmp_path):
     triton([flag for flag in FLAGS.split() if flag != "grpc-restricted-protocol"])
-    with pytest.raises(UserError, match="gRPC cannot be protected there"):
-        begin(tmp_path, Ports(free_port()), ServerAccess())
+    with pytest.raises(UserError, match="it cannot be protected"):
+        begin(tmp_path)
 
 
 def test_any_other_flag_that_matters_is_refused_by_name(triton, tmp_path):
-    triton([flag for flag in FLAGS.split() if flag not in ("grpc-address", "metrics-address")])
+    triton([flag for flag in FLAGS.split() if flag not in ("grpc-address", "grpc-port")])
     with pytest.raises(UserError, match="does not take --grpc-address: Marquee needs it"):
-        begin(tmp_path, Ports(free_port()), ServerAccess())
+        begin(tmp_path)
 
 
 def test_what_is_only_convenient_is_left_out(triton, tmp_path):
     triton([flag for flag in FLAGS.split() if f"--{flag}" not in DISPENSABLE])
-    arguments, environment = triton_command(tmp_path, Ports(free_port(), 0, free_port()), tmp_path / "backends")
+    arguments, environment = triton_command(tmp_path, free_port(), tmp_path / "backends")
     process = launch(arguments, environment, tmp_path / "triton.log")
     try:
         kept = fitting(arguments, environment)
@@ -125,7 +113,7 @@ def test_what_is_only_convenient_is_left_out(triton, tmp_path):
 def test_a_server_that_cannot_be_run_is_refused_in_one_line(triton, tmp_path):
     triton(FLAGS.split()).write_text("#!/nowhere/python\n")
     with pytest.raises(UserError, match=r"tritonserver cannot be run: ") as refused:
-        begin(tmp_path, Ports(free_port()), ServerAccess())
+        begin(tmp_path)
     assert "\n" not in str(refused.value)
 
 
@@ -139,6 +127,6 @@ def test_a_server_without_help_says_itself_what_is_wrong(triton, tmp_path):
 def test_the_wheels_server_takes_all_flags(tmp_path):
     environment = dict(os.environ)
     binary = str(prepare_wheel_server(tmp_path / "backends", environment))
-    flags, _ = ServerAccess("secret").flags(http=True)
+    flags, _ = restrictions("secret")
     assert fitting([binary, *flags], environment) == [binary, *flags]
     assert listed_flags(binary, environment) >= DISPENSABLE

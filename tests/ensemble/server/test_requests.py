@@ -1,10 +1,6 @@
 """A real Triton on the exported repository, asked over gRPC: good requests and bad ones."""
 
-import json
-import re
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +9,8 @@ from tritonclient.utils import InferenceServerException
 
 from core.errors import UserError
 from ensemble import client
-from ensemble.server.ports import Ports, free_port
-from ensemble.server.process import Server, running
+from ensemble.client import questions
+from ensemble.server.process import Server
 from ensemble.triton_models.limits import LARGEST_BATCH
 from ensemble.triton_models.similar_movies import SimilarMovies
 from tests.names import COMPARED, HANG_SECONDS
@@ -79,6 +75,18 @@ def test_people_without_account_get_personal_or_popular_movies(server, recommend
     assert popular.tolist() != movies.tolist()
 
 
+@pytest.mark.parametrize("name", COMPARED)
+def test_each_network_recommends_over_grpc_as_its_files_do(server, recommendations, name):
+    for user, history in ((1, []), (None, [30, 10, 500]), (None, [])):
+        movies, found, known = client.recommend(server.url, user, 20, history, name)
+        expected, expected_scores, expected_known = recommendations.recommend(
+            user, 20, np.array(history, int), "", name
+        )
+        assert movies.tolist() == expected.tolist()
+        assert known is expected_known
+        np.testing.assert_allclose(found, expected_scores, atol=1e-6, rtol=0)
+
+
 def test_similar_movies_over_grpc_are_those_of_the_files(exported, version, server):
     similar = SimilarMovies(exported.repository / "similar" / version)
     for movie in (10, 500, 1200):
@@ -91,7 +99,7 @@ def test_similar_movies_over_grpc_are_those_of_the_files(exported, version, serv
 def test_more_pairs_than_a_request_may_have_are_asked_in_parts(server, scores, monkeypatch):
     user, movie = np.tile([1, 3, 5], 100), np.tile([10, 20, 30, 40], 75)
     whole, known = client.score(server.url, user, movie)
-    monkeypatch.setattr(client, "PAIRS_AT_ONCE", 7)
+    monkeypatch.setattr(questions, "PAIRS_AT_ONCE", 7)
     parts, known_parts = client.score(server.url, user, movie)
     np.testing.assert_allclose(parts, whole, atol=1e-6)
     np.testing.assert_array_equal(known_parts, known)
@@ -127,26 +135,6 @@ def test_concurrent_clients_all_get_right_answers(some_ids, server, scores, reco
         assert list(pool.map(ask, range(8))) == [40] * 8
 
 
-def test_http_is_ready_where_it_was_asked_for(server, http_port):
-    with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/v2/health/ready", timeout=HANG_SECONDS) as reply:
-        assert reply.status == 200
-
-
-def test_the_dashboard_shows_what_the_server_measures(exported, tmp_path):
-    text = (Path(__file__).resolve().parents[3] / "docker" / "grafana.json").read_text()
-    asked = set(re.findall(r"nv_[a-z_]+", text))
-    assert len(asked) >= 8
-    ports = Ports(free_port(), metrics=free_port())
-    with running(exported.repository, tmp_path / "triton.log", ports) as own:
-        client.score(own.url, [1, 3], [10, 20])
-        with urllib.request.urlopen(f"http://127.0.0.1:{ports.metrics}/metrics", timeout=HANG_SECONDS) as reply:
-            measured = reply.read().decode()
-    for name in sorted(asked):
-        assert re.search(rf"^{name}[{{ ]", measured, re.MULTILINE), f"{name} is not measured"
-    assert re.search(r'^nv_inference_request_summary_us\{model="score".*quantile="0.99"', measured, re.MULTILINE)
-    assert json.loads(text)["panels"]
-
-
 # -- bad requests ------------------------------------------------------------------------------------------------------
 
 BAD_REQUESTS = {
@@ -176,6 +164,7 @@ BAD_REQUESTS = {
     "wrong type of history": ("recommend", [ids("user_id", -1), tensor("history", [10.0], "FP32")]),
     "a history of two dimensions": ("recommend", [ids("user_id", -1), tensor("history", [[10]], "INT64")]),
     "too long a history": ("recommend", [ids("user_id", -1), ids("history", *range(10_001))]),
+    "an unknown network": ("recommend", [ids("user_id", 1), tensor("model", [b"svd"], "BYTES")]),
     "an unknown strategy": ("recommend", [ids("user_id", 1), tensor("strategy", [b"fast"], "BYTES")]),
     "no movie": ("similar", [tensor("k", [10], "INT32")]),
     "an unknown movie": ("similar", [ids("movie_id", 11)]),
@@ -213,6 +202,7 @@ def test_a_bad_request_is_refused_and_the_server_answers_on(server, connection, 
         (lambda url: client.recommend(url, 1, 2**40), "it must be from 1 to 1000"),
         (lambda url: client.similar(url, 11), "movie 11 is not in the data"),
         (lambda url: client.recommend(url, 1, strategy="fast"), "choose one of exact, two-stage"),
+        (lambda url: client.recommend(url, 1, model="svd"), "choose one of dlrm, ncf"),
         (lambda url: client.recommend(url, 2**70), "does not fit in 64 bits"),
         (lambda url: client.score(url, [1], [10], "svd"), "choose one of dlrm, ncf"),
         (lambda url: client.score(url, [1, 3], [10]), "shape"),

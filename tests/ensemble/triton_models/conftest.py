@@ -12,6 +12,7 @@ import torch
 from core.artifacts import read_manifest
 from core.run_folder import Run
 from ensemble.export.export import export
+from ensemble.triton_models.ranking import Ranking
 from ensemble.triton_models.recommendations import Recommendations
 from ensemble.triton_models.scores import Scores
 from ensemble.triton_models.similar_movies import SimilarMovies
@@ -55,6 +56,12 @@ def recommendations(served) -> Recommendations:
 def searching(served) -> Recommendations:
     """One whose settings a test may change."""
     return Recommendations(folder_of(served, "recommend"))
+
+
+@pytest.fixture
+def ranking(searching) -> Ranking:
+    """Its default network."""
+    return searching.rankings[searching.default_model]
 
 
 @pytest.fixture(scope="session")

@@ -91,6 +91,12 @@ def model(request, exported, monkeypatch):
         ),
         ("recommend", {"user_id": np.array([1])}, {"user_id": np.array([1]), "k": np.array([0], np.int32)}, "k"),
         ("recommend", {"user_id": np.array([1])}, {}, "user_id is missing"),
+        (
+            "recommend",
+            {"history": np.array([10]), "model": np.array([b"ncf"], object)},
+            {"history": np.array([10]), "model": np.array([b"svd"], object)},
+            "unknown model 'svd'",
+        ),
         ("similar", {"movie_id": np.array([10])}, {"movie_id": np.array([10]), "k": np.array([9999], np.int32)}, "k"),
     ],
 )

@@ -41,9 +41,11 @@ def test_answers_do_not_change_what_the_next_one_is(served, recommendations, sim
 
 
 def test_tables_are_mapped_and_cannot_be_written_to(recommendations, similar):
-    network = recommendations.network
-    mapped = [network.user, network.vector, network.hidden, recommendations.rated, recommendations.retrieval]
-    for values in (*mapped, recommendations.vector, similar.vectors):
+    mapped = [recommendations.rated, recommendations.rated_starts, similar.vectors]
+    for ranking in recommendations.rankings.values():
+        network = ranking.network
+        mapped += [network.user, network.vector, network.hidden, ranking.retrieval, ranking.vector, ranking.hidden]
+    for values in mapped:
         assert isinstance(values, np.memmap)
         with pytest.raises(ValueError, match="read-only"):
             values[0] = 0

@@ -1,16 +1,21 @@
 """Recommendations for known users: the whole catalogue, and two stages."""
 
+import shutil
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from core.artifacts import read_manifest
+from core.run_folder import Run
+from ensemble.export.export import export
 from ensemble.triton_models import recommendations as recommending
 from ensemble.triton_models.limits import BadRequest
+from ensemble.triton_models.ranking import Ranking
 from ensemble.triton_models.recommendations import NO_MOVIES, Recommendations
 from ensemble.triton_models.scores import Scores
 from tests.ensemble.triton_models.conftest import LONG, MOVIES, UNKNOWN, catalogue, folder_of, rated_by, same
+from tests.names import COMPARED
 
 
 def test_exact_recommendations_are_the_sorted_rest_of_the_catalogue(served, recommendations, offline):
@@ -34,14 +39,59 @@ def test_exact_recommendations_are_the_sorted_rest_of_the_catalogue(served, reco
             np.testing.assert_allclose(found, of_these, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("strategy", ["exact", "two-stage"])
+def test_every_network_recommends_as_where_it_is_the_default(served, recommendations, exported, tmp_path, strategy):
+    """Known users, and someone unknown, against the repository that has the other network as its default."""
+    for name in COMPARED:
+        own = Run(tmp_path / name / exported.root.name)
+        shutil.copytree(exported.root, own.root)
+        export(own, "leave-one-out", name)
+        alone = Recommendations(folder_of(own, "recommend"))
+        for user, history in ((1, NO_MOVIES), (59, NO_MOVIES), (None, np.array([10, 200])), (None, NO_MOVIES)):
+            expected = alone.recommend(user, 20, history, strategy)
+            same(recommendations.recommend(user, 20, history, strategy, name), expected)
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_every_network_s_recommendations_are_the_sorted_rest_of_the_catalogue(served, recommendations, offline, name):
+    """Of every user, against the trained network."""
+    ids = catalogue(served)
+    for user, own in rated_by(served).items():
+        everything = offline(name, np.full(MOVIES, user), ids)
+        expected = np.sort(everything[~np.isin(ids, list(own))])[::-1][:50]
+        movies, found, known = recommendations.recommend(user, 50, strategy="exact", model=name)
+        assert known is True
+        assert not own & set(movies.tolist())
+        np.testing.assert_allclose(found, expected, atol=1e-6, rtol=0)
+        of_these = everything[[ids.tolist().index(movie) for movie in movies.tolist()]]
+        np.testing.assert_allclose(found, of_these, atol=1e-6, rtol=0)
+
+
+def test_two_networks_answer_differently(recommendations):
+    first, second = (recommendations.recommend(1, 20, model=name)[1] for name in COMPARED)
+    assert not np.allclose(first, second, atol=1e-3)
+
+
+@pytest.mark.parametrize("model", ["svd", "DLRM", " ", LONG])
+def test_a_network_that_is_not_served_is_refused(recommendations, model):
+    with pytest.raises(BadRequest, match="choose one of dlrm, ncf") as caught:
+        recommendations.recommend(1, model=model)
+    assert len(str(caught.value)) < 120
+
+
+def test_someone_without_an_id_is_answered_as_an_unknown_one(recommendations):
+    for history in (NO_MOVIES, np.array([30, 10, 500])):
+        same(recommendations.recommend(None, 10, history), recommendations.recommend(UNKNOWN[0], 10, history))
+
+
 @pytest.mark.parametrize("user", [1, 3, 59, 119])
-def test_equal_scores_keep_the_order_of_the_catalogue(served, searching, user):
+def test_equal_scores_keep_the_order_of_the_catalogue(served, searching, ranking, user):
     """The movies' rows copied from ten of them: many movies score the same."""
     ids, own = catalogue(served), rated_by(served)[user]
     ten = np.arange(MOVIES) % 10
-    searching.vector, searching.hidden = searching.vector[ten], searching.hidden[ten]
+    ranking.vector, ranking.hidden = ranking.vector[ten], ranking.hidden[ten]
     row = searching.users(np.array([user]))[0]
-    everything = searching.network.score_row(searching.network.user[row], searching.vector, searching.hidden)
+    everything = ranking.network.score_row(ranking.network.user[row], ranking.vector, ranking.hidden)
     assert len(np.unique(everything)) <= 10
     left = np.flatnonzero(~np.isin(ids, list(own)))
     for k in (1, 10, 50, 1000):
@@ -65,20 +115,20 @@ def test_without_k_there_are_ten(recommendations):
 class WorstFirst:
     """A first stage that finds the worst movies, so that the two ways cannot agree by chance."""
 
-    def __init__(self, recommendations: Recommendations):
-        self.asked = recommendations
+    def __init__(self, ranking: Ranking):
+        self.asked = ranking
 
     def run(self, _: None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         return [-self.asked.network.score_row(inputs["user"], self.asked.vector, self.asked.hidden)]
 
 
-def test_without_a_strategy_the_repository_s_is_taken(searching):
-    assert searching.strategy == "exact"  # what export finds best for so few movies
+def test_without_a_strategy_the_network_s_is_taken(searching, ranking):
+    assert ranking.strategy == "exact"  # what export finds best for so few movies
     same(searching.recommend(1), searching.recommend(1, strategy="exact"))
-    searching.candidates, searching.query = 10, WorstFirst(searching)
+    searching.candidates, ranking.query = 10, WorstFirst(ranking)
     exact = searching.recommend(1, 1, strategy="exact")
     same(searching.recommend(1, 1), exact)
-    searching.strategy = "two-stage"
+    ranking.strategy = "two-stage"
     assert searching.recommend(1, 1)[1] < exact[1]
 
 
@@ -121,14 +171,14 @@ def two_stages(searching, monkeypatch) -> Callable[..., tuple[np.ndarray, np.nda
 
 
 @pytest.mark.parametrize("candidates", [12, 30, 60])
-def test_two_stages_rank_the_nearest_open_movies(served, searching, two_stages, candidates):
+def test_two_stages_rank_the_nearest_open_movies(served, searching, ranking, two_stages, candidates):
     """For every user, against the first stage done by hand and the exact answer."""
     ids = catalogue(served)
     place = {movie: i for i, movie in enumerate(ids.tolist())}
     missed = 0
     for user, own in rated_by(served).items():
-        row = searching.network.user[searching.users(np.array([user]))[0]]
-        near = searching.query.run(None, {"user": row, "movie": searching.retrieval})[0]
+        row = ranking.network.user[searching.users(np.array([user]))[0]]
+        near = ranking.query.run(None, {"user": row, "movie": ranking.retrieval})[0]
         open_places = [i for i, movie in enumerate(ids.tolist()) if movie not in own]
         nearest = set(sorted(open_places, key=lambda i: -near[i])[:candidates])
         exact_ids, exact, _ = searching.recommend(user, 1000, strategy="exact")
@@ -146,11 +196,11 @@ def test_two_stages_rank_the_nearest_open_movies(served, searching, two_stages, 
     assert missed or candidates > 12  # what so few candidates leave out shows
 
 
-def test_equal_scores_keep_the_order_of_the_catalogue_in_two_stages(served, searching, two_stages):
+def test_equal_scores_keep_the_order_of_the_catalogue_in_two_stages(served, ranking, two_stages):
     """Every movie's row is the same one, so all score the same; the candidates are others for each user."""
     ids = catalogue(served).tolist()
     first = np.zeros(MOVIES, int)
-    searching.vector, searching.hidden = searching.vector[first], searching.hidden[first]
+    ranking.vector, ranking.hidden = ranking.vector[first], ranking.hidden[first]
     chosen = set()
     for user in rated_by(served):
         movies, found, _ = two_stages(user, 20, 20)
@@ -161,27 +211,27 @@ def test_equal_scores_keep_the_order_of_the_catalogue_in_two_stages(served, sear
     assert len(chosen) > 30
 
 
-def test_from_half_of_the_catalogue_on_all_of_it_is_scored(searching, two_stages):
-    searching.query = WorstFirst(searching)
+def test_from_half_of_the_catalogue_on_all_of_it_is_scored(searching, ranking, two_stages):
+    ranking.query = WorstFirst(ranking)
     exact = searching.recommend(1, 5, strategy="exact")
     assert two_stages(1, 5, 60)[1][0] < exact[1][0]
     for candidates in (61, MOVIES, 500):
         same(two_stages(1, 5, candidates), exact)
 
 
-def test_candidates_grow_with_k(searching, monkeypatch):
-    searching.query, searching.candidates = WorstFirst(searching), 1
+def test_candidates_grow_with_k(searching, ranking, monkeypatch):
+    ranking.query, searching.candidates = WorstFirst(ranking), 1
     monkeypatch.setattr(recommending, "CANDIDATES_PER_K", 10)
     assert searching.recommend(1, 6, strategy="two-stage")[1][0] < searching.recommend(1, 6, strategy="exact")[1][0]
     same(searching.recommend(1, 7, strategy="two-stage"), searching.recommend(1, 7, strategy="exact"))
 
 
-def test_with_all_open_movies_as_candidates_two_stages_are_exact(served, searching, two_stages):
+def test_with_all_open_movies_as_candidates_two_stages_are_exact(served, searching, ranking, two_stages):
     """So many are excluded that 60 candidates are all that is left."""
     ids, own = catalogue(served), rated_by(served)
     for user in (1, 59, 119):
         history = np.array([movie for movie in ids.tolist() if movie not in own[user]][: 70 - len(own[user])])
-        searching.retrieval = -np.abs(np.array(searching.retrieval))
+        ranking.retrieval = -np.abs(np.array(ranking.retrieval))
         exact = searching.recommend(user, 1000, history, "exact")
         found = two_stages(user, 60, 60, history)
         assert len(exact[0]) == 50

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ensemble.triton_models.serving_config import ServingConfig, read_serving_config
+from ensemble.triton_models.serving_config import NetworkConfig, ServingConfig, read_serving_config
 
 WRITTEN = {
     "dataset": "ml-100k",
@@ -13,6 +13,10 @@ WRITTEN = {
     "strategy": "exact",
     "candidates": 500,
     "recall@10": 0.97,
+    "networks": {
+        "dlrm": {"strategy": "exact", "recall@10": 0.97},
+        "ncf": {"strategy": "two-stage", "recall@10": 0.99},
+    },
     "models": ["dlrm", "ncf"],
     "raters": 943,
     "unknown_index": 2,
@@ -29,6 +33,8 @@ def test_what_is_written_is_read(tmp_path):
     config = read_serving_config(tmp_path)
     assert config == ServingConfig(**WRITTEN)
     assert config.models == ("dlrm", "ncf")
+    assert config.networks["ncf"] == NetworkConfig(**WRITTEN["networks"]["ncf"])
+    assert config.networks["ncf"].strategy == "two-stage"
     assert config.recall_at_10 == 0.97
     assert list(config.as_json().items()) == list(WRITTEN.items())
 
@@ -48,7 +54,11 @@ def test_a_whole_number_is_a_recall(tmp_path):
         ({"candidates": "500"}, 'candidates is "500"; input should be a valid integer'),
         ({"raters": 0.5}, "raters is 0.5; input should be a valid integer"),
         ({"strategy": "fast"}, "strategy is \"fast\"; input should be 'exact' or 'two-stage'"),
+        ({"networks": {"ncf": {"strategy": "exact"}}}, "networks.ncf.recall@10 is missing"),
         ({"models": ["dlrm", 3]}, "models.1 is 3; input should be a valid string"),
+        ({"models": ["dlrm", "../../../etc/x"]}, 'models.1 is "../../../etc/x"; string should match pattern'),
+        ({"default_model": "/etc/x"}, 'default_model is "/etc/x"; string should match pattern'),
+        ({"default_model": "dlrm\0"}, "default_model is"),
         ({"unknown_index": True}, "unknown_index is true; input should be a valid integer"),
     ],
 )

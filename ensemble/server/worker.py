@@ -1,0 +1,134 @@
+"""One process of the front door, as its supervisor sees it."""
+
+import ctypes
+import json
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+import ensemble
+from core.errors import UserError
+from ensemble.front_door.settings import FrontDoorSettings
+from ensemble.server.logs import last_error
+from ensemble.server.process import exit_code
+
+ROOT = Path(ensemble.__file__).resolve().parents[1]
+READY = "ready "
+START_SECONDS = 60.0
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)  # loaded here, as a child of a process with threads must not take locks
+
+
+class Worker:
+    """Starts the process. It ends with the thread that made this, however that ends.
+
+    Args:
+        command: of the process, such as `python -m ensemble.front_door`.
+        settings: its first line of input.
+        log: where its errors go.
+
+    Attributes:
+        ports: where it listens, by protocol; empty until it does.
+        misses: questions in a row that it did not answer.
+
+    Raises:
+        OSError: the process or its log cannot be made.
+    """
+
+    def __init__(self, command: Sequence[str], settings: FrontDoorSettings, log: Path):
+        self.settings, self.log = settings, log
+        self.ports: dict[str, int] = {}
+        self.misses = 0
+        self.said = b""
+        self.deadline = time.monotonic() + START_SECONDS
+        parent = os.getpid()
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        with open(log, "ab") as errors:
+            self.log_start = errors.tell()
+            self.process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
+                preexec_fn=lambda: _end_with_parent(parent),
+            )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.to, self.out = self.process.stdin.fileno(), self.process.stdout.fileno()
+        os.set_blocking(self.to, False)  # a process that hangs must not hang its supervisor
+        os.set_blocking(self.out, False)
+        self._send(TypeAdapter(FrontDoorSettings).dump_json(settings))
+
+    def note(self, message: dict[str, Any]) -> None:
+        """Passes a note, if the process takes it."""
+        self._send(json.dumps(message).encode())
+
+    def is_ready(self) -> bool:
+        """Whether it listens.
+
+        Raises:
+            UserError: it has ended, or has not said so in `START_SECONDS`; the message carries its last error.
+        """
+        with suppress(BlockingIOError):
+            while part := os.read(self.out, 1 << 16):
+                self.said += part if not self.ports else b""  # what it says later is of no use
+        line, end, _ = self.said.decode(errors="replace").partition("\n")
+        if not self.ports and end and line.startswith(READY):
+            self.ports = {name: int(port) for name, port in json.loads(line.removeprefix(READY)).items() if port}
+        code = exit_code(self.process)
+        if code is not None:
+            raise UserError(f"the front door ended (exit code {code}): {self.error()}; its log is {self.log}")
+        if not self.ports and time.monotonic() > self.deadline:
+            raise UserError(
+                f"the front door did not listen after {START_SECONDS:g} s: {self.error()}; its log is {self.log}"
+            )
+        return bool(self.ports)
+
+    def error(self) -> str:
+        """The last error in its log."""
+        return last_error(self.log, self.log_start)
+
+    def wait(self, seconds: float) -> None:
+        """Waits until it says something or has ended."""
+        said = select.poll()
+        said.register(self.out, select.POLLIN)
+        said.poll(seconds * 1000)
+
+    def end(self) -> None:
+        """Has it accept nothing more, answer what is under way, and end."""
+        assert self.process.stdin is not None
+        with suppress(OSError):
+            self.process.stdin.close()
+
+    def kill(self) -> None:
+        """Ends it at once, and what it has started."""
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        self.end()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        Path(self.settings.private).unlink(missing_ok=True)
+
+    def _send(self, line: bytes) -> None:
+        with suppress(BlockingIOError, BrokenPipeError, ValueError):
+            os.write(self.to, line + b"\n")
+
+
+def _end_with_parent(parent: int) -> None:
+    """Has Linux kill the process when the thread that started it ends: also one that hangs."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was killed before that
+        os._exit(1)
