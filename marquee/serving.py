@@ -38,6 +38,7 @@ from marquee.options import (
 from models.protocols.base import served_protocols
 
 if TYPE_CHECKING:
+    from core.run_folder import Run
     from ensemble.client import Access
     from marquee.exported import Exported
 
