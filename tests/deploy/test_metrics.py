@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from ensemble.front_door.metrics import CANARY, CLIENT, OUTCOMES, PROTOCOLS, Metrics
+from ensemble.front_door.metrics import CANARY, CLIENT, GRPC, HTTP, OUTCOMES, Metrics
 from ensemble.front_door.refusal import REASONS
 from tests.deploy.files import ADAPTER, ALERTS, DASHBOARD, read
 
 OF_PROMETHEUS = {"job", "instance", "namespace", "pod", "le"}
 REHEARSED = ("passed", "failed")
-VALUES = {"asker": {CLIENT, CANARY}, "reason": set(REASONS), "protocol": set(PROTOCOLS)}
+VALUES = {"asker": {CLIENT, CANARY}, "reason": set(REASONS), "protocol": {GRPC, HTTP}}
 SELECTOR = re.compile(r"\b(marquee_[a-z_]+)(?:\{([^}]*)\})?")
 MATCHER = re.compile(r'([a-z_]+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
 BY = re.compile(r"\bby \(([^)]*)\)")
