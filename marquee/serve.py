@@ -133,12 +133,12 @@ def serve(
                 "--runtime merlin is for comparison on this machine: it takes no other server option than --port"
             )
         return serve_reference(run, port)
+    if work_dir is not None and not work_dir.is_dir():
+        raise UserError(f"--work-dir {work_dir} is not a folder; create it first")
     serials = _serials(verify_key, state_file, least_serial)
     command = run.command("export") if run else ANY_COMMAND
     folder = run.repository if run else Path(repository or "")
     read_manifest(folder, command)  # before anything heavy is imported
-    if work_dir is not None and not work_dir.is_dir():
-        raise UserError(f"--work-dir {work_dir} is not a folder; create it first")
     with supervised(
         folder,
         log.absolute() if log else run.root / "triton.log" if run else None,
