@@ -133,11 +133,12 @@ def serve(
                 "--runtime merlin is for comparison on this machine: it takes no other server option than --port"
             )
         return serve_reference(run, port)
+    if work_dir is not None and not work_dir.is_dir():
+        raise UserError(f"--work-dir {work_dir} is not a folder; create it first")
+    serials = _serials(verify_key, state_file, least_serial)
     command = run.command("export") if run else ANY_COMMAND
     folder = run.repository if run else Path(repository or "")
     read_manifest(folder, command)  # before anything heavy is imported
-    if work_dir is not None and not work_dir.is_dir():
-        raise UserError(f"--work-dir {work_dir} is not a folder; create it first")
     with supervised(
         folder,
         log.absolute() if log else run.root / "triton.log" if run else None,
@@ -146,22 +147,31 @@ def serve(
         report=console.print,
         public_key=verify_key,
         command=command,
-        serials=_serials(verify_key, state_file, least_serial),
+        serials=serials,
         work_dir=work_dir and work_dir.absolute(),
         workers=workers,
     ) as supervisor:
-        _introduce(supervisor.ports, supervisor.canary.ids["user_id"], run, secret_file, bool(tls_certificate))
+        user = supervisor.canary.ids["user_id"]
+        _introduce(supervisor.ports, user, run or folder, secret_file, bool(tls_certificate))
         supervisor.watch()
 
 
-def _introduce(ports: Ports, user: int, run: Run | None, secret_file: Path | None, tls: bool) -> None:
-    """Says where the server answers, and a question to begin with."""
+def _introduce(ports: Ports, user: int, source: Run | Path, secret_file: Path | None, tls: bool) -> None:
+    """Says where the server answers, and a question to begin with.
+
+    Args:
+        source: the run, or the repository, that holds the titles.
+    """
     console.print("Triton answers at", data_text(ports.url, "bold"), "(gRPC). Ask it from another terminal:")
     question = f"recommend --user {user}"
     question += f" --url {shlex.quote(ports.url)}" if ports.url != DEFAULT_URL else ""
     question += f" --secret-file {shlex.quote(str(secret_file))}" if secret_file else ""
     question += " --ca ROOT_CERTIFICATE" if tls else ""
-    console.print(f"    {run.command(question) if run else f'python -m marquee {question}'}", soft_wrap=True)
+    if isinstance(source, Run):
+        command = source.command(question)
+    else:
+        command = f"python -m marquee {question} --repository {shlex.quote(str(source))}"
+    console.print(f"    {command}", soft_wrap=True)
     scheme = "https" if tls else "http"
     host = ports.url.rpartition(":")[0].strip("[]")
     if ports.http:

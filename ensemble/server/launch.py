@@ -23,7 +23,7 @@ LIBC = ctypes.CDLL(None)  # loaded here, as a child of a process with threads mu
 
 
 def launch(
-    arguments: Sequence[str], environment: Mapping[str, str], log: Path, inherited: Sequence[int] = ()
+    arguments: Sequence[str], environment: Mapping[str, str], log: Path, folder: Path, inherited: Sequence[int] = ()
 ) -> subprocess.Popen:
     """Starts a server in a session of its own. It ends with the thread that called this, however that ends.
 
@@ -32,6 +32,7 @@ def launch(
     Args:
         arguments, environment: of `triton_command`, with any additions.
         log: where the server's output goes, after what is there.
+        folder: the temporary folder that it serves from, removed with it where this process is killed.
         inherited: handles of open files that the server gets too.
 
     Raises:
@@ -50,7 +51,7 @@ def launch(
         )
     # In a session of its own: it outlives this process, and ends soon after the server.
     subprocess.run(
-        [sys.executable, "-I", "-S", REAPER, str(process.pid)],
+        [sys.executable, "-I", "-S", REAPER, str(process.pid), folder],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
