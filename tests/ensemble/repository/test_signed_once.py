@@ -102,7 +102,7 @@ def test_a_file_that_is_put_into_a_kept_version_is_not_taken_over(signed, keys):
 
 ODD = {
     "version": [None, "2", 2.0, True, 0, -1, 10**30, [2], "../2"],
-    "previous": ["1", 1.5, 0, -1, 10**30, {}, "../1", 7],
+    "previous": ["1", 1.5, 0, -1, 10**30, {}, "../1"],
     "serial": [None, "1", -1, 1.5, 2**64],
     "releases": [None, [], {}, "1", {"1": 7, "2": {}}, {"1": {"fingerprint": "a"}}],
 }
@@ -123,13 +123,22 @@ def test_odd_versions_are_one_line(repository, key, value):  # noqa: F811
     assert verify(repository)["previous"] is None
 
 
+def test_a_version_before_that_is_not_there_is_not_rolled_back_to(repository):  # noqa: F811
+    add(repository, "a")
+    add(repository, "b")
+    write_manifest(repository, previous=7)
+    assert "releases.7 is not the details of a version" in refusal(rollback, repository)
+    assert add(repository, "c") == 3
+    assert verify(repository)["previous"] == 2
+
+
 @pytest.mark.parametrize("name", ["key", "folder", "version", "files", "format", "stage_fingerprint", "kept"])
 def test_details_of_a_version_cannot_stand_for_those_of_the_manifest(repository, name):  # noqa: F811
     add(repository, "a")
     add(repository, "b")
     releases = read_manifest(repository)["releases"]
     write_manifest(repository, releases={**releases, "1": {**releases["1"], name: "evil"}})
-    assert "releases.1 is not a version's details" in refusal(rollback, repository)
+    assert "releases.1 is not the details of a version" in refusal(rollback, repository)
 
 
 def test_a_folder_whose_name_is_a_huge_number_is_no_version(repository):  # noqa: F811
