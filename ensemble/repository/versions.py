@@ -86,8 +86,8 @@ def rollback(
     now = read_versions(served, repository, command)
     former, version = now.version, now.previous
     assert version is not None
-    _check_same_models(repository, served, former, version)
     releases = {str(number): now.details(number, repository, command) for number in (former, version)}
+    _check_same_models(repository, served, former, version)
     release = dict(releases[str(version)])
     named = {
         "version": version,
