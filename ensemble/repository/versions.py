@@ -79,13 +79,10 @@ def rollback(
     served = verify(repository, command, public_key, None if public_key else key)
     if not key and (repository / SIGNATURE).is_file():
         raise UserError(f"{repository} is signed; give its key with --sign-key, or the signature would be lost")
-    if served.get("previous") is None:
-        raise UserError(
-            f"{repository} has no version before {served.get('version')!r:.20}; export keeps one when it adds another"
-        )
     now = read_versions(served, repository, command)
     former, version = now.version, now.previous
-    assert version is not None
+    if version is None:
+        raise UserError(f"{repository} has no version before {former}; export keeps one when it adds another")
     releases = {str(number): now.details(number, repository, command) for number in (former, version)}
     _check_same_models(repository, served, former, version)
     release = dict(releases[str(version)])

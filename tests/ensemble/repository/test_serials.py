@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.artifacts import read_manifest, sha256
+from core.artifacts import read_manifest, seal, sha256
 from core.errors import UserError
 from ensemble.repository import releases
 from ensemble.repository.serials import Serials, default_state_file
@@ -24,7 +24,7 @@ def take(repository: Path, key: Path, state: Path, least: int | None = None, fol
     """Takes what is served into a new folder, as a server that was just started. Returns the version."""
     folder[0] += 1
     target = repository.with_name(f"taken-{os.getpid()}-{folder[0]}")
-    return releases.take(repository, target, key, serials=Serials(key, state, least)).version
+    return releases.take(repository, target, key, serials=Serials(repository, key, state, least)).version
 
 
 def put_back(repository: Path, kept: Path) -> None:  # noqa: F811
@@ -85,7 +85,7 @@ def test_a_running_server_refuses_it_without_any_file(repository, keys, tmp_path
     private, public = keys
     add(repository, "a", private)
     old = Path(shutil.copytree(repository, tmp_path / "old"))
-    serials = Serials(public, Path("/proc/none/serials.json"), least=0)
+    serials = Serials(repository, public, Path("/proc/none/serials.json"), least=0)
     releases.take(repository, tmp_path / "one", public, serials=serials)
     add(repository, "b", private)
     releases.take(repository, tmp_path / "two", public, serials=serials)
@@ -119,27 +119,59 @@ def test_a_state_file_that_is_not_one_is_refused(repository, keys, state, conten
     assert str(state) in refusal(take, repository, keys[1], state)
 
 
-def test_each_key_has_its_own_number(repository, keys, state, tmp_path):  # noqa: F811
-    add(repository, "a", keys[0])
-    take(repository, keys[1], state)
+def test_each_repository_and_each_key_has_its_own_number(repository, keys, state, tmp_path):  # noqa: F811
+    """Two datasets can be served with one key, whichever was exported last."""
+    private, public = keys
+    older = tmp_path / "older"
+    add(older, "a", private)
+    for name in "ab":
+        add(repository, name, private)
+    assert take(repository, public, state) == 2
+    assert read_manifest(older)["serial"] < read_manifest(repository)["serial"]
+    assert take(older, public, state) == 1
+    second = write_keys(tmp_path, "second")
+    add(repository, "c", second[0])
+    take(repository, second[1], state)
+    assert len(json.loads(state.read_bytes())) == 3
+
+
+def test_the_manifest_of_another_repository_is_not_taken_for_a_newer_one(repository, keys, state, tmp_path):  # noqa: F811
+    private, public = keys
     other = tmp_path / "other"
-    private, public = write_keys(tmp_path, "second")
     add(other, "a", private)
-    take(other, public, state)
-    assert len(json.loads(state.read_bytes())) == 2
+    for name in "ab":
+        add(repository, name, private)
+    assert take(repository, public, state) == 2
+    put_back(repository, other)
+    assert "was served before" in refusal(take, repository, public, state)
+
+
+def test_a_place_that_is_a_link_keeps_its_number(repository, keys, state, tmp_path):  # noqa: F811
+    private, public = keys
+    add(repository, "a", private)
+    old = Path(shutil.copytree(repository, tmp_path / "old"))
+    add(repository, "b", private)
+    current = tmp_path / "current"
+    current.symlink_to(repository)
+    assert take(current, public, state) == 2
+    current.unlink()
+    current.symlink_to(old)
+    assert "was served before" in refusal(take, current, public, state)
 
 
 def test_a_manifest_of_before_there_were_serial_numbers_is_the_oldest(repository, keys, state, tmp_path):  # noqa: F811
-    from core.artifacts import seal
-
     private, public = keys
     add(repository, "a", private)
-    details = {name: read_manifest(repository)[name] for name in ("version", "previous", "releases")}
-    old = Path(shutil.copytree(repository, tmp_path / "old"))
-    seal(old, "a", private, **details)
-    assert take(old, public, state) == 1
+    manifest = read_manifest(repository)
+    details = {name: manifest[name] for name in ("version", "previous", "releases")}
+    seal(repository, "a", private, **details)
     assert take(repository, public, state) == 1
-    assert "was served before" in refusal(take, old, public, state)
+    old = Path(shutil.copytree(repository, tmp_path / "old"))
+    numbered = {**details, "serial": manifest["serial"]}
+    seal(repository, "a", private, **numbered)
+    assert take(repository, public, state) == 1
+    put_back(repository, old)
+    assert "was served before" in refusal(take, repository, public, state)
 
 
 def test_the_state_file_is_where_systemd_or_the_user_keeps_state(monkeypatch, tmp_path):
