@@ -9,6 +9,7 @@ import typer
 
 from core.artifacts import read_manifest
 from core.errors import UserError
+from core.json_files import validated
 from core.progress import console
 from core.run_folder import DEFAULT_DATASET, DEFAULT_RUNS, Run
 from core.terminal import data_text
@@ -169,7 +170,8 @@ def serve_reference(run: Run, port: int) -> None:
     from ensemble.merlin_systems.server import running_merlin
 
     command = run.command("export --runtime merlin")
-    models = read_manifest(run.reference_repository, command)["models"]
+    manifest = read_manifest(run.reference_repository, command)
+    models = validated(list[str], manifest.get("models"), f"{run.reference_repository}'s manifest, models", command)
     with running_merlin(run.reference_repository, run.root / "triton.log", port, models, command) as server:
         names = listed([triton_name(model) for model in models], "and")
         console.print("Triton answers at", data_text(server.url, "bold"), f"(gRPC), models {names}.")

@@ -194,7 +194,8 @@ def _write(run: Run, made_from: str, key: Path | None, trained: dict[str, Traine
         folders = _write_models(out, version, features, serving)
         for name, one in trained.items():
             write_network(name, one.cut, folders[SCORER], one_user=False)
-        _write_recommend(folders["recommend"], chosen, newcomers, retrieval, rated)
+        write_network(default, chosen.cut, folders["recommend"], one_user=True)
+        _write_recommend(folders["recommend"], chosen.cut, newcomers, retrieval, rated)
         np.save(folders["similar"] / SIMILAR_VECTORS, similar_vectors(chosen.cut, features))
         scorers = {name: pair_scorer(one.model, CPU, features.protocol) for name, one in trained.items()}
         check = OfflineCheck(scorers, folders[SCORER], folders["recommend"])
@@ -223,13 +224,12 @@ def _write_models(out: Path, version: int, features: Features, serving: ServingC
 
 
 def _write_recommend(
-    folder: Path, default: Trained, newcomers: dict[str, np.ndarray], retrieval: Retrieval, rated: Rated
+    folder: Path, cut: Cut, newcomers: dict[str, np.ndarray], retrieval: Retrieval, rated: Rated
 ) -> None:
-    """What `recommend` needs besides its configuration."""
-    write_network(default.config.model, default.cut, folder, one_user=True)
+    """What `recommend` needs besides its configuration and the network."""
     np.savez(folder / NEWCOMERS, **newcomers)
     np.save(folder / RETRIEVAL_VECTORS, retrieval.vectors)
-    rows = {"user": default.cut.users[:1], "movie": retrieval.vectors[:2]}
+    rows = {"user": cut.users[:1], "movie": retrieval.vectors[:2]}
     write_onnx(retrieval.query, rows, folder / RETRIEVAL_NETWORK)
     np.save(folder / RATED, rated.places)
     np.save(folder / RATED_STARTS, rated.starts)
