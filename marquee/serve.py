@@ -9,6 +9,7 @@ import typer
 
 from core.artifacts import ANY_COMMAND, read_manifest
 from core.errors import UserError
+from core.json_files import validated
 from core.progress import console
 from core.run_folder import DEFAULT_DATASET, DEFAULT_RUNS, Run
 from core.terminal import data_text
@@ -135,9 +136,9 @@ def serve(
         return serve_reference(run, port)
     if work_dir is not None and not work_dir.is_dir():
         raise UserError(f"--work-dir {work_dir} is not a folder; create it first")
-    serials = _serials(verify_key, state_file, least_serial)
     command = run.command("export") if run else ANY_COMMAND
     folder = run.repository if run else Path(repository or "")
+    serials = _serials(folder, verify_key, state_file, least_serial)
     read_manifest(folder, command)  # before anything heavy is imported
     with supervised(
         folder,
@@ -187,7 +188,8 @@ def serve_reference(run: Run, port: int) -> None:
     from ensemble.merlin_systems.server import running_merlin
 
     command = run.command("export --runtime merlin")
-    models = read_manifest(run.reference_repository, command)["models"]
+    manifest = read_manifest(run.reference_repository, command)
+    models = validated(list[str], manifest.get("models"), f"{run.reference_repository}'s manifest, models", command)
     with running_merlin(run.reference_repository, run.root / "triton.log", port, models, command) as server:
         names = listed([triton_name(model) for model in models], "and")
         console.print("Triton answers at", data_text(server.url, "bold"), f"(gRPC), models {names}.")
@@ -197,8 +199,8 @@ def serve_reference(run: Run, port: int) -> None:
             time.sleep(0.5)
 
 
-def _serials(verify_key: Path | None, state_file: Path | None, least: int | None) -> "Serials | None":
-    """What keeps the serial numbers of signed repositories.
+def _serials(repository: Path, verify_key: Path | None, state_file: Path | None, least: int | None) -> "Serials | None":
+    """What keeps the serial numbers of a signed repository.
 
     Raises:
         UserError: without a key there are none to keep.
@@ -206,7 +208,7 @@ def _serials(verify_key: Path | None, state_file: Path | None, least: int | None
     from ensemble.repository.serials import Serials, default_state_file
 
     if verify_key is not None:
-        return Serials(verify_key, state_file or default_state_file(), least)
+        return Serials(repository, verify_key, state_file or default_state_file(), least)
     if state_file is not None or least is not None:
         raise UserError("--state-file and --least-serial are for signed repositories; give --verify-key too")
     return None
