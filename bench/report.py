@@ -2,6 +2,7 @@
 
 import json
 import platform
+import sys
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -11,6 +12,7 @@ RESULTS, SCALING, FAULTS, README, PICTURE = (
     BENCH / name for name in ("results.json", "scaling.json", "faults.json", "README.md", "scaling.png")
 )
 PAGE = BENCH.parent / "README.md"
+STORM, STARVATION, FRONT_DOOR, SOAK = (BENCH / f"{name}.json" for name in ("storm", "starvation", "front_door", "soak"))
 NEWCOMERS = BENCH / "accuracy" / "newcomers.json"
 PROCESSORS = BENCH / "accuracy" / "processors.json"
 MOVING = {"dlrm": "DLRM", "ncf": "NCF", "mf": "matrix factorisation"}  # what is trained step by step
@@ -18,15 +20,21 @@ LESS = ("MB", "ms")  # units of which less is better
 STAGES = ("fetch", "prepare", "train", "evaluate", "export")
 
 
+def stop_on(troubles: list[str]) -> None:
+    """Ends with exit code 1 and what was wrong, if anything was."""
+    if troubles:
+        sys.exit("this should not be: " + "; ".join(troubles))
+
+
 def keep(group: str, results: list[dict[str, Any]]) -> None:
     """Puts the results of a group in the place of its former ones."""
     others = [result for result in _read(RESULTS) if result.get("group") != group]
-    _write(RESULTS, others + [{**result, "group": group, "machine": machine()} for result in results])
+    save(RESULTS, others + [{**result, "group": group, "machine": machine()} for result in results])
 
 
 def keep_scaling(points: list[dict[str, Any]]) -> None:
     """The whole pipeline at each scale."""
-    _write(SCALING, [{**point, "machine": machine()} for point in points])
+    save(SCALING, [{**point, "machine": machine()} for point in points])
 
 
 def machine() -> str:
@@ -52,6 +60,14 @@ def write() -> None:
         replace(PAGE, "serving", _serving_table(served))
     if FAULTS.is_file():
         replace(README, "faults", _faults_table(_read(FAULTS)))
+    for path, name, table in (
+        (STORM, "storm", _storm_table),
+        (STARVATION, "starvation", _starvation_table),
+        (FRONT_DOOR, "front door", _front_door_table),
+        (SOAK, "soak", _soak_table),
+    ):
+        if path.is_file():
+            replace(README, name, table(_read(path)))
     if NEWCOMERS.is_file():
         replace(README, "newcomers", _newcomers_table(_read(NEWCOMERS)))
     if PROCESSORS.is_file():
@@ -142,6 +158,88 @@ def _faults_table(found: dict[str, Any]) -> str:
     held = f"{soak['memory_before_mb']:,} MB before the first row's minute and {soak['memory_after_mb']:,} MB after it"
     lines += ["", f"Triton and its Python processes held {held}. On {found['machine']}.", "", "What `serve` said:", ""]
     lines += [f"- {f['fault']}: {'; '.join(f['told'])}" for f in found["faults"] if f["told"]]
+    return "\n".join(lines)
+
+
+def _storm_table(found: dict[str, Any]) -> str:
+    """The good clients' figures, and each attack with how often it was made and what it got."""
+    memory = f"{found['memory_before_mb']:,} MB before and {found['memory_after_mb']:,} MB after"
+    same = "the same processes at the end as at the start" if found["same_processes"] else "not the same processes"
+    lines = [
+        f"{found['minutes']:g} minutes: good requests **{found['right']:,} right, {found['wrong']} wrong, "
+        f"{found['failed']} failed**; Triton and the front door were {same}; they held {memory}. "
+        f"On {found['machine']}.",
+        "",
+        *_latency_lines(found["latencies"]),
+        "",
+        "| attack | times | outcomes |",
+        "|---|---|---|",
+    ]
+    for attack, outcomes in found["attacks"].items():
+        listed = ", ".join(f"{outcome} {number:,}" for outcome, number in outcomes.items())
+        lines.append(f"| {attack} | {sum(outcomes.values()):,} | {listed} |")
+    return "\n".join(lines)
+
+
+def _latency_lines(latencies: dict[str, dict[str, float]]) -> list[str]:
+    lines = ["| good requests | median | 99th percentile | longest |", "|---|---|---|---|"]
+    for what, figures in latencies.items():
+        cells = " | ".join(f"{figures[name]:,.1f} ms" for name in ("p50_ms", "p99_ms", "longest_ms"))
+        lines.append(f"| {what} | {cells} |")
+    return lines
+
+
+def _starvation_table(found: dict[str, Any]) -> str:
+    lost = sum(found["large_lost"].values())
+    small = {"alone": found["alone"], "beside the large ones": found["beside"]}
+    return "\n".join(
+        [
+            *_latency_lines({f"`score` of one pair, {how}": figures for how, figures in small.items()}),
+            "",
+            f"In {found['large_seconds']:.0f} s {found['large_clients']} clients with 262,144 pairs a request got "
+            f"{found['large_answered']:,} answers; {found['large_shed']:,} requests were shed, {lost} lost. "
+            f"On {found['machine']}.",
+        ]
+    )
+
+
+def _front_door_table(found: dict[str, Any]) -> str:
+    lines = [
+        "| load | direct | behind the front door | ratio (range) | median, direct | behind | added (range) |",
+        "|---" * 7 + "|",
+    ]
+    for row in found["rows"]:
+        (low, high), (least, most) = row["ratio_range"], row["added_range"]
+        direct, behind = row["direct_requests_per_second"], row["behind_requests_per_second"]
+        lines.append(
+            f"| {row['what']} | {direct:,.0f}/s | {behind:,.0f}/s "
+            f"| **{row['ratio']:.2f}** ({low:.2f} to {high:.2f}) "
+            f"| {row['direct_p50_ms']:.2f} ms | {row['behind_p50_ms']:.2f} ms "
+            f"| **{row['added_ms']:+.2f} ms** ({least:+.2f} to {most:+.2f}) |"
+        )
+    merlin = [f"{row['what']}: {row['times_merlin']:.0f} times" for row in found["rows"] if "times_merlin" in row]
+    against = f" Behind the front door against Merlin Systems' runtime: {'; '.join(merlin)}." if merlin else ""
+    rounds = f"Medians of {found['rounds']} rounds on {found['dataset']}, {found['machine']}."
+    return "\n".join([*lines, "", rounds + against])
+
+
+def _soak_table(found: dict[str, Any]) -> str:
+    """The totals, the latencies, the reasons of failures, and each fault with what it did."""
+    held = f"held {found['memory_before_mb']:,} MB at the start and {found['memory_after_mb']:,} MB at the end"
+    lines = [
+        f"{found['minutes']} minutes, seed {found['seed']}: {found['right']:,} right, {found['wrong']} wrong, "
+        f"{found['failed']} failed. Triton, its Python processes and the front door {held}. On {found['machine']}.",
+        "",
+        *_latency_lines(found["latencies"]),
+        "",
+        "| fault | times | failed requests | wrong | longest to recover |",
+        "|---|---|---|---|---|",
+    ]
+    for name, one in found["faults"].items():
+        lines.append(f"| {name} | {one['times']} | {one['failed']} | {one['wrong']} | {one['seconds']:.1f} s |")
+    if found["reasons"]:
+        lines += ["", "Why requests failed:", ""]
+        lines += [f"- {number} times: {reason}" for reason, number in found["reasons"].items()]
     return "\n".join(lines)
 
 
@@ -238,5 +336,8 @@ def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
 
 
-def _write(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+def save(path: Path, value: Any) -> None:
+    """Writes figures whole, in the place of the former ones."""
+    whole = path.with_name(f"{path.name}.new")
+    whole.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    whole.replace(path)

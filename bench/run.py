@@ -273,6 +273,8 @@ GROUPS = {
     "accuracy": ACCURACY,
 }
 
+SCRIPTS = ("newcomers", "front_door", "starvation", "faults", "storm", "soak")  # on runs/ml-100k
+
 
 def measure(group: Group, rounds: int, threads: int) -> list[dict[str, Any]]:
     """Runs the sides of a group in turn and compares them."""
@@ -320,12 +322,12 @@ def main() -> None:
     parser.add_argument(
         "--only",
         nargs="*",
-        choices=[*GROUPS, "scaling", "faults", "newcomers"],
+        choices=[*GROUPS, "scaling", *SCRIPTS],
         help="these alone",
     )
     given = parser.parse_args()
     WORK.mkdir(exist_ok=True)
-    wanted = given.only or [*GROUPS, "scaling", "faults", "newcomers"]
+    wanted = given.only or [*GROUPS, "scaling", *SCRIPTS]
     for scale, needs in sorted({(GROUPS[name].scale, GROUPS[name].needs) for name in wanted if name in GROUPS}):
         # Not in this process: what it holds at its highest would be taken for the peak of all that it starts.
         subprocess.run([sys.executable, str(BENCH / "inputs.py"), needs, str(scale)], cwd=ROOT, check=True)
@@ -335,7 +337,7 @@ def main() -> None:
             report.keep(name, measure(group, group.rounds or given.rounds, given.threads))
     if "scaling" in wanted:
         report.keep_scaling([whole_pipeline(scale) for scale in SCALES])
-    for script in ("newcomers", "faults"):
+    for script in SCRIPTS:
         if script in wanted:
             subprocess.run([sys.executable, str(BENCH / f"{script}.py")], cwd=ROOT, check=True)
     report.write()

@@ -117,7 +117,14 @@ def measure(runtime: str, run_folder: Path) -> dict[str, float]:
 
 
 def serving(runtime: str, run: Any, log: Path) -> AbstractContextManager[Any]:
-    """A running server of the runtime."""
+    """What clients ask: `serve` with its front door; Merlin Systems' runtime has none."""
+    from served import served
+
+    return direct(runtime, run, log) if runtime == "merlin" else served(run.repository, inputs.WORK / "serve")
+
+
+def direct(runtime: str, run: Any, log: Path) -> AbstractContextManager[Any]:
+    """A running Triton of the runtime, without a front door."""
     from ensemble.merlin_systems.server import running_merlin
     from ensemble.server.ports import Ports, free_port
     from ensemble.server.process import running

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ensemble.client import Access
+    from marquee.exported import Exported
 
 
 NEW_USER = -1  # an id that no user has, for the table
@@ -45,7 +46,7 @@ def ask_triton(run: Run, user: int) -> "Table":
         return recommendations(run, triton.url, Question(user))
 
 
-def recommendations(run: Run, url: str, question: Question, access: "Access | None" = None) -> "Table":
+def recommendations(source: "Run | Exported", url: str, question: Question, access: "Access | None" = None) -> "Table":
     """What a running Triton recommends, as a table."""
     from ensemble import client
     from marquee.tables import recommendations_table
@@ -58,7 +59,7 @@ def recommendations(run: Run, url: str, question: Question, access: "Access | No
         question.model,
         question.strategy,
         access=access or client.Access(),
-        command=run.command("serve"),
+        command=source.command("serve"),
     )
     user = NEW_USER if question.user is None else question.user
-    return recommendations_table(run, user, list(question.history), *answer)
+    return recommendations_table(source, user, list(question.history), *answer)

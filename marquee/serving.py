@@ -21,6 +21,7 @@ from marquee.options import (
     ClientKeyOption,
     DatasetOption,
     KOption,
+    RepositoryOption,
     RunsOption,
     RuntimeOption,
     SecretOption,
@@ -37,7 +38,9 @@ from marquee.options import (
 from models.protocols.base import served_protocols
 
 if TYPE_CHECKING:
+    from core.run_folder import Run
     from ensemble.client import Access
+    from marquee.exported import Exported
 
 
 def export(
@@ -109,6 +112,7 @@ def recommend(
     ] = "",
     dataset: DatasetOption = DEFAULT_DATASET,
     runs: RunsOption = DEFAULT_RUNS,
+    repository: RepositoryOption = None,
     url: UrlOption = DEFAULT_URL,
     secret_file: SecretOption = None,
     ca: ServerCaOption = None,
@@ -119,9 +123,9 @@ def recommend(
     if user is None and not history:
         raise UserError("give --user, or --history for a new user")
     access = _access(secret_file, ca, certificate, key)
-    run = pipeline.run_folder(dataset, runs)
+    source = _source(dataset, runs, repository)
     question = Question(user, k, tuple(history or ()), model, strategy)
-    console.print(recommendations(run, url, question, access))
+    console.print(recommendations(source, url, question, access))
 
 
 def similar(
@@ -129,6 +133,7 @@ def similar(
     k: KOption = DEFAULT_K,
     dataset: DatasetOption = DEFAULT_DATASET,
     runs: RunsOption = DEFAULT_RUNS,
+    repository: RepositoryOption = None,
     url: UrlOption = DEFAULT_URL,
     secret_file: SecretOption = None,
     ca: ServerCaOption = None,
@@ -140,9 +145,9 @@ def similar(
     from marquee.tables import similar_table
 
     access = _access(secret_file, ca, certificate, key)
-    run = pipeline.run_folder(dataset, runs)
-    movies, scores = client.similar(url, movie, k, access=access, command=run.command("serve"))
-    console.print(similar_table(run, movie, movies, scores))
+    source = _source(dataset, runs, repository)
+    movies, scores = client.similar(url, movie, k, access=access, command=source.command("serve"))
+    console.print(similar_table(source, movie, movies, scores))
 
 
 def score(
@@ -154,6 +159,7 @@ def score(
     model: ServedModelOption = "",
     dataset: DatasetOption = DEFAULT_DATASET,
     runs: RunsOption = DEFAULT_RUNS,
+    repository: RepositoryOption = None,
     url: UrlOption = DEFAULT_URL,
     secret_file: SecretOption = None,
     ca: ServerCaOption = None,
@@ -165,9 +171,18 @@ def score(
     from marquee.tables import scores_table
 
     access = _access(secret_file, ca, certificate, key)
-    run = pipeline.run_folder(dataset, runs)
-    scores, known = client.score(url, [user] * len(movie), movie, model, access=access, command=run.command("serve"))
-    console.print(scores_table(run, user, movie, scores, known))
+    source = _source(dataset, runs, repository)
+    scores, known = client.score(url, [user] * len(movie), movie, model, access=access, command=source.command("serve"))
+    console.print(scores_table(source, user, movie, scores, known))
+
+
+def _source(dataset: str, runs: Path, repository: Path | None) -> "Run | Exported":
+    """Where the titles of movies are."""
+    if repository is None:
+        return pipeline.run_folder(dataset, runs)
+    from marquee.exported import Exported
+
+    return Exported(repository)
 
 
 def secret_of(path: Path | None) -> str:

@@ -87,8 +87,8 @@ def evaluated(run: Run, protocol: str, sealed: Mapping[str, Mapping[str, str]]) 
         """Whether a result is of the network that is there now; a baseline is none."""
         digest = judged.get(f"{protocol}/{name}")
         folder = run.model(protocol, name)
-        return (
-            digest is None or ((folder / MANIFEST).is_file() and digest == model_digest(read_manifest(folder)["files"]))
+        return digest is None or (
+            (folder / MANIFEST).is_file() and digest == model_digest(read_manifest(folder)["files"])
         )
 
     return [result for result in read_results(run) if result.protocol == protocol and is_current(result.model)]

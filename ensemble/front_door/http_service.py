@@ -16,13 +16,14 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
 
-from ensemble.front_door.access import SECRET_HEADER, has_secret, is_canary
+from ensemble.front_door.access import has_secret, is_canary
 from ensemble.front_door.http_bodies import SMALL, BodyLimits, BodyReader, BodyRefusal
 from ensemble.front_door.http_server import SERVER, error_body, json_response, leave_unread
 from ensemble.front_door.json_messages import plain, read_infer_body, write_infer_body
 from ensemble.front_door.json_tensors import malformed, shown
 from ensemble.front_door.metrics import CANARY, CLIENT, HTTP
 from ensemble.front_door.refusal import Refusal
+from ensemble.headers import SECRET_HEADER
 
 LOG = logging.getLogger(__name__)
 STATUSES = {

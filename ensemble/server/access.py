@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import UserError
-from ensemble.client import SECRET_HEADER, Access, check_secret
+from ensemble.client import Access, check_secret
+from ensemble.headers import CANARY_HEADER, SECRET_HEADER
 from ensemble.server import certificates
 
 WITH_SECRET = "inference,metadata,model-config,statistics"  # health stays open
 FORBIDDEN = "model-repository,shared-memory,trace,logging"
 FORBIDDEN_HEADER = "marquee-forbidden"  # its value is random, so that no request carries it
-CANARY_HEADER = "marquee-canary"  # marks what is asked only to see whether there is an answer
 
 
 @dataclass(frozen=True)

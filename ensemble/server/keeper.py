@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from core.errors import UserError, system_reason
-from ensemble.client import SECRET_HEADER
+from ensemble.headers import SECRET_HEADER
 from ensemble.server.backoff import Backoff
 from ensemble.server.canary import Canary
 from ensemble.server.doors import FrontDoor

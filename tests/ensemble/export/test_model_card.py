@@ -156,7 +156,7 @@ def test_figures_of_other_weights_are_not_in_the_card(run):
     evaluate(run)
     stamp = run.root / ".evaluation-stamp.json"
     values = json.loads(stamp.read_bytes())
-    values["models"] = {name: "0" * 64 for name in values["models"]}
+    values["models"] = dict.fromkeys(values["models"], "0" * 64)
     stamp.write_text(json.dumps(values))
     export(run, PROTOCOL, other_than(read_manifest(run.repository)["default_model"]))
     assert {rows(card(run))[name][0] for name in COMPARED} == {"not evaluated"}

@@ -21,10 +21,10 @@ class SlowDoor(EchoDoor):
         super().__init__()
         self.asked, self.let = asyncio.Event(), asyncio.Event()
 
-    async def infer(self, request, seconds, asker):
+    async def infer(self, request, seconds, asker, *, protocol):
         self.asked.set()
         await self.let.wait()
-        return await super().infer(request, seconds, asker)
+        return await super().infer(request, seconds, asker, protocol=protocol)
 
 
 async def listening(door, **others):

@@ -13,7 +13,7 @@ from tritonclient.utils import InferenceServerException
 from core.errors import UserError
 from ensemble import arguments
 from ensemble.client import Access, TimedOutError, connection, tensor
-from ensemble.front_door.access import CANARY_HEADER
+from ensemble.headers import CANARY_HEADER
 
 UNKNOWN = -1  # an id that neither a user nor a movie has
 SHED = "RESOURCE_EXHAUSTED"

@@ -1,0 +1,99 @@
+"""Every attack at once, for ten minutes, beside clients whose answers are held against the exported files.
+
+`serve` is started with a secret; attackers have it every other time. It must be the same Triton and the same front door
+at the end, no request of the good clients may fail or be answered wrongly, and memory must stay what it was after a
+first round of attacks.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import inputs
+import report
+from attackers import ATTACKS, LANES, Outcomes, attacking, table
+from good_clients import Clients
+from served import served
+
+SECRET = "storm-of-the-benchmarks"
+MINUTES = 10.0
+WARM_UP_TURN = 2.0  # seconds of each attack, with and without the secret, before memory is measured
+SETTLE_SECONDS = 5.0
+GROWTH = 1.1  # times what was held after the first round
+
+
+def measure(run_folder: Path, minutes: float, warm_up: float = WARM_UP_TURN) -> dict[str, Any]:
+    """The storm, on a copy of the run's repository.
+
+    Args:
+        warm_up: seconds of each attack before memory is measured.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        repository = Path(shutil.copytree(run_folder / "repository", folder / "run" / "repository"))
+        with served(repository, folder, SECRET) as running, Clients(running.target, repository) as clients:
+            first = 2 * warm_up * max(map(len, LANES))
+            with attacking(running.target, first, turn=warm_up):
+                pass
+            time.sleep(SETTLE_SECONDS)
+            seen = clients.take()  # the warm-up's count too
+            before, pids = running.memory(), running.pids()
+            with attacking(running.target, minutes * 60, seed=1) as attackers:
+                pass
+            time.sleep(SETTLE_SECONDS)
+            seen.add(clients.take())
+            return {
+                "machine": report.machine(),
+                "minutes": minutes,
+                "same_processes": running.pids() == pids,
+                "front_doors": len(pids) - 1,
+                "right": seen.right,
+                "wrong": seen.wrong,
+                "failed": len(seen.failures),
+                "reasons": seen.reasons,
+                "latencies": seen.latencies(),
+                "memory_before_mb": round(before),
+                "memory_after_mb": round(running.memory()),
+                "attacks": table(attackers.outcomes),
+                "told": running.told(),
+            }
+
+
+def troubles(found: dict[str, Any]) -> list[str]:
+    """What should not be in the figures of a storm."""
+    wrong = []
+    if not found["same_processes"]:
+        wrong.append(f"Triton or the front door is another process than at the start: {'; '.join(found['told'])}")
+    if found["wrong"] or found["failed"] or not found["right"]:
+        counts = f"{found['right']} right, {found['wrong']} wrong, {found['failed']} failed"
+        wrong.append(f"good requests: {counts} {found['reasons'] or ''}")
+    if found["memory_after_mb"] > GROWTH * found["memory_before_mb"]:
+        wrong.append(f"memory grew from {found['memory_before_mb']} to {found['memory_after_mb']} MB")
+    return wrong
+
+
+def missing(outcomes: Outcomes | dict[str, dict[str, int]]) -> list[str]:
+    """The attacks that were never made."""
+    made = {label.split(",")[0] for label, counts in outcomes.items() if sum(counts.values())}
+    return [name for lane in LANES for name in lane if name not in made and name in ATTACKS]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, default=inputs.ROOT / "runs" / "ml-100k", help="a run folder")
+    parser.add_argument("--minutes", type=float, default=MINUTES)
+    parser.add_argument("--warm-up", type=float, default=WARM_UP_TURN, help="seconds of each attack in the first round")
+    parser.add_argument("--out", type=Path, default=report.STORM)
+    given = parser.parse_args()
+    found = measure(given.run, given.minutes, given.warm_up)
+    report.save(given.out, found)
+    print(json.dumps(found, indent=2))
+    report.stop_on(troubles(found))
+
+
+if __name__ == "__main__":
+    main()
