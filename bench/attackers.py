@@ -1,7 +1,9 @@
 """Attacks in processes of their own, so that they take no time from the clients whose answers are measured."""
 
 import multiprocessing
+import queue
 import random
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -80,7 +82,7 @@ def attacking(
         turn: seconds of an attack, before the next of its lane comes.
 
     Raises:
-        SystemExit: an attacker did not end.
+        SystemExit: an attacker broke, or did not end.
     """
     context = multiprocessing.get_context("spawn")
     out, attackers = context.Queue(), Attackers()
@@ -93,9 +95,17 @@ def attacking(
     until = time.monotonic() + seconds + AFTER
     try:
         yield attackers
-        for _ in processes:
-            for label, found in out.get(timeout=max(1.0, until - time.monotonic())).items():
-                attackers.outcomes.setdefault(label, Counter()).update(found)
+        waiting = len(processes)
+        while waiting:
+            try:
+                found = out.get(timeout=1)
+            except queue.Empty:
+                if any(process.exitcode for process in processes) or time.monotonic() > until:
+                    sys.exit("an attacker broke, or did not end")
+                continue
+            waiting -= 1
+            for label, counts in found.items():
+                attackers.outcomes.setdefault(label, Counter()).update(counts)
     finally:
         for process in processes:
             process.join(5)
