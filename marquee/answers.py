@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ensemble.client import Access
+    from marquee.exported import Exported
+
+
+NEW_USER = -1  # an id that no user has, for the table
 
 
 @dataclass(frozen=True)
@@ -18,14 +22,16 @@ class Question:
     """What `recommend` asks.
 
     Attributes:
-        user: a MovieLens user id; one that the data does not have, for a new user.
+        user: a MovieLens user id; None for a new user.
         history: MovieLens ids of movies that a new user likes, the latest last.
-        strategy: `exact` or `two-stage`; empty for the repository's default.
+        model: a network such as `dlrm` or `ncf`; empty for the repository's default.
+        strategy: `exact` or `two-stage`; empty for the network's default.
     """
 
-    user: int
+    user: int | None
     k: int = DEFAULT_K
     history: tuple[int, ...] = ()
+    model: str = ""
     strategy: str = ""
 
 
@@ -40,7 +46,7 @@ def ask_triton(run: Run, user: int) -> "Table":
         return recommendations(run, triton.url, Question(user))
 
 
-def recommendations(run: Run, url: str, question: Question, access: "Access | None" = None) -> "Table":
+def recommendations(source: "Run | Exported", url: str, question: Question, access: "Access | None" = None) -> "Table":
     """What a running Triton recommends, as a table."""
     from ensemble import client
     from marquee.tables import recommendations_table
@@ -50,8 +56,10 @@ def recommendations(run: Run, url: str, question: Question, access: "Access | No
         question.user,
         question.k,
         question.history,
+        question.model,
         question.strategy,
         access=access or client.Access(),
-        command=run.command("serve"),
+        command=source.command("serve"),
     )
-    return recommendations_table(run, question.user, list(question.history), *answer)
+    user = NEW_USER if question.user is None else question.user
+    return recommendations_table(source, user, list(question.history), *answer)

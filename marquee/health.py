@@ -42,8 +42,7 @@ def health(
 
     Needs neither a run folder nor a repository. Its questions are not counted with those of clients.
     """
-    from ensemble import probe
-    from ensemble.client import Access
+    from ensemble.client import Access, probe
 
     if server_name and ca is None:
         raise UserError("--server-name is for TLS; give --ca too")

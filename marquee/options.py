@@ -60,6 +60,14 @@ DataOption = Annotated[
 RunsOption = Annotated[
     Path, typer.Option(help="Folder that holds the run folders.", envvar="MARQUEE_RUNS", metavar="FOLDER")
 ]
+RepositoryOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Exported repository, or a copy of one, that movies' titles are taken from. Default: the run's tables.",
+        envvar="MARQUEE_REPOSITORY",
+        metavar="FOLDER",
+    ),
+]
 SeedOption = Annotated[int, typer.Option(help="Random seed.", min=0, max=2**31 - 1, metavar="N")]
 DeviceOption = Annotated[
     str, typer.Option(help=f"{listed(DEVICE_NAMES)}; auto takes a GPU if there is one.", metavar="DEVICE")
@@ -103,6 +111,9 @@ ThresholdOption = Annotated[
     ),
 ]
 EpochsOption = Annotated[int | None, typer.Option(help="Maximum number of epochs.", min=1, metavar="N")]
+ServedModelOption = Annotated[
+    str, typer.Option("--model", help=f"Such as {listed(NETWORK_NAMES)}. Default: the repository's.", metavar="NAME")
+]
 KOption = Annotated[int, typer.Option("--k", "-k", help="Number of movies.", min=1, max=LARGEST_K, metavar="N")]
 SecretOption = Annotated[
     Path | None,

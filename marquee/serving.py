@@ -1,18 +1,14 @@
-"""The commands around Triton: export, rollback, serve, and the questions to a running server."""
+"""The commands around Triton: export, rollback, and the questions to a running server."""
 
-import shlex
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from core.artifacts import read_manifest
 from core.errors import UserError
 from core.progress import console
-from core.run_folder import DEFAULT_DATASET, DEFAULT_RUNS, Run
-from core.terminal import data_text
-from ensemble.server.ports import DEFAULT_URL, GRPC_PORT, LOOPBACK, Ports
+from core.run_folder import DEFAULT_DATASET, DEFAULT_RUNS
+from ensemble.server.ports import DEFAULT_URL
 from ensemble.triton_models.limits import DEFAULT_K
 from marquee import pipeline
 from marquee.answers import Question, recommendations
@@ -25,9 +21,11 @@ from marquee.options import (
     ClientKeyOption,
     DatasetOption,
     KOption,
+    RepositoryOption,
     RunsOption,
     RuntimeOption,
     SecretOption,
+    ServedModelOption,
     ServerCaOption,
     SignKeyOption,
     UrlOption,
@@ -40,9 +38,9 @@ from marquee.options import (
 from models.protocols.base import served_protocols
 
 if TYPE_CHECKING:
+    from core.run_folder import Run
     from ensemble.client import Access
-
-NEW_USER = -1  # an id that no user has
+    from marquee.exported import Exported
 
 
 def export(
@@ -97,86 +95,6 @@ def rollback(
     console.print(f"{run.repository}: version {manifest['version']} serves, {manifest['previous']} is kept")
 
 
-def serve(
-    dataset: DatasetOption = DEFAULT_DATASET,
-    runs: RunsOption = DEFAULT_RUNS,
-    port: Annotated[int, typer.Option(help="gRPC port.", metavar="PORT")] = GRPC_PORT,
-    http_port: Annotated[int, typer.Option(help="HTTP port; 0 for none.", metavar="PORT")] = 0,
-    metrics_port: Annotated[int, typer.Option(help="Metrics port; 0 for none.", metavar="PORT")] = 0,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on. 127.0.0.1 is for this machine only.", metavar="ADDRESS")
-    ] = LOOPBACK,
-    secret_file: SecretOption = None,
-    tls_certificate: Annotated[
-        Path | None, typer.Option(help="The server's certificate (PEM), for TLS.", metavar="FILE")
-    ] = None,
-    tls_key: Annotated[
-        Path | None, typer.Option(help="The key of the server's certificate (PEM).", metavar="FILE")
-    ] = None,
-    tls_client_ca: Annotated[
-        Path | None,
-        typer.Option(help="Root certificate (PEM) that a client's certificate must chain to.", metavar="FILE"),
-    ] = None,
-    verify_key: VerifyKeyOption = None,
-    runtime: RuntimeOption = "marquee",
-) -> None:
-    """Serve the exported repository with Triton until Ctrl-C, and keep it answering.
-
-    Uses the tritonserver on PATH, or else the one in the nvidia-pytriton wheel. Every second each model gets a test
-    request; a model that does not answer is loaded again, or the server restarted. A new version is tested before it is
-    served.
-    """
-    from ensemble.server.access import ServerAccess
-    from ensemble.server.supervisor import supervised
-    from marquee.tables import known_user
-
-    run = pipeline.run_folder(dataset, runs)
-    check_choice(runtime, RUNTIME_NAMES, "runtime")
-    ports = Ports(port, http_port, metrics_port, host)
-    access = ServerAccess(secret_of(secret_file), tls_certificate, tls_key, tls_client_ca)
-    if runtime == "merlin":
-        if access != ServerAccess() or verify_key or http_port or metrics_port or host != LOOPBACK:
-            raise UserError(
-                "--runtime merlin is for comparison on this machine: it takes no other server option than --port"
-            )
-        serve_reference(run, port)
-        return
-    require_repository(run)
-    with supervised(
-        run.repository,
-        run.root / "triton.log",
-        ports,
-        access,
-        report=console.print,
-        public_key=verify_key,
-        command=run.command("export"),
-    ) as supervisor:
-        console.print("Triton answers at", data_text(ports.url, "bold"), "(gRPC). Ask it from another terminal:")
-        question = f"recommend --user {known_user(run)}"
-        question += f" --url {ports.url}" if ports.url != DEFAULT_URL else ""
-        question += f" --secret-file {shlex.quote(str(secret_file))}" if secret_file else ""
-        question += " --ca ROOT_CERTIFICATE" if tls_certificate else ""
-        console.print(f"    {run.command(question)}", soft_wrap=True)
-        console.print("Ctrl-C stops it.")
-        supervisor.watch()
-
-
-def serve_reference(run: Run, port: int) -> None:
-    """Serves with Merlin Systems' runtime until Ctrl-C."""
-    from ensemble.merlin_systems import triton_name
-    from ensemble.merlin_systems.server import running_merlin
-
-    command = run.command("export --runtime merlin")
-    models = read_manifest(run.reference_repository, command)["models"]
-    with running_merlin(run.reference_repository, run.root / "triton.log", port, models, command) as server:
-        names = listed([triton_name(model) for model in models], "and")
-        console.print("Triton answers at", data_text(server.url, "bold"), f"(gRPC), models {names}.")
-        console.print("Ctrl-C stops it.")
-        while True:
-            server.check()
-            time.sleep(0.5)
-
-
 def recommend(
     user: UserOption = None,
     k: KOption = DEFAULT_K,
@@ -188,11 +106,13 @@ def recommend(
             metavar="ID",
         ),
     ] = None,
+    model: ServedModelOption = "",
     strategy: Annotated[
-        str, typer.Option(help=f"{listed(STRATEGY_NAMES)}. Default: the repository's.", metavar="NAME")
+        str, typer.Option(help=f"{listed(STRATEGY_NAMES)}. Default: the network's.", metavar="NAME")
     ] = "",
     dataset: DatasetOption = DEFAULT_DATASET,
     runs: RunsOption = DEFAULT_RUNS,
+    repository: RepositoryOption = None,
     url: UrlOption = DEFAULT_URL,
     secret_file: SecretOption = None,
     ca: ServerCaOption = None,
@@ -203,9 +123,9 @@ def recommend(
     if user is None and not history:
         raise UserError("give --user, or --history for a new user")
     access = _access(secret_file, ca, certificate, key)
-    run = pipeline.run_folder(dataset, runs)
-    question = Question(NEW_USER if user is None else user, k, tuple(history or ()), strategy)
-    console.print(recommendations(run, url, question, access))
+    source = _source(dataset, runs, repository)
+    question = Question(user, k, tuple(history or ()), model, strategy)
+    console.print(recommendations(source, url, question, access))
 
 
 def similar(
@@ -213,6 +133,7 @@ def similar(
     k: KOption = DEFAULT_K,
     dataset: DatasetOption = DEFAULT_DATASET,
     runs: RunsOption = DEFAULT_RUNS,
+    repository: RepositoryOption = None,
     url: UrlOption = DEFAULT_URL,
     secret_file: SecretOption = None,
     ca: ServerCaOption = None,
@@ -224,9 +145,9 @@ def similar(
     from marquee.tables import similar_table
 
     access = _access(secret_file, ca, certificate, key)
-    run = pipeline.run_folder(dataset, runs)
-    movies, scores = client.similar(url, movie, k, access=access, command=run.command("serve"))
-    console.print(similar_table(run, movie, movies, scores))
+    source = _source(dataset, runs, repository)
+    movies, scores = client.similar(url, movie, k, access=access, command=source.command("serve"))
+    console.print(similar_table(source, movie, movies, scores))
 
 
 def score(
@@ -235,12 +156,10 @@ def score(
         list[int],
         typer.Option(help="MovieLens movie id. May be given several times.", parser=movielens_id, metavar="ID"),
     ],
-    model: Annotated[
-        str,
-        typer.Option(help=f"Such as {listed(NETWORK_NAMES)}. Default: the repository's.", metavar="NAME"),
-    ] = "",
+    model: ServedModelOption = "",
     dataset: DatasetOption = DEFAULT_DATASET,
     runs: RunsOption = DEFAULT_RUNS,
+    repository: RepositoryOption = None,
     url: UrlOption = DEFAULT_URL,
     secret_file: SecretOption = None,
     ca: ServerCaOption = None,
@@ -252,9 +171,18 @@ def score(
     from marquee.tables import scores_table
 
     access = _access(secret_file, ca, certificate, key)
-    run = pipeline.run_folder(dataset, runs)
-    scores, known = client.score(url, [user] * len(movie), movie, model, access=access, command=run.command("serve"))
-    console.print(scores_table(run, user, movie, scores, known))
+    source = _source(dataset, runs, repository)
+    scores, known = client.score(url, [user] * len(movie), movie, model, access=access, command=source.command("serve"))
+    console.print(scores_table(source, user, movie, scores, known))
+
+
+def _source(dataset: str, runs: Path, repository: Path | None) -> "Run | Exported":
+    """Where the titles of movies are."""
+    if repository is None:
+        return pipeline.run_folder(dataset, runs)
+    from marquee.exported import Exported
+
+    return Exported(repository)
 
 
 def secret_of(path: Path | None) -> str:

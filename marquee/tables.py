@@ -12,21 +12,23 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from core.columns import RATING, RAW_MOVIE, RAW_USER, TIMESTAMP, TITLE, YEAR
+from core.columns import MOVIE_ID, RATING, RAW_MOVIE, RAW_USER, TIMESTAMP, TITLE, YEAR
 from core.errors import UserError
 from core.run_folder import Run
 from core.terminal import data_text
+from marquee.exported import Exported
 
 
 def recommendations_table(
-    run: Run, user: int, history: list[int], movies: np.ndarray, scores: np.ndarray, known: bool
+    source: Run | Exported, user: int, history: list[int], movies: np.ndarray, scores: np.ndarray, known: bool
 ) -> Table:
     """The recommended movies, best first, next to as many that the user rated highest.
 
-    For a new user next to the movies of their history; alone where the answer is not personal.
+    For a new user next to the movies of their history; alone where the answer is not personal, or where the ratings
+    are not there, as in an exported repository.
     """
-    liked = _liked(run, user, len(movies))
-    titles = _titles(run, [*movies.tolist(), *history, *(movie for movie, _ in liked)])
+    liked = _liked(source, user, len(movies)) if isinstance(source, Run) else []
+    titles = _titles(source, [*movies.tolist(), *history, *(movie for movie, _ in liked)])
     rated = bool(liked)
     name = f"user {user}" if rated else "you"
     if not rated:
@@ -51,9 +53,9 @@ def recommendations_table(
     return table
 
 
-def similar_table(run: Run, movie: int, movies: np.ndarray, scores: np.ndarray) -> Table:
+def similar_table(source: Run | Exported, movie: int, movies: np.ndarray, scores: np.ndarray) -> Table:
     """The movies most like one, the most similar first."""
-    titles = _titles(run, [movie, *movies.tolist()])
+    titles = _titles(source, [movie, *movies.tolist()])
     table = _table()
     _add_column(table, "")
     _add_title_column(table, f"like {titles.get(movie, f'movie {movie}')}")
@@ -63,9 +65,11 @@ def similar_table(run: Run, movie: int, movies: np.ndarray, scores: np.ndarray) 
     return table
 
 
-def scores_table(run: Run, user: int, movies: Sequence[int], scores: np.ndarray, known: np.ndarray) -> Table:
+def scores_table(
+    source: Run | Exported, user: int, movies: Sequence[int], scores: np.ndarray, known: np.ndarray
+) -> Table:
     """The scores of given movies, and whether the model knows both the user and the movie."""
-    titles = _titles(run, movies)
+    titles = _titles(source, movies)
     table = _table()
     _add_column(table, "movie")
     _add_title_column(table, "title")
@@ -84,7 +88,7 @@ def known_user(run: Run, wanted: int | None = None) -> int:
         UserError: the dataset has no such user, or there are no tables yet.
     """
     path = _file(run, "users")
-    with _readable(run, path):
+    with _readable(path, _fetch(run)):
         users = pq.read_table(path, columns=[RAW_USER])[RAW_USER]
     if wanted is not None and not pc.any(pc.equal(users, wanted)).as_py():
         raise UserError(f"user {wanted} is not in {run.root.name}; its users go from {users[0]} to {users[-1]}")
@@ -109,28 +113,41 @@ def _title(titles: dict[int, str], movie: int) -> Text:
     return data_text(titles.get(movie, f"Movie {movie}"))
 
 
-def _titles(run: Run, movies: Sequence[int]) -> dict[int, str]:
-    """The titles with their years, by id, of those of the movies that are in the dataset."""
-    table = _rows_with(run, "movies", RAW_MOVIE, movies, [TITLE, YEAR])
-    rows = zip(*(table[name].to_pylist() for name in (RAW_MOVIE, TITLE, YEAR)))
+def _titles(source: Run | Exported, movies: Sequence[int]) -> dict[int, str]:
+    """The titles with their years, by id, of those of the movies that are in the dataset.
+
+    Where a repository has no titles, the ids stand for them.
+    """
+    if isinstance(source, Run):
+        path, key, remedy = _file(source, "movies"), RAW_MOVIE, _fetch(source)
+    else:
+        found = source.titles()
+        if found is None:
+            return {movie: f"Movie {movie}" for movie in movies}
+        path, key, remedy = found, MOVIE_ID, "export or copy the repository again"
+    table = _rows_with(path, key, movies, [TITLE, YEAR], remedy)
+    rows = zip(*(table[name].to_pylist() for name in (key, TITLE, YEAR)))
     return {movie: f"{title} ({year})" if year else title for movie, title, year in rows}
 
 
 def _liked(run: Run, user: int, count: int) -> list[tuple[int, float | None]]:
     """The user's `count` best rated movies and their stars, the most recent first among equals."""
-    rows = _rows_with(run, "ratings", RAW_USER, [user], [RAW_MOVIE, RATING, TIMESTAMP])
+    columns = [RAW_MOVIE, RATING, TIMESTAMP]
+    rows = _rows_with(_file(run, "ratings"), RAW_USER, [user], columns, _fetch(run))
     rows = rows.sort_by([(RATING, "descending"), (TIMESTAMP, "descending")])
     return list(zip(rows[RAW_MOVIE].to_pylist(), rows[RATING].to_pylist()))[:count]
 
 
-def _rows_with(run: Run, table: str, key: str, wanted: Sequence[int], others: list[str]) -> pa.Table:
+def _rows_with(path: Path, key: str, wanted: Sequence[int], others: list[str], remedy: str) -> pa.Table:
     """The rows whose key is one of those wanted, in the file's order: its columns are the key and the others.
 
     Reads one row group at a time, and of it only the key unless a row is wanted. Most releases are sorted by user, so
     that the statistics rule out all row groups but one.
+
+    Args:
+        remedy: what to do where the file cannot be read.
     """
-    path = _file(run, table)
-    with _readable(run, path), pq.ParquetFile(path) as file:
+    with _readable(path, remedy), pq.ParquetFile(path) as file:
         column = file.schema_arrow.get_field_index(key)
         found = [file.schema_arrow.empty_table().select([key, *others])]
         limits = _limits(file.schema_arrow.field(key).type)
@@ -163,8 +180,13 @@ def _file(run: Run, table: str) -> Path:
     return path
 
 
+def _fetch(run: Run) -> str:
+    """How the tables are made again."""
+    return f"delete {run.tables} and run: {run.command('fetch')}"
+
+
 @contextmanager
-def _readable(run: Run, path: Path) -> Iterator[None]:
+def _readable(path: Path, remedy: str) -> Iterator[None]:
     """
     Raises:
         UserError: the file is not whole, or is not Parquet, or lacks a column.
@@ -173,6 +195,4 @@ def _readable(run: Run, path: Path) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{path} cannot be read ({reason}); delete {path.parent} and run: {run.command('fetch')}"
-        ) from None
+        raise UserError(f"{path} cannot be read ({reason}); {remedy}") from None

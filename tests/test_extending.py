@@ -202,4 +202,11 @@ def test_triton_answers_with_the_new_network(run, tmp_path):
         movies, scores, _ = client.recommend(server.url, int(users.iloc[0]), 5)
         assert len(movies) == 5
         assert (np.diff(scores) <= 0).all()
+        for name in serving["models"]:
+            known = client.recommend(server.url, int(users.iloc[0]), 5, model=name)
+            newcomer = client.recommend(server.url, history=[int(movies[0])], k=5, model=name)
+            assert len(known[0]) == len(newcomer[0]) == 5
+            np.testing.assert_allclose(
+                client.score(server.url, [int(users.iloc[0])] * 5, known[0], name)[0], known[1], atol=1e-5
+            )
         assert len(client.similar(server.url, int(movies[0]), 3)[0]) == 3

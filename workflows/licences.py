@@ -22,7 +22,7 @@ def licence_of(dataset: str) -> str:
     """What may be done with a dataset, in a few sentences."""
     if dataset.startswith(SYNTHETIC):
         return MADE_BY_SYNTH
-    return LICENCES[dataset] if dataset in LICENCES else NOT_STATED
+    return LICENCES.get(dataset, NOT_STATED)
 
 
 # From the README of each release, under "Usage License".

@@ -3,7 +3,7 @@
 `Client` and its asyncio twin `AsyncClient` keep one connection; `score`, `recommend` and `similar` ask one question.
 """
 
-from ensemble.client.access import GRPC_PREFIX, SECRET_HEADER, UNLIMITED, Access, check_secret, tls_context
+from ensemble.client.access import UNLIMITED, Access, check_secret, tls_context
 from ensemble.client.asking import SERVE, TIMEOUT
 from ensemble.client.asynchronous import AsyncClient
 from ensemble.client.errors import BusyError, NoServerError, NoTlsError, NotServedError, TimedOutError
@@ -12,8 +12,6 @@ from ensemble.client.once import connection, infer, recommend, score, similar
 from ensemble.client.questions import Recommendations, Scores, Similar, tensor
 
 __all__ = [
-    "GRPC_PREFIX",
-    "SECRET_HEADER",
     "SERVE",
     "TIMEOUT",
     "UNLIMITED",

@@ -9,9 +9,8 @@ import tritonclient.grpc as grpc
 import tritonclient.grpc.aio as grpc_aio
 
 from core.errors import UserError
+from ensemble.headers import GRPC_PREFIX, SECRET_HEADER
 
-SECRET_HEADER = "marquee-secret"  # as Triton's HTTP reads it; its gRPC expects a prefix before it
-GRPC_PREFIX = "triton-grpc-protocol-"
 # tritonclient's own defaults, which other channel_args would replace.
 UNLIMITED = [
     ("grpc.max_send_message_length", -1),

@@ -3,7 +3,8 @@
 from tritonclient.utils import InferenceServerException
 
 from core.errors import UserError
-from ensemble.client.access import SECRET_HEADER, Access
+from ensemble.client.access import Access
+from ensemble.headers import SECRET_HEADER
 
 # Starts of messages that come from Triton itself, though their status is that of a server that is not there.
 TRITON_REFUSALS = ("Request for unknown model", "explicit model load")

@@ -26,7 +26,7 @@ from ensemble.export.onnx_files import write_network, write_onnx
 from ensemble.export.rated import Rated
 from ensemble.export.retrieval import CANDIDATES, JUDGED, LEAST_MOVIES, LEAST_RECALL, Retrieval, fit_retrieval
 from ensemble.export.similar_vectors import similar_vectors
-from ensemble.export.titles import titles_digest, write_titles
+from ensemble.export.titles import write_titles
 from ensemble.repository.versions import new_version
 from ensemble.triton_models.files import (
     CONFIG,
@@ -120,7 +120,8 @@ def export(run: Run, protocol: str, default_model: str | None, key: Path | None 
         The repository's manifest.
 
     Raises:
-        UserError: there is no such model, one is changed, or what is exported does not score as the trained one does.
+        UserError: there is no such model, it or the tables were changed, or what is exported does not score as the
+            trained one does.
     """
     names = served(run, protocol)
     sealed = {name: verify(run.model(protocol, name), run.command("train")) for name in names}
@@ -129,10 +130,11 @@ def export(run: Run, protocol: str, default_model: str | None, key: Path | None 
         raise UserError(
             f"{default} is not trained for {protocol} in {run.root}; trained and served: {', '.join(names)}"
         )
+    tables = verify(run.tables, run.command("fetch"))
     card = model_card(run, protocol, {name: manifest["files"] for name, manifest in sealed.items()}, default)
     made_from = fingerprint(
         card=card,
-        titles=titles_digest(run),
+        tables=tables["files"],
         models={name: manifest["files"] for name, manifest in sealed.items()},
         features=verify(run.features_of(PROTOCOLS[protocol].split), run.command("prepare"))["fingerprint"],
         default=default,

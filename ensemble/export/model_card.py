@@ -10,10 +10,13 @@ from datetime import datetime, timezone
 
 import pyarrow.parquet as pq
 
+from core.artifacts import MANIFEST, read_manifest
 from core.columns import TIMESTAMP
+from core.constants import CANDIDATE_NEGATIVES
 from core.run_folder import Run
 from ensemble.triton_models.limits import LARGEST_BATCH, LARGEST_HISTORY, LARGEST_K
 from models.evaluation.metrics.base import FULL, columns_of
+from models.evaluation.metrics.ranking import how_many
 from models.evaluation.results import Result, judged_models, model_digest, read_results
 from models.protocols.base import PROTOCOLS
 from models.training.train import TrainedConfig, read_config
@@ -71,18 +74,24 @@ def model_card(run: Run, protocol: str, sealed: Mapping[str, Mapping[str, str]],
 
 
 def evaluated(run: Run, protocol: str, sealed: Mapping[str, Mapping[str, str]]) -> list[Result]:
-    """What `evaluation.json` says of these very networks, and of the baselines that were judged beside them.
+    """What `evaluation.json` says of these very networks, and of what was judged beside them; nothing of others.
 
     Raises:
         UserError: the file is not a list of results.
     """
     judged = judged_models(run)
-    current = {name for name, files in sealed.items() if judged.get(f"{protocol}/{name}") == model_digest(files)}
-    if not current:
+    if not any(judged.get(f"{protocol}/{name}") == model_digest(files) for name, files in sealed.items()):
         return []
-    networks = {key.partition("/")[2] for key in judged if key.startswith(f"{protocol}/")}
-    results = [result for result in read_results(run) if result.protocol == protocol]
-    return [result for result in results if result.model in current or result.model not in networks]
+
+    def is_current(name: str) -> bool:
+        """Whether a result is of the network that is there now; a baseline is none."""
+        digest = judged.get(f"{protocol}/{name}")
+        folder = run.model(protocol, name)
+        return digest is None or (
+            (folder / MANIFEST).is_file() and digest == model_digest(read_manifest(folder)["files"])
+        )
+
+    return [result for result in read_results(run) if result.protocol == protocol and is_current(result.model)]
 
 
 def _data(run: Run) -> str:
@@ -117,7 +126,7 @@ def _judged(protocol: str, networks: Sequence[str], results: Sequence[Result]) -
     """The protocol, and a table of its metrics."""
     about = PROTOCOLS[protocol]
     others = next((result.others for result in results if result.others), None)
-    columns = [(" of ".join(title.split("\n")), name) for title, name in columns_of(about.task)]
+    columns = [(", ".join(title.split("\n")), name) for title, name in columns_of(about.task)]
     found = {result.model: result for result in results}
     rows = [_row(name, found.get(name), [metric for _, metric in columns]) for name in (*networks, *found)]
     lines = [
@@ -160,17 +169,16 @@ def _training(config: TrainedConfig) -> str:
     return (
         f"**{config.model}**: seed {config.seed}, {config.weights:,} weights, best epoch {config.best_epoch} of "
         f"{config.epochs} by {config.monitor} on the validation rows, trained on {_listed(config.trained_on)} in "
-        f"{config.train_seconds:,.0f} s ({config.device}, {config.threads} threads).\n\nPackages: {versions}.\n\n"
+        f"{config.train_seconds:,.0f} s (on {config.device}; threads: {config.threads}).\n\nPackages: {versions}.\n\n"
         f"```json\n{settings}\n```"
     )
 
 
 def _limits(results: Sequence[Result]) -> str:
-    others = next((result.others for result in results if result.others), None)
-    if others is None and not any(name.startswith(FULL) for result in results for name in result.metrics):
+    if not any(name.startswith(FULL) for result in results for name in result.metrics):
         return LIMITS
-    many = "sampled" if others is None else str(others[0]) if others[0] == others[1] else f"{others[0]} to {others[1]}"
-    return f"{LIMITS}\n{SAMPLED.format(others=many)}"
+    others = next((result.others for result in results if result.others), (CANDIDATE_NEGATIVES,) * 2)
+    return f"{LIMITS}\n{SAMPLED.format(others=how_many(others))}"
 
 
 def _listed(names: Mapping[str, object] | Sequence[str]) -> str:

@@ -3,9 +3,8 @@
 import hmac
 from collections.abc import Iterable
 
-SECRET_HEADER = "marquee-secret"
-TRITON_PREFIX = "triton-grpc-protocol-"  # that Triton's own gRPC expects before it
-CANARY_HEADER = "marquee-canary"
+from ensemble.headers import CANARY_HEADER, GRPC_PREFIX, SECRET_HEADER
+
 BEARER = "bearer "
 
 
@@ -31,7 +30,7 @@ def _given(headers: Iterable[tuple[str, str | bytes]]) -> Iterable[bytes]:
     for name, value in headers:
         lower = name.lower()
         found = value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape")
-        if lower.removeprefix(TRITON_PREFIX) == SECRET_HEADER:
+        if lower.removeprefix(GRPC_PREFIX) == SECRET_HEADER:
             yield found
         elif lower == "authorization" and found[: len(BEARER)].lower() == BEARER.encode():
             yield found[len(BEARER) :].strip()

@@ -2,32 +2,30 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
-from tritonclient.grpc import service_pb2
 
 from ensemble.front_door.errors import TritonError
 from ensemble.front_door.joining import WrongAnswerError, joined, parts, whole
 from ensemble.front_door.metrics import CLIENT, GRPC, UNKNOWN, Metrics
+from ensemble.front_door.questions import MOST_SAID, UNKNOWN_MODEL, Questions, too_late
 from ensemble.front_door.refusal import Refusal
 from ensemble.front_door.schedule import Schedule, Slice, Waiting
 from ensemble.front_door.settings import Limits
 from ensemble.front_door.signature import TIMEOUT
 from ensemble.front_door.signatures import Signatures
-from ensemble.front_door.upstream import PAUSE, Upstream
+from ensemble.front_door.upstream import PAUSE, Link, Upstream
 
-T = TypeVar("T")
-SHORT = 5.0  # seconds that a question about the server itself may take
-QUESTIONS = 16  # about the server itself, under way at once
 MOST_ENDS = 3  # calls for one request during which Triton ended; it may be the cause
-MOST_FAILURES = 12  # other calls for it that failed
+MOST_BREAKS = 40  # those that found the model's Python process dead: as many seconds, after the first few
+MOST_FAULTS = 2  # other failures of the model
 LONGEST_PAUSE = 1.0  # seconds
-# What Triton says, with varying status codes, of a model that is being loaded or whose Python process has died.
-NOT_LOADED = ("Request for unknown model", "is not ready", "no version is available")
+# What Triton says, with varying status codes, of a model that is being loaded, and of one whose process has died.
+NOT_LOADED = (UNKNOWN_MODEL, "is not ready", "no version is available")
+BROKEN = "is not healthy"
+FAULTS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
 
 
 @dataclass(slots=True)
@@ -40,7 +38,7 @@ class Owner:
     was_asked: bool = False
 
 
-class Door:
+class Door(Questions):
     """See `ensemble.front_door`. All methods are called in one event loop.
 
     Args:
@@ -50,11 +48,10 @@ class Door:
     """
 
     def __init__(self, upstream: Upstream, limits: Limits, metrics: Metrics):
-        self.upstream, self.limits, self.metrics = upstream, limits, metrics
+        super().__init__(upstream)
+        self.limits, self.metrics = limits, metrics
         self.schedule = Schedule(limits)
         self.signatures = Signatures(self._ask_about)
-        self.questions = asyncio.Semaphore(QUESTIONS)
-        self.tasks: set[asyncio.Future[Any]] = set()
         self.paused: set[str] = set()
 
     # -- inference -----------------------------------------------------------------------------------------------------
@@ -145,23 +142,25 @@ class Door:
     async def _ask(self, model: str, slices: list[Slice]) -> None:
         """One call to Triton, and what becomes of it."""
         began = time.monotonic()
+        link = self.upstream.link
         try:
-            answer = await self.upstream.infer(joined(slices))
+            answer = await link.infer(joined(slices))
             for one, part in zip(slices, parts(slices, answer)):
                 if one.is_wanted:
                     self._add(one, part, answer)
         except TritonError as error:
-            self._failed(model, slices, error)
+            self._failed(link, model, slices, error)
         except Exception as error:  # whatever it is, no client waits in vain
-            refusal = Refusal(grpc.StatusCode.INTERNAL, f"{model} gave no answer that can be read: {error}", "triton")
+            sentence = f"{model} gave no answer that can be read: {error}"
+            refusal = Refusal(grpc.StatusCode.INTERNAL, sentence, "unavailable")
             if not isinstance(error, WrongAnswerError):
                 asyncio.get_running_loop().call_exception_handler({"message": "a call failed", "exception": error})
             for one in slices:
                 _refuse(one.of, refusal)
         finally:
             self.metrics.triton_seconds.labels(model).observe(time.monotonic() - began)
-            self.schedule.done(model)
-            self._pump(model)
+            for other in self.schedule.done(slices):
+                self._pump(other)
 
     def _add(self, one: Slice, part: tuple[bytes, ...], answer: Message) -> None:
         """Keeps the answer to a slice, and gives the request's owner the whole once it is there."""
@@ -178,29 +177,63 @@ class Door:
             owner.future.set_result(whole(request, answer, owner.identity))
         return None
 
-    def _failed(self, model: str, slices: list[Slice], error: TritonError) -> None:
+    def _failed(self, link: Link, model: str, slices: list[Slice], error: TritonError) -> None:
         """Asks again what Triton could not answer; what it refused is refused."""
-        code, said = error.code, error.said
-        loading = any(words in said for words in NOT_LOADED)
-        ended = code == grpc.StatusCode.UNAVAILABLE and not loading
-        if not loading and not ended and code not in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
-            for one in slices:
-                _refuse(one.of, Refusal(code, said, "triton"))
-            return
-        if ended:
-            self.upstream.lost()
+        said = error.said[:MOST_SAID]
+        is_loading = any(words in said for words in NOT_LOADED)
+        is_broken = BROKEN in said
+        has_ended = error.code == grpc.StatusCode.UNAVAILABLE and not is_loading and not is_broken
+        if not is_loading and not is_broken and not has_ended:
+            return self._refused(slices, error.code, said)
+        if is_loading and slices[0].of.version:
+            self._start(self._check_version(model, slices))
+            return None
+        if has_ended:
+            self.upstream.lost(link)
         for one in slices:
             request = one.of
             if one.is_wanted:
-                request.failures += not loading
-                if request.failures > (MOST_ENDS if ended else MOST_FAILURES):
-                    _refuse(request, Refusal(code, said, "triton"))
+                request.failures += not is_loading
+                request.ends += has_ended
+                if request.ends > MOST_ENDS or request.failures > MOST_BREAKS:
+                    _refuse(request, Refusal(error.code, said, "unavailable"))
                 else:
                     self.schedule.put_back(request)
+        self._pause(model, max(one.of.failures for one in slices))
+        return None
+
+    def _refused(self, slices: list[Slice], code: grpc.StatusCode, said: str) -> None:
+        """Refuses what Triton refused. Any of those that were asked together may be the cause: each is asked alone."""
+        is_fault = code in FAULTS
+        is_joined = any(one.of is not slices[0].of for one in slices)
+        for one in slices:
+            request = one.of
+            if one.is_wanted:
+                request.failures += 1
+                if is_joined or (is_fault and request.failures <= MOST_FAULTS):
+                    self.schedule.put_back(request)
+                else:
+                    _refuse(request, Refusal(code, said, "unavailable" if is_fault else "triton"))
+
+    async def _check_version(self, model: str, slices: list[Slice]) -> None:
+        """Refuses requests for a version that is not served any more; else it is just being loaded, and they wait."""
+        await asyncio.sleep(PAUSE)
+        refusal = None
+        try:
+            await self.signatures.check_version(model, slices[0].of.version)
+        except Refusal as found:
+            refusal = found if found.reason == "name" else None
+        for one in slices:
+            if one.is_wanted and refusal:
+                _refuse(one.of, refusal)
+            elif one.is_wanted:
+                self.schedule.put_back(one.of)
+        self._pump(model)
+
+    def _pause(self, model: str, failures: int) -> None:
         if model not in self.paused:
-            failures = max(one.of.failures for one in slices)
             self.paused.add(model)
-            self._start(self._resume(model, min(LONGEST_PAUSE, PAUSE * 2 ** max(0, failures - 1))))
+            self._start(self._resume(model, min(LONGEST_PAUSE, PAUSE * 2 ** min(10, max(0, failures - 1)))))
 
     async def _resume(self, model: str, pause: float) -> None:
         await asyncio.sleep(pause)
@@ -208,129 +241,15 @@ class Door:
         self.paused.discard(model)
         self._pump(model)
 
-    # -- questions about the server ------------------------------------------------------------------------------------
-
-    async def live(self) -> bool:
-        """Whether the front door answers."""
-        return True
-
-    async def ready(self) -> bool:
-        """Whether Triton answers."""
-        if not self.upstream.is_up.is_set():
-            return False
-        try:
-            answer = await self._about("ServerReady", service_pb2.ServerReadyRequest())
-        except Refusal:
-            return False
-        return bool(answer.ready)
-
-    async def model_ready(self, name: str, version: str = "") -> bool:
-        """Whether a model can be asked; False for one that does not exist."""
-        try:
-            answer = await self._about("ModelReady", service_pb2.ModelReadyRequest(name=name, version=version))
-        except Refusal:
-            return False
-        return bool(answer.ready)
-
-    async def server_metadata(self) -> Message:
-        """Triton's `ServerMetadataResponse`, less the extensions that the front door does not serve.
-
-        Raises:
-            Refusal: Triton does not answer.
-        """
-        found = await self._about("ServerMetadata", service_pb2.ServerMetadataRequest())
-        served = [name for name in found.extensions if name in EXTENSIONS]
-        del found.extensions[:]
-        found.extensions.extend(served)
-        return found
-
-    async def model_metadata(self, name: str, version: str = "") -> Message:
-        """Triton's `ModelMetadataResponse`.
-
-        Raises:
-            Refusal: there is no such model, or Triton does not answer.
-        """
-        return await self._about("ModelMetadata", service_pb2.ModelMetadataRequest(name=name, version=version))
-
-    async def model_config(self, name: str, version: str = "") -> Message:
-        """Triton's `ModelConfigResponse`.
-
-        Raises:
-            Refusal: there is no such model, or Triton does not answer.
-        """
-        return await self._about("ModelConfig", service_pb2.ModelConfigRequest(name=name, version=version))
-
-    async def statistics(self, name: str = "", version: str = "") -> Message:
-        """Triton's `ModelStatisticsResponse`, of all models where none is named.
-
-        Raises:
-            Refusal: there is no such model, or Triton does not answer.
-        """
-        return await self._about("ModelStatistics", service_pb2.ModelStatisticsRequest(name=name, version=version))
-
-    async def _about(self, method: str, request: Message) -> Message:
-        if self.questions.locked():
-            raise Refusal(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, "too many questions about the server are under way", "busy"
-            )
-        async with self.questions:
-            return await self._within(self._ask_about(method, request), SHORT)
-
-    async def _ask_about(self, method: str, request: Message) -> Message:
-        """One question, asked again while Triton is down."""
-        while True:
-            await self.upstream.is_up.wait()
-            try:
-                return await self.upstream.call(method, request)
-            except TritonError as error:
-                if "Request for unknown model" in error.said:
-                    raise Refusal(grpc.StatusCode.NOT_FOUND, error.said, "name") from None
-                if error.code != grpc.StatusCode.UNAVAILABLE:
-                    raise Refusal(error.code, error.said, "triton") from None
-                self.upstream.lost()
-
-    # -- waiting -------------------------------------------------------------------------------------------------------
-
-    async def _within(self, work: Coroutine[Any, Any, T] | Awaitable[T], seconds: float) -> T:
-        """Waits for work that goes on when the wait is cancelled, or is over."""
-        try:
-            return await asyncio.wait_for(asyncio.shield(self._start(work)), seconds)
-        except (asyncio.TimeoutError, TimeoutError):
-            raise _too_late(seconds) from None
-
-    def _start(self, work: Awaitable[T]) -> "asyncio.Future[T]":
-        task = asyncio.ensure_future(work)
-        self.tasks.add(task)
-        task.add_done_callback(self._finished)
-        return task
-
-    def _finished(self, task: "asyncio.Future[Any]") -> None:
-        self.tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # whoever waited for it has got it, or nobody wants it
-
     def count_waiting(self) -> None:
         """Brings the gauges up to date."""
         self.metrics.waiting_requests.set(self.schedule.requests)
         self.metrics.waiting_rows.set(self.schedule.rows)
 
-    async def close(self, seconds: float) -> None:
-        """Waits for the calls that are under way, at most so long, and ends the connection with Triton."""
-        if self.tasks:
-            await asyncio.wait(self.tasks, timeout=seconds)
-        await self.upstream.close()
-
-
-EXTENSIONS = {"statistics", "model_configuration", "binary_tensor_data", "parameters"}
-
 
 def _expire(owner: Owner, seconds: float) -> None:
     if not owner.future.done():
-        owner.future.set_exception(_too_late(seconds))
-
-
-def _too_late(seconds: float) -> Refusal:
-    return Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, f"there was no answer within {seconds:g} s", "deadline")
+        owner.future.set_exception(too_late(seconds))
 
 
 def _refuse(request: Waiting, refusal: Refusal) -> None:

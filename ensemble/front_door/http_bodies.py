@@ -1,4 +1,4 @@
-"""The body of an HTTP request, read within bounds of size, pieces and time, and inflated within the first of them."""
+"""The bodies of HTTP: read within bounds of size, pieces and time, inflated within the first, sent within the last."""
 
 import asyncio
 import zlib
@@ -38,13 +38,13 @@ class BodyLimits:
     """
     Attributes:
         size: bytes of a body, both as it comes and inflated.
-        seconds: that a body may take to arrive.
-        large: bodies over 64 KiB that are held at once; a process holds `large` times `size` bytes of them.
+        seconds: that a body may take to arrive, and a client to take its answer.
+        large: requests at once that have a body or an answer over 64 KiB.
     """
 
     size: int = 8 * 2**20
     seconds: float = 30.0
-    large: int = 16
+    large: int = 32
 
 
 class BodyReader:
@@ -60,7 +60,7 @@ class BodyReader:
 
     @contextmanager
     def place(self) -> Iterator["_Place"]:
-        """Around the reading and the use of a body: its place among the large ones is free after it."""
+        """Around all of a request: its place among the large ones is free after it."""
         place = _Place()
         try:
             yield place
@@ -94,6 +94,23 @@ class BodyReader:
         except (ClientError, HttpProcessingError, web.RequestPayloadError):
             raise BodyRefusal(400, "the body is not framed as its headers say", "bytes") from None
 
+    async def send(self, request: web.Request, response: web.Response, place: "_Place") -> None:
+        """Sends a large answer; a small one is left to aiohttp.
+
+        Raises:
+            Refusal: it would be one too many of the large ones.
+        """
+        size = len(response.body) if isinstance(response.body, bytes) else 0
+        self._take(size, place)
+        if size <= SMALL:
+            return
+        try:
+            await response.prepare(request)
+            await asyncio.wait_for(response.write_eof(), self._limits.seconds)
+        except asyncio.TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+
     async def _pieces(self, request: web.Request, encoding: str, place: "_Place") -> bytes:
         inflater = None if encoding == "identity" else _Inflater(encoding)
         pieces, count, arrived, held = [], 0, 0, 0
@@ -122,10 +139,18 @@ class BodyReader:
             Refusal: the body is too large, or one too many of the large ones.
         """
         if size > self._limits.size:
-            raise too_large(self._limits.size)
+            sentence = f"the body has more than {self._limits.size:,} bytes; divide the request"
+            raise BodyRefusal(413, sentence, "limit")
+        self._take(size, place)
+
+    def _take(self, size: int, place: "_Place") -> None:
+        """
+        Raises:
+            Refusal: it would be one too many of the large ones.
+        """
         if size > SMALL and not place.taken:
             if self._large >= self._limits.large:
-                sentence = f"{self._large} large requests are being read already; try again"
+                sentence = f"{self._large} large requests are being answered already; try again"
                 raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, sentence, "busy")
             self._large += 1
             place.taken = True
@@ -165,8 +190,3 @@ class _Inflater:
         """
         if not self._zlib.eof:
             raise BodyRefusal(400, f"the body ends before its {self._encoding} does", "bytes")
-
-
-def too_large(size: int) -> BodyRefusal:
-    """The refusal of a body that exceeds the limit."""
-    return BodyRefusal(413, f"the body has more than {size:,} bytes; divide the request", "limit")

@@ -1,4 +1,4 @@
-"""aiohttp's server with the front door's bounds: connections, headers, errors in JSON, and bodies nobody reads."""
+"""aiohttp's server with the front door's bounds: connections, headers, errors in JSON, and bodies that are not read."""
 
 import json
 import logging

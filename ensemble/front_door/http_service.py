@@ -1,7 +1,6 @@
 """KServe v2 in HTTP and JSON: the front door's second protocol, and the endpoint that Prometheus reads."""
 
 import asyncio
-import hmac
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +16,14 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
 
+from ensemble.front_door.access import has_secret, is_canary
 from ensemble.front_door.http_bodies import SMALL, BodyLimits, BodyReader, BodyRefusal
 from ensemble.front_door.http_server import SERVER, error_body, json_response, leave_unread
 from ensemble.front_door.json_messages import plain, read_infer_body, write_infer_body
 from ensemble.front_door.json_tensors import malformed, shown
+from ensemble.front_door.metrics import CANARY, CLIENT, HTTP
 from ensemble.front_door.refusal import Refusal
+from ensemble.headers import SECRET_HEADER
 
 LOG = logging.getLogger(__name__)
 STATUSES = {
@@ -36,9 +38,6 @@ STATUSES = {
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
 RETRY_SECONDS = {429: "1", 503: "1"}
-SECRET_HEADER = "marquee-secret"
-BEARER = "Bearer "
-CANARY_HEADER = "marquee-canary"
 LENGTH_HEADER = "Inference-Header-Content-Length"
 LIVE, READY = "/v2/health/live", "/v2/health/ready"
 
@@ -50,7 +49,9 @@ OnRefusal = Callable[[str, str, str], None]  # of model (empty where the path ha
 class Door(Protocol):
     """What answers: the same for every protocol. A name's version is empty where the client gave none."""
 
-    async def infer(self, request: ModelInferRequest, seconds: float | None, asker: str) -> ModelInferResponse: ...
+    async def infer(
+        self, request: ModelInferRequest, seconds: float | None, asker: str, *, protocol: str
+    ) -> ModelInferResponse: ...
     async def live(self) -> bool: ...
     async def ready(self) -> bool: ...
     async def model_ready(self, name: str, version: str) -> bool: ...
@@ -83,7 +84,7 @@ def application(door: Door, settings: HttpSettings, on_refusal: OnRefusal) -> we
         on_refusal: called with model, reason and asker for what is refused before the door is asked.
     """
     service = _Service(door, settings, on_refusal)
-    made = web.Application(middlewares=[_guard(settings.secret, {LIVE, READY}, on_refusal)])
+    made = _empty_application(settings.secret, {LIVE, READY}, on_refusal)
     made.on_cleanup.append(service.close)
     made.router.add_get("/v2", service.server, expect_handler=_expect)
     made.router.add_get(LIVE, service.live, expect_handler=_expect)
@@ -123,7 +124,7 @@ def metrics_application(
         body, content_type = await asyncio.to_thread(text, request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
-    made = web.Application(middlewares=[_guard(secret, set(), on_refusal)])
+    made = _empty_application(secret, set(), on_refusal)
     made.router.add_get("/metrics", metrics, expect_handler=_expect)
     return made
 
@@ -175,13 +176,15 @@ class _Service:
             except Refusal as refusal:
                 self._on_refusal(name, refusal.reason, _asker(request))
                 raise
-        seconds = self._settings.seconds if asked.seconds is None else asked.seconds
-        answer = await self._door.infer(asked.request, seconds, _asker(request))
-        written, json_length = await self._convert(answer.ByteSize(), write_infer_body, answer, asked)
-        if json_length is None:
-            return web.Response(body=written, content_type="application/json")
-        headers = {LENGTH_HEADER: str(json_length), "Content-Type": "application/octet-stream"}
-        return web.Response(body=written, headers=headers)
+            seconds = self._settings.seconds if asked.seconds is None else asked.seconds
+            answer = await self._door.infer(asked.request, seconds, _asker(request), protocol=HTTP)
+            written, json_length = await self._convert(answer.ByteSize(), write_infer_body, answer, asked)
+            headers = {"Content-Type": "application/json"}
+            if json_length is not None:
+                headers = {LENGTH_HEADER: str(json_length), "Content-Type": "application/octet-stream"}
+            response = web.Response(body=written, headers=headers)
+            await self._bodies.send(request, response, place)
+            return response
 
     async def _convert(self, size: int, function: Callable[..., T], *arguments: object) -> T:
         """A function's result: at once where there are few bytes, otherwise from a thread, one after the other.
@@ -191,6 +194,16 @@ class _Service:
         if size <= SMALL:
             return function(*arguments)
         return await asyncio.get_running_loop().run_in_executor(self._converter, function, *arguments)
+
+
+def _empty_application(secret: str, open_paths: set[str], on_refusal: OnRefusal) -> web.Application:
+    made = web.Application(middlewares=[_guard(secret, open_paths, on_refusal)])
+    made.on_response_prepare.append(_name_the_server)
+    return made
+
+
+async def _name_the_server(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = SERVER
 
 
 async def _expect(_: web.Request) -> None:
@@ -203,7 +216,7 @@ def _guard(secret: str, open_paths: set[str], on_refusal: OnRefusal):  # type: i
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            if secret and request.path not in open_paths and not _has_secret(request, secret):
+            if secret and request.path not in open_paths and not has_secret(request.headers.items(), secret):
                 on_refusal(request.match_info.get("model", ""), "secret", _asker(request))
                 sentence = f"this server wants its secret in the header {SECRET_HEADER} or Authorization: Bearer"
                 raise Refusal(grpc.StatusCode.UNAUTHENTICATED, sentence, "secret")
@@ -218,7 +231,6 @@ def _guard(secret: str, open_paths: set[str], on_refusal: OnRefusal):  # type: i
         except Exception:
             LOG.exception("an HTTP request failed")
             response = _error(500, "the front door failed; its log says why")
-        response.headers["Server"] = SERVER
         leave_unread(request, response)
         return response
 
@@ -238,16 +250,8 @@ def _yes_or_no(answer: dict[str, object], no: str) -> web.Response:
     return json_response(answer) if all(answer.values()) else _error(503, no)
 
 
-def _has_secret(request: web.Request, secret: str) -> bool:
-    given = [request.headers.get(SECRET_HEADER, "")]
-    authorization = request.headers.get("Authorization", "")
-    if authorization[: len(BEARER)].lower() == BEARER.lower():
-        given.append(authorization[len(BEARER) :].strip())
-    return any(hmac.compare_digest(one.encode("utf-8", "surrogateescape"), secret.encode()) for one in given)
-
-
 def _asker(request: web.Request) -> str:
-    return "canary" if request.headers.get(CANARY_HEADER) == "1" else "client"
+    return CANARY if is_canary(request.headers.items()) else CLIENT
 
 
 def _model(request: web.Request) -> tuple[str, str]:

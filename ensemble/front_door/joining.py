@@ -1,6 +1,7 @@
 """One request to Triton for the slices of several, and each one's part of the answer."""
 
 from collections.abc import Sequence
+from math import prod
 
 from google.protobuf.message import Message
 from tritonclient.grpc import service_pb2
@@ -43,15 +44,20 @@ def parts(slices: Sequence[Slice], answer: Message) -> list[Part]:
         WrongAnswerError: an output does not have the rows that were asked.
     """
     raws = answer.raw_output_contents
+    first = slices[0].of
+    if {one.name for one in answer.outputs} != set(first.checked.outputs or first.signature.outputs):
+        raise WrongAnswerError(f"{answer.model_name} answers with other outputs than were asked for")
     if len(raws) != len(answer.outputs):
         raise WrongAnswerError(f"{answer.model_name} answers without the bytes of its outputs")
-    if not slices[0].of.signature.rows:
-        return [tuple(raws)]
+    has_rows = bool(first.signature.rows)
     total = sum(one.stop - one.start for one in slices)
     sizes = [SIZES.get(output.datatype, 0) for output in answer.outputs]
     for output, size, raw in zip(answer.outputs, sizes, raws):
-        if not size or len(raw) != total * size:
-            raise WrongAnswerError(f"{output.name} has {len(raw)} bytes for {total} rows of {output.datatype}")
+        count = total if has_rows else prod(output.shape)
+        if len(raw) != count * size and (size or has_rows):
+            raise WrongAnswerError(f"{output.name} has {len(raw)} bytes for {count} elements of {output.datatype}")
+    if not has_rows:
+        return [tuple(raws)]
     found, start = [], 0
     for one in slices:
         stop = start + one.stop - one.start

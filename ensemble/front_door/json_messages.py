@@ -166,7 +166,7 @@ def _contradiction(error: ValidationError) -> Refusal:
 
 
 def _own_parameters(parameters: dict[str, Any]) -> tuple[float | None, bool]:
-    """Takes out what HTTP's side answers itself: the client's patience, and whether outputs are binary."""
+    """Takes out what is not Triton's business in HTTP: the client's patience, and whether outputs are binary."""
     timeout = parameters.pop("timeout", 0)
     if type(timeout) is not int or timeout < 0:
         raise malformed(f"the parameter timeout must be whole microseconds, not {shown(timeout)}", "type")

@@ -2,16 +2,24 @@
 
 import asyncio
 import gc
+from pathlib import Path
 from typing import Any
+
+from aiohttp import web
+from prometheus_client import REGISTRY
 
 from ensemble.front_door import tls
 from ensemble.front_door.door import Door
 from ensemble.front_door.grpc_service import GrpcService, grpc_server
-from ensemble.front_door.metrics import Metrics
+from ensemble.front_door.http_bodies import BodyLimits
+from ensemble.front_door.http_server import serve_http
+from ensemble.front_door.http_service import HttpSettings, application, metrics_application
+from ensemble.front_door.metrics import HTTP, Metrics
 from ensemble.front_door.settings import FrontDoorSettings
 from ensemble.front_door.upstream import Upstream
 
 GAUGE_SECONDS = 1.0
+SHARED = True  # the ports: with other workers, and with the one that replaces this one
 
 
 class Listeners:
@@ -25,6 +33,7 @@ class Listeners:
         )
         self.door = Door(upstream, settings.limits, self.metrics)
         self.servers: list[Any] = []
+        self.runners: list[web.AppRunner] = []
         self.counting: asyncio.Task[None] | None = None
 
     async def start(self) -> dict[str, int]:
@@ -38,10 +47,9 @@ class Listeners:
         """
         settings = self.settings
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        shared = True  # with other workers, and with the one that replaces this one
         public = GrpcService(self.door, settings.secret)
         server, port = grpc_server(
-            public, settings.limits, f"{host}:{settings.grpc}", tls.credentials(settings), shared
+            public, settings.limits, f"{host}:{settings.grpc}", tls.credentials(settings), SHARED
         )
         self.servers.append(server)
         if settings.private:
@@ -49,9 +57,33 @@ class Listeners:
             self.servers.append(grpc_server(private, settings.limits, f"unix:{settings.private}", None, False)[0])
         for one in self.servers:
             await one.start()
+        ports = {"grpc": port, **await self._listen_http()}
         self.counting = asyncio.ensure_future(self._count())
         gc.freeze()  # what is there now stays; collections need not look at it
-        return {"grpc": port}
+        return ports
+
+    async def _listen_http(self) -> dict[str, int]:
+        """HTTP and the metrics, where they are asked for."""
+        settings, limits = self.settings, self.settings.limits
+        http = HttpSettings(settings.secret, limits.seconds, BodyLimits(size=limits.bytes, seconds=limits.seconds))
+        folder = Path(settings.metrics_folder) if settings.metrics_folder else None
+        context = tls.context(settings)
+        asked = {
+            "http": (settings.http, lambda: application(self.door, http, self._refused)),
+            "metrics": (
+                settings.metrics,
+                lambda: metrics_application(settings.secret, folder, REGISTRY, lambda *_: None),
+            ),
+        }
+        found = {}
+        for name, (port, make) in asked.items():
+            if port is not None:
+                runner, found[name] = await serve_http(make(), settings.host, port, context, SHARED)
+                self.runners.append(runner)
+        return found
+
+    def _refused(self, model: str, reason: str, asker: str) -> None:
+        self.door.refused(model, reason, asker, HTTP)
 
     def note(self, message: dict[str, Any]) -> None:
         """Takes a note of the supervisor: `{"triton": "host:port", "http": "host:port"}` says where a new Triton is."""
@@ -64,7 +96,11 @@ class Listeners:
         """Accepts nothing more, waits at most so long for what is under way, and ends."""
         if self.counting is not None:
             self.counting.cancel()
-        await asyncio.gather(*(one.stop(seconds) for one in self.servers))
+        await asyncio.gather(
+            *(one.stop(seconds) for one in self.servers),
+            *(asyncio.wait_for(one.cleanup(), seconds) for one in self.runners),
+            return_exceptions=True,
+        )
         await self.door.close(seconds)
 
     async def _count(self) -> None:

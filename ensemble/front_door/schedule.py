@@ -35,6 +35,7 @@ class Waiting:
         served: the versions of the model that answered them.
         attempt: how often it was asked from its first row; what an earlier attempt brings is not used.
         failures: calls in which Triton ended, or broke; such a request is then asked alone.
+        ends: those in which Triton ended; of such requests one at a time is asked, so that the cause is found.
         is_over: nobody waits for it any more.
         note: whatever its owner keeps with it.
     """
@@ -48,6 +49,7 @@ class Waiting:
     served: set[str] = field(default_factory=set)
     attempt: int = 0
     failures: int = 0
+    ends: int = 0
     is_over: bool = False
     note: Any = None
 
@@ -88,20 +90,32 @@ class Queue:
     def first(self) -> Waiting:
         return (self.short or self.long)[0]
 
-    def take(self) -> Iterator["Slice"]:
-        """The slices of one call. Takes from the queue what has no rows left, or is over."""
+    def take(self, may_end: bool) -> Iterator["Slice"]:
+        """The slices of one call. Takes from the queue what has no rows left, or is over.
+
+        Args:
+            may_end: whether a request may be asked during which Triton has ended before.
+        """
         for waiting in (self.short, self.long):
             while waiting and waiting[0].is_over:
                 waiting.popleft()
-        if not self:
-            return
-        if not self.first().signature.rows or self.first().failures:
-            yield self._cut(self.short or self.long, ROWS_AT_ONCE)
-            return
+        for waiting in (self.long, self.short):
+            if waiting and (waiting[0].failures or not waiting[0].signature.rows):
+                if may_end or not waiting[0].ends:
+                    yield self._cut(waiting, ROWS_AT_ONCE)
+                return
+        yield from self._joined()
+
+    def _joined(self) -> Iterator["Slice"]:
+        """Requests of few rows get up to half of a call where others wait too."""
         room, requests = ROWS_AT_ONCE, 0
-        for waiting, least in ((self.short, ROWS_AT_ONCE // 2 if self.long else 0), (self.long, 0)):
+        share = 2 if self.long else 1
+        for waiting, least, most in (
+            (self.short, ROWS_AT_ONCE - ROWS_AT_ONCE // share, TOGETHER // share),
+            (self.long, 0, TOGETHER),
+        ):
             for _ in range(len(waiting)):
-                if room <= least or requests >= TOGETHER or waiting[0].failures:
+                if room <= least or requests >= most or waiting[0].failures:
                     break
                 if waiting[0].is_over:
                     waiting.popleft()
@@ -143,12 +157,14 @@ class Schedule:
     Attributes:
         requests, rows: that wait or are being answered.
         calls: to each model that are under way.
+        suspect: a request that is being asked, and during which Triton has ended before.
     """
 
     def __init__(self, limits: Limits):
         self.limits = limits
         self.requests = self.rows = 0
         self.calls: dict[str, int] = {}
+        self.suspect: Waiting | None = None
         self.queues: dict[str, dict[tuple[Any, ...], Queue]] = {}
 
     def admit(self, request: Waiting, trusted: bool = False) -> None:
@@ -194,17 +210,29 @@ class Schedule:
             return []
         for key in list(queues):
             queue = queues.pop(key)
-            found = list(queue.take())
+            found = list(queue.take(self.suspect is None))
             if queue:
                 queues[key] = queue  # at the end: each kind of request has its turn
             if found:
                 self.calls[model] = self.calls.get(model, 0) + 1
+                if found[0].of.ends:
+                    self.suspect = found[0].of
                 return found
         return []
 
-    def done(self, model: str) -> None:
-        """Notes that a call has ended."""
+    def done(self, slices: list[Slice]) -> list[str]:
+        """Notes that a call has ended.
+
+        Returns:
+            The models of which the next call may now be taken.
+        """
+        first = slices[0].of
+        model = first.signature.model
         self.calls[model] -= 1
+        if first is not self.suspect:
+            return [model]
+        self.suspect = None
+        return list(self.queues)
 
     def _queue(self, request: Waiting) -> Queue:
         queues = self.queues.setdefault(request.signature.model, {})

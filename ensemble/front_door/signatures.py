@@ -13,6 +13,8 @@ from ensemble.front_door.refusal import Refusal
 from ensemble.front_door.signature import Signature
 
 FRESH = 2.0  # seconds
+MOST_RENEWING = 64  # models that are asked about at once: any name may come
+LONGEST_NAME = 256  # characters; Triton repeats a name that it does not know
 Ask = Callable[[str, Message], Awaitable[Message]]
 
 
@@ -53,18 +55,36 @@ class Signatures:
         """
         found = self.known.get(model)
         if found is None or (version and version not in found.versions):
-            found = await asyncio.shield(self._renew(model))
-        elif time.monotonic() - found.since > FRESH:
+            found = await self._renewed_now(model)
+        elif time.monotonic() - found.since > FRESH and self._has_room:
             self._renew(model)
-        if version and version not in found.versions:
-            raise Refusal(
-                grpc.StatusCode.NOT_FOUND,
-                f"{model} has no version {version[:20]!r}; it serves {_listed(found)}",
-                "name",
-            )
+        _check_version(found, version)
         if found.signature.private:
             raise Refusal(grpc.StatusCode.NOT_FOUND, f"{model} {found.signature.private}", "name")
         return found.signature
+
+    async def check_version(self, model: str, version: str) -> None:
+        """Asks Triton whether it serves a version of a model.
+
+        Raises:
+            Refusal: it does not, by the reason "name"; or does not say, by another.
+        """
+        try:
+            found = await self._renewed_now(model)
+        except Refusal as refusal:
+            raise Refusal(refusal.code, refusal.sentence, "unavailable") from None
+        _check_version(found, version)
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self.renewing) < MOST_RENEWING
+
+    async def _renewed_now(self, model: str) -> Known:
+        if len(model) > LONGEST_NAME:
+            raise Refusal(grpc.StatusCode.NOT_FOUND, f"there is no model {model[:60]!r}...", "name")
+        if model not in self.renewing and not self._has_room:
+            raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many models are being asked about", "busy")
+        return await asyncio.shield(self._renew(model))
 
     def _renew(self, model: str) -> "asyncio.Task[Known]":
         """Asks Triton; once for all that wait for the same model."""
@@ -85,6 +105,12 @@ class Signatures:
         config = await self.ask("ModelConfig", service_pb2.ModelConfigRequest(name=model))
         metadata = await self.ask("ModelMetadata", service_pb2.ModelMetadataRequest(name=model))
         return Known(Signature(config.config), frozenset(metadata.versions), time.monotonic())
+
+
+def _check_version(known: Known, version: str) -> None:
+    if version and version not in known.versions:
+        sentence = f"{known.signature.model} has no version {version[:20]!r}; it serves {_listed(known)}"
+        raise Refusal(grpc.StatusCode.NOT_FOUND, sentence, "name")
 
 
 def _listed(known: Known) -> str:

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import UserError
-from ensemble.client import SECRET_HEADER, Access, check_secret
+from ensemble.client import Access, check_secret
+from ensemble.headers import CANARY_HEADER, SECRET_HEADER
 from ensemble.server import certificates
 
 WITH_SECRET = "inference,metadata,model-config,statistics"  # health stays open
 FORBIDDEN = "model-repository,shared-memory,trace,logging"
 FORBIDDEN_HEADER = "marquee-forbidden"  # its value is random, so that no request carries it
-CANARY_HEADER = "marquee-canary"  # marks what is asked only to see whether there is an answer
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Inside(Access):
         return {**super().headers, CANARY_HEADER: "1"}
 
 
-def restrictions(secret: str) -> tuple[list[str], list[str]]:
+def restrictions(secret: str, http: bool = False) -> tuple[list[str], list[str]]:
     """Triton's arguments that keep others out, and the secret words in them.
 
     Triton takes a secret as an argument only. It is erased from `/proc/<pid>/cmdline` as soon as Triton has read it, so
@@ -60,6 +60,7 @@ def restrictions(secret: str) -> tuple[list[str], list[str]]:
 
     Args:
         secret: what every request must carry but those after its health; empty for none.
+        http: whether it listens for HTTP, too.
     """
     unguessable = secrets.token_urlsafe(32)  # never given out: model control runs any Python that it is given
     hidden = [unguessable]
@@ -67,7 +68,8 @@ def restrictions(secret: str) -> tuple[list[str], list[str]]:
     if secret:
         hidden.append(secret)
         demands.append(f"{WITH_SECRET}:{SECRET_HEADER}={secret}")
-    return [f"--grpc-restricted-protocol={demand}" for demand in demands], hidden
+    flags = ["--grpc-restricted-protocol", *(["--http-restricted-api"] if http else [])]
+    return [f"{flag}={demand}" for flag in flags for demand in demands], hidden
 
 
 def hide(pid: int, words: list[str]) -> bool:

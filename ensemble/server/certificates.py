@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from core.errors import UserError, system_reason
 
 BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
-WHOLE = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
+WHOLE = re.compile(rb"-----BEGIN CERTIFICATE-----.*?(?:-----END CERTIFICATE-----\n?|\Z)", re.DOTALL)
 CERTIFICATE, PRIVATE_KEY = "CERTIFICATE", "PRIVATE KEY"
 CURVES = ("secp256r1", "secp384r1")  # gRPC's TLS offers no signature with another one, nor with Ed25519
 DER = b"\x30"  # the first byte of what is not PEM but the same in binary

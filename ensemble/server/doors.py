@@ -102,18 +102,27 @@ class FrontDoor:
             workers=workers,
         )
 
-    def start(self, triton: str, headers: dict[str, str]) -> None:
+    def start(
+        self, triton: str, headers: dict[str, str], *, http: str = "", http_headers: dict[str, str] | None = None
+    ) -> None:
         """Starts all processes and waits until they listen.
 
         Args:
             triton: `host:port` of Triton's gRPC.
             headers: what every request to it carries.
+            http, http_headers: the same of its HTTP, where it has it.
 
         Raises:
             UserError, OSError: one does not come up; the message carries its last error.
         """
         rotate(self.log)
-        self.settings = replace(self.settings, triton=triton, triton_headers=headers)
+        self.settings = replace(
+            self.settings,
+            triton=triton,
+            triton_headers=headers,
+            triton_http=http,
+            triton_http_headers=http_headers or {},
+        )
         for place in self.places:  # one after the other, as the first may have to choose the port
             worker = place.worker = self._new(place)
             while not worker.is_ready():
@@ -137,12 +146,12 @@ class FrontDoor:
         if worker := self.places[0].worker:
             worker.note({"set": what, "value": value})
 
-    def move(self, triton: str) -> None:
-        """Names the address of a Triton that was started again."""
-        self.settings = replace(self.settings, triton=triton)
+    def move(self, triton: str, http: str = "") -> None:
+        """Names the addresses of a Triton that was started again."""
+        self.settings = replace(self.settings, triton=triton, triton_http=http)
         for place in self.places:
             for worker in filter(None, (place.worker, place.leaving)):
-                worker.note({"triton": triton})
+                worker.note({"triton": triton, "http": http})
 
     # -- repairs -------------------------------------------------------------------------------------------------------
 
@@ -257,7 +266,7 @@ class FrontDoor:
         worker = place.worker
         assert worker is not None
         self.ports = replace(self.ports, grpc=worker.ports["grpc"])
-        worker.note({"triton": self.settings.triton})
+        worker.note({"triton": self.settings.triton, "http": self.settings.triton_http})
         if place.number == 0:
             for what, value in self.gauges.items():
                 worker.note({"set": what, "value": value})

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from core.errors import UserError, system_reason
+from ensemble.headers import SECRET_HEADER
 from ensemble.server.backoff import Backoff
 from ensemble.server.canary import Canary
 from ensemble.server.doors import FrontDoor
@@ -31,7 +32,8 @@ class Keeper:
 
     def __init__(self, rehearsals: Rehearsals, workspace: Workspace, log: Path, door: FrontDoor, history: EventLog):
         self.rehearsals, self.workspace, self.log, self.door, self.history = rehearsals, workspace, log, door, history
-        self.secret, self.port = secrets.token_urlsafe(32), private_port()
+        self.secret = secrets.token_urlsafe(32)
+        self.port, self.http_port = private_port(), private_port()
         self.server: Server | None = None
         self.health = Health()
         self.answering: list[str] = []
@@ -63,7 +65,7 @@ class Keeper:
         self.release = self.rehearsals.take()
         self.canary = Canary(self.release)
         server = self._start_triton()
-        self.door.start(server.url, server.access.headers)
+        self.door.start(server.url, server.access.headers, http=server.http, http_headers={SECRET_HEADER: self.secret})
         self._tell()
         if not server.hidden:
             self.history.add(
@@ -143,7 +145,7 @@ class Keeper:
             answerable = self.server is not None
             return self._give_up(system_reason(error) or str(error), self.down_since, answerable)
         seconds = time.monotonic() - self.down_since
-        self.door.move(server.url)
+        self.door.move(server.url, server.http)
         self.door.count("triton_restarts")
         self._tell()
         self.history.add(f"Triton was started again, and answers {seconds:.1f} s after it was found not to", seconds)
@@ -160,7 +162,11 @@ class Keeper:
             self.log = self.workspace.folder / self.log.name
         if not is_free(self.port):
             self.port = private_port()
-        server = self.server = start(self.served, self.workspace.backends, self.log, self.port, self.secret)
+        if not is_free(self.http_port):
+            self.http_port = private_port()
+        server = self.server = start(
+            self.served, self.workspace.backends, self.log, self.port, self.secret, http=self.http_port
+        )
         server.wait_until_it_answers(self.canary)
         self.canary.check_sample(server.url, server.access)
         for model in self.release.models:

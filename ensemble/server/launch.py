@@ -12,10 +12,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from core.errors import UserError
-from ensemble.server.flags import fitting
+from ensemble.server.flags import fitting, listed_flags
 from ensemble.server.ports import LOOPBACK
 
 STOP_SECONDS = 10
+HTTP_PROTECTION = "--http-restricted-api"  # Triton 2.40 and newer
 REAPER = Path(__file__).with_name("reaper.py")
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)  # loaded here, as a child of a process with threads must not take locks
@@ -59,14 +60,15 @@ def launch(
 
 
 def triton_command(
-    repository: Path, port: int, backends: Path, control: str = "none"
+    repository: Path, port: int, backends: Path, control: str = "none", *, http: int = 0
 ) -> tuple[list[str], dict[str, str]]:
     """The arguments of the `tritonserver` on PATH, else of the one in the nvidia-pytriton wheel, and its environment.
 
-    It listens on loopback, for gRPC only.
+    It listens on loopback.
 
     Args:
         port: for gRPC.
+        http: for HTTP, where this Triton can protect it; 0 for none.
         backends: where the wheel's backends are copied to, if they are not there yet. It stays absent where the server
             on PATH is used, which has its own.
         control: `none`, or `poll` to follow changes in the repository; explicit control would run any Python that a
@@ -93,9 +95,12 @@ def triton_command(
         f"--exit-timeout-secs={STOP_SECONDS // 2}",
         f"--grpc-address={LOOPBACK}",
         f"--grpc-port={port}",
-        "--allow-http=false",
         "--allow-metrics=false",
     ]
+    if http and HTTP_PROTECTION in listed_flags(binary, environment):
+        arguments += ["--allow-http=true", f"--http-address={LOOPBACK}", f"--http-port={http}"]
+    else:
+        arguments.append("--allow-http=false")
     if from_wheel:
         arguments.append(f"--backend-directory={backends}")
     return arguments, environment

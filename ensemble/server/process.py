@@ -35,6 +35,7 @@ class Server:
 
     Attributes:
         url: `host:port` of its gRPC.
+        http: `host:port` of its HTTP; empty where it has none.
         process: the server.
         log: where its output goes.
         access: how this process asks it: as one that only looks.
@@ -45,6 +46,7 @@ class Server:
     url: str
     process: subprocess.Popen
     log: Path
+    http: str = field(default="", kw_only=True)
     access: Access = field(default_factory=Access, kw_only=True)
     hidden: bool = field(default=True, kw_only=True)
     shared: str = field(default="", kw_only=True)
@@ -119,7 +121,7 @@ class Server:
         raise UserError("stopped")
 
 
-def start(served: Path, backends: Path, log: Path, port: int, secret: str = "") -> Server:
+def start(served: Path, backends: Path, log: Path, port: int, secret: str = "", *, http: int = 0) -> Server:
     """Starts a server on loopback, which lives no longer than the thread that calls this.
 
     Args:
@@ -128,13 +130,15 @@ def start(served: Path, backends: Path, log: Path, port: int, secret: str = "") 
         log: where the server's own output goes; the logs of the starts before are kept beside it.
         port: for gRPC.
         secret: what every request must carry; empty for none.
+        http: for HTTP, which `Server.http` is empty without; 0 for none.
 
     Raises:
         UserError: there is no Triton, or it cannot be protected.
         OSError: its files cannot be written.
     """
-    flags, to_hide = restrictions(secret)
-    arguments, environment = triton_command(served, port, backends, "poll")
+    arguments, environment = triton_command(served, port, backends, "poll", http=http)
+    has_http = "--allow-http=true" in arguments
+    flags, to_hide = restrictions(secret, has_http)
     rotate(log)
     # Strictly, a server is not ready while it loads a version beside the one that answers; load balancers would leave.
     arguments += ["--repository-poll-secs=1", "--strict-readiness=false", *flags]
@@ -146,7 +150,8 @@ def start(served: Path, backends: Path, log: Path, port: int, secret: str = "") 
         time.sleep(0.01)
     hidden = hide(process.pid, to_hide)
     url = address(LOOPBACK, port)
-    return Server(url, process, log, access=Inside(secret), hidden=hidden, shared=shared)
+    http_url = address(LOOPBACK, http) if has_http else ""
+    return Server(url, process, log, http=http_url, access=Inside(secret), hidden=hidden, shared=shared)
 
 
 def _has_read_arguments(process: subprocess.Popen, log: Path) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from core.artifacts import ANY_COMMAND
 from core.errors import UserError, system_reason
 from ensemble.repository.releases import Release
+from ensemble.repository.serials import Serials
 from ensemble.server.access import ServerAccess
 from ensemble.server.backoff import Backoff
 from ensemble.server.canary import Canary
@@ -37,6 +38,7 @@ def supervised(
     report: Callable[[str], Any] = print,
     public_key: Path | None = None,
     command: str = ANY_COMMAND,
+    serials: Serials | None = None,
     work_dir: Path | None = None,
     workers: int | None = None,
     front_door: tuple[str, ...] = COMMAND,
@@ -55,6 +57,7 @@ def supervised(
         report: called with a line each time that something was done.
         public_key: of the key that every release must be signed with; None for no such demand.
         command: the command line that writes the repository, for the message.
+        serials: of that key's manifests; None to accept older ones than were served before.
         work_dir: where the temporary folder is made; None for the system's.
         workers: the front door's processes; None for as many as the processors allow.
         front_door: the command line of one of them.
@@ -69,7 +72,9 @@ def supervised(
     workspace = Workspace(work_dir)
     try:
         with claimed(log or workspace.folder / "triton.log") as own_log:
-            rehearsals = Rehearsals(repository, workspace, log=own_log, public_key=public_key, command=command)
+            rehearsals = Rehearsals(
+                repository, workspace, log=own_log, public_key=public_key, command=command, serials=serials
+            )
             history = EventLog(report)
             door_log = own_log.with_name(f"{own_log.stem}-front-door{own_log.suffix}")
             door = FrontDoor(

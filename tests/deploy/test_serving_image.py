@@ -28,8 +28,8 @@ class Lacking:
             raise ModuleNotFoundError(f"{name} is not in the lock", name=name)
 
 sys.meta_path.insert(0, Lacking())
-for name in ("marquee.app", "marquee.answers", "marquee.health", "marquee.serving", "marquee.tables", "ensemble.probe",
-             "ensemble.client", "onnxruntime", "pyarrow.parquet"):
+for name in ("marquee.app", "marquee.answers", "marquee.health", "marquee.serving", "marquee.tables",
+             "ensemble.client.probe", "ensemble.client", "onnxruntime", "pyarrow.parquet"):
     importlib.import_module(name)
 for room in ("server", "repository", "front_door", "triton_models"):
     for file in sorted(pathlib.Path("ensemble", room).glob("*.py")):

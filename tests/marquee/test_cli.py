@@ -530,6 +530,10 @@ def test_serving_ends_with_its_command_and_leaves_no_process(finished, tmp_path,
             assert "movie 11 is not in the data" in refusal("similar", *where, "--movie", 11)
             known = titles_in(marquee("recommend", *where, "--user", 1, "--strategy", "two-stage").stdout)
             assert known == titles_in(asked.stdout)
+            for name in COMPARED:
+                by_name = marquee("recommend", *where, "--user", 1, "--model", name)
+                assert len(titles_in(by_name.stdout)) == 10, by_name.stderr
+            assert "unknown model 'svd'" in refusal("recommend", *where, "--user", 1, "--model", "svd")
             taken = refusal("serve", *SMALL, "--runs", run.root.parent, "--port", port)
             assert f"port {port}" in taken
         process.send_signal(number)

@@ -1,11 +1,14 @@
 """`python -m marquee health`: exit code and line, for a server that answers, sheds, refuses, hangs or is not there."""
 
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -147,6 +150,40 @@ finally:
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=HANG_SECONDS)
     assert (done.returncode, done.stdout) == (1, "[]\n"), done.stderr
+
+
+@contextmanager
+def front_door(**settings: object) -> Iterator[str]:
+    """A worker of the front door; gives its URL."""
+    command = [sys.executable, "-m", "ensemble.front_door"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
+        print(json.dumps(settings), file=worker.stdin, flush=True)
+        yield f"127.0.0.1:{json.loads(worker.stdout.readline().removeprefix('ready '))['grpc']}"
+        worker.stdin.close()  # ends it
+
+
+@pytest.mark.slow
+def test_a_server_behind_the_front_door_is_ready_until_triton_hangs(exported, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    with (
+        running(exported.repository, tmp_path / "triton.log", Ports(free_port())) as server,
+        front_door(triton=server.url, secret=SECRET) as url,
+    ):
+        done = health("--url", url, "--secret-file", secret, folder=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("ready: score, recommend and similar answer, version 1, in ")
+        done = health("--url", url)
+        assert done.returncode == 1
+        assert "secret" in done.stderr
+        os.kill(server.process.pid, signal.SIGSTOP)
+        try:
+            done = health("--url", url, "--secret-file", secret, "--timeout", 1)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert done.stderr.startswith("not ready: score: ")
+            assert health("--url", url, "--live").returncode == 0  # Triton is the supervisor's to restart
+        finally:
+            os.kill(server.process.pid, signal.SIGCONT)
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ class EchoDoor:
     asker: str = ""
     longest_stop: float = 0.0
 
-    async def infer(self, request, seconds, asker):
+    async def infer(self, request, seconds, asker, *, protocol):
         name = request.model_name
         if name == "watch":
             return self._watched()

@@ -236,8 +236,7 @@ def test_any_request_is_refused_or_has_the_bytes_of_its_shapes(model, tensors):
             one.contents.int64_contents.extend([1] * (len(raw) // 8))
     try:
         checked = SIGNATURES[model.name].check(request)
-    except Refusal as refusal:
-        assert refusal.reason in REASONS
+    except Refusal:
         return
     for name, datatype, shape, raw in checked.tensors:
         assert datatype in ("BYTES", "INT64", "INT32")

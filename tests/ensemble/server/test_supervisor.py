@@ -12,8 +12,9 @@ from core.errors import UserError
 from ensemble import client
 from ensemble.client import TimedOutError
 from ensemble.server import health
+from ensemble.server.keeper import RESTARTS_IN_A_ROW
 from ensemble.server.ports import Ports, free_port
-from ensemble.server.supervisor import RESTARTS_IN_A_ROW, supervised
+from ensemble.server.supervisor import supervised
 from tests.ensemble.server.conftest import OPEN, PATIENCE, running_models, shared, stubs, until
 
 

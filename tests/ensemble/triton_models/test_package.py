@@ -57,7 +57,18 @@ NEEDS_TRITON = ("backend", "recommend", "scorer", "similar")
 
 def test_the_files_need_only_what_serving_has():
     """And each other, relatively, as the package has another name inside Triton."""
-    allowed = {"collections", "json", "pathlib", "shutil", "typing", "numpy", "onnxruntime", "pyarrow", "pydantic"}
+    allowed = {
+        "collections",
+        "json",
+        "os",
+        "pathlib",
+        "shutil",
+        "typing",
+        "numpy",
+        "onnxruntime",
+        "pyarrow",
+        "pydantic",
+    }
     assert len(SOURCES) > 10
     for source in SOURCES:
         may_import = allowed | ({"triton_python_backend_utils"} if source.stem in NEEDS_TRITON else set())
