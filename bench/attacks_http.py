@@ -13,7 +13,7 @@ from typing import Any
 
 from attacks import PATIENT_SECONDS, Attack, Target
 
-from ensemble.client import SECRET_HEADER
+from ensemble.headers import SECRET_HEADER
 
 DEPTH = 100_000
 CHUNKED_BYTES = 3_600_000
