@@ -34,6 +34,7 @@ LANES = (
     tuple(name for name in ATTACKS if name.startswith("HTTP")),
 )
 TURN = 4.0  # seconds of an attack
+WITHOUT = ", without the secret"
 AFTER = 180.0  # seconds after its time in which an attacker must have ended
 
 Outcomes = dict[str, Counter[str]]  # by attack, with or without the secret
@@ -54,7 +55,7 @@ def _lane(names: Sequence[str], target: Target, seconds: float, turn: float, see
         if left <= 0:
             break
         attacker = target if with_secret else replace(target, secret="")
-        label = name if with_secret else f"{name}, without the secret"
+        label = name if with_secret else name + WITHOUT
         found = ATTACKS[name](attacker, min(turn, left), seed + number)
         outcomes.setdefault(label, Counter()).update(found)
     out.put(outcomes)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+import inputs  # noqa: F401 - puts the repository on the path
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
