@@ -1,7 +1,9 @@
 """Attacks in processes of their own, so that they take no time from the clients whose answers are measured."""
 
 import multiprocessing
+import queue
 import random
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -32,6 +34,7 @@ LANES = (
     tuple(name for name in ATTACKS if name.startswith("HTTP")),
 )
 TURN = 4.0  # seconds of an attack
+WITHOUT = ", without the secret"
 AFTER = 180.0  # seconds after its time in which an attacker must have ended
 
 Outcomes = dict[str, Counter[str]]  # by attack, with or without the secret
@@ -52,7 +55,7 @@ def _lane(names: Sequence[str], target: Target, seconds: float, turn: float, see
         if left <= 0:
             break
         attacker = target if with_secret else replace(target, secret="")
-        label = name if with_secret else f"{name}, without the secret"
+        label = name if with_secret else name + WITHOUT
         found = ATTACKS[name](attacker, min(turn, left), seed + number)
         outcomes.setdefault(label, Counter()).update(found)
     out.put(outcomes)
@@ -80,7 +83,7 @@ def attacking(
         turn: seconds of an attack, before the next of its lane comes.
 
     Raises:
-        SystemExit: an attacker did not end.
+        SystemExit: an attacker broke, or did not end.
     """
     context = multiprocessing.get_context("spawn")
     out, attackers = context.Queue(), Attackers()
@@ -93,9 +96,17 @@ def attacking(
     until = time.monotonic() + seconds + AFTER
     try:
         yield attackers
-        for _ in processes:
-            for label, found in out.get(timeout=max(1.0, until - time.monotonic())).items():
-                attackers.outcomes.setdefault(label, Counter()).update(found)
+        waiting = len(processes)
+        while waiting:
+            try:
+                found = out.get(timeout=1)
+            except queue.Empty:
+                if any(process.exitcode for process in processes) or time.monotonic() > until:
+                    sys.exit("an attacker broke, or did not end")
+                continue
+            waiting -= 1
+            for label, counts in found.items():
+                attackers.outcomes.setdefault(label, Counter()).update(counts)
     finally:
         for process in processes:
             process.join(5)

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+import inputs  # noqa: F401 - puts the repository on the path
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from ensemble.client import GRPC_PREFIX, SECRET_HEADER
+from ensemble.headers import GRPC_PREFIX, SECRET_HEADER
 from ensemble.triton_models.limits import LARGEST_BATCH
 
 STORM_CLIENTS = 8

