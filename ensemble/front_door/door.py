@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from ensemble.front_door.errors import TritonError
 from ensemble.front_door.joining import WrongAnswerError, joined, parts, whole
-from ensemble.front_door.metrics import CLIENT, GRPC, UNKNOWN, Metrics
+from ensemble.front_door.metrics import CANARY, CLIENT, GRPC, UNKNOWN, Metrics
 from ensemble.front_door.questions import MOST_SAID, UNKNOWN_MODEL, Questions, too_late
 from ensemble.front_door.refusal import Refusal
 from ensemble.front_door.schedule import Schedule, Slice, Waiting
@@ -22,6 +22,7 @@ MOST_ENDS = 3  # calls for one request during which Triton ended; it may be the 
 MOST_BREAKS = 40  # those that found the model's Python process dead: as many seconds, after the first few
 MOST_FAULTS = 2  # other failures of the model
 LONGEST_PAUSE = 1.0  # seconds
+SPARE = 16  # requests that only ask for health are answered beyond the bound
 AT_ONCE = 0.02  # seconds
 # What Triton says, with varying status codes, of a model that is being loaded, and of one whose process has died.
 NOT_LOADED = (UNKNOWN_MODEL, "is not ready", "no version is available")
@@ -81,7 +82,7 @@ class Door(Questions):
         began = time.monotonic()
         model = request.model_name
         try:
-            answer = await self._infer(request, seconds, trusted)
+            answer = await self._infer(request, seconds, asker, trusted)
         except Refusal as refusal:
             self.refused(model, refusal.reason, asker, protocol)
             raise
@@ -101,7 +102,7 @@ class Door(Questions):
         """A model's name in the metrics: no client can make new ones."""
         return model if model in self.signatures.known else UNKNOWN
 
-    async def _infer(self, request: Message, seconds: float | None, trusted: bool) -> Message:
+    async def _infer(self, request: Message, seconds: float | None, asker: str, trusted: bool) -> Message:
         since = time.monotonic()
         wait = self._wait(request, seconds)
         asked = request.model_name, request.model_version
@@ -111,7 +112,7 @@ class Door(Questions):
         loop = asyncio.get_running_loop()
         waiting = Waiting(signature, signature.check(request), request.model_version)
         waiting.note = owner = Owner(loop.create_future(), since, request.id)
-        self.schedule.admit(waiting, trusted)
+        self.schedule.admit(waiting, trusted, SPARE if asker == CANARY else 0)
         timer = loop.call_later(max(0.0, since + wait - time.monotonic()), _expire, owner, wait)
         try:
             self._pump(signature.model)

@@ -28,7 +28,7 @@ from tests.ensemble.front_door.workers import TritonInThread, Worker, inputs, wo
 
 HANG_SECONDS = 60.0
 SECRET = "öpen sesame"
-CALLS = [name for name in service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name]
+CALLS = list(service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name)
 SERVED = {"ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelConfig"}
 SERVED |= {"ModelStatistics", "ModelInfer"}
 HEALTH = {"ServerLive", "ServerReady", "ModelReady"}
@@ -127,7 +127,7 @@ def test_tritonclient_is_answered_in_each_of_its_calls():
         with triton_grpc.InferenceServerClient(made.url) as client:
             assert client.is_server_ready()
             hold.clear()
-            with pytest.raises(InferenceServerException, match="(?i)deadline"):
+            with pytest.raises(InferenceServerException, match=r"(?i)deadline"):
                 client.infer("score", inputs([3]), client_timeout=0.1)
 
     beside_server(scene)
