@@ -210,7 +210,8 @@ def test_a_storm_of_cancellations_harms_nobody(served):
     assert not good.wrong
     assert good.count > 10
     assert found["cancelled"] > 100
-    assert set(found) <= {"answered", "cancelled", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"}
+    # A deadline of a few milliseconds may end on the other side first, which is then seen as CANCELLED.
+    assert set(found) <= {"answered", "cancelled", "CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"}
     assert exit_code(served.server.process) is None
     assert served.server.process.pid == pid
     after = [one.pid for model in ("recommend", "scorer", "similar") for one in served.server.stubs(model)]
