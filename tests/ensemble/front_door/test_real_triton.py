@@ -199,6 +199,15 @@ async def storm(url: str, seconds: float) -> Counter:
     return found
 
 
+def settles(served: Served, before: int) -> None:
+    """The memory of the storm is free again soon: it stayed while tracebacks kept the requests."""
+    deadline = time.monotonic() + 60
+    while served.rss() > before * 1.5:
+        assert time.monotonic() < deadline, (before >> 20, served.rss() >> 20)
+        asyncio.run(storm(served.worker.url, 1.0))
+        time.sleep(0.5)
+
+
 def test_a_storm_of_cancellations_harms_nobody(served):
     pid = served.server.process.pid
     stubs = [one.pid for model in ("recommend", "scorer", "similar") for one in served.server.stubs(model)]
@@ -216,7 +225,7 @@ def test_a_storm_of_cancellations_harms_nobody(served):
     assert served.server.process.pid == pid
     after = [one.pid for model in ("recommend", "scorer", "similar") for one in served.server.stubs(model)]
     assert after == stubs
-    assert served.rss() < before * 1.5  # it was three times as much while tracebacks kept the requests
+    settles(served, before)
 
 
 def malformed() -> list[Message]:
