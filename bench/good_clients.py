@@ -194,6 +194,7 @@ class Clients:
         self.target, self.timeout = target, timeout
         self.questions = questions(repository)
         self.seen = Seen()
+        self.asking_since: dict[int, float] = {}  # by the client's number
         self.lock, self.stopped = threading.Lock(), threading.Event()
         self.threads = [
             threading.Thread(target=self._ask, args=(number, protocol), daemon=True)
@@ -210,6 +211,10 @@ class Clients:
         for thread in self.threads:
             thread.join()
 
+    def longest_wait(self) -> float:
+        """Seconds that the client has waited for an answer that waits the longest now."""
+        return time.monotonic() - min(self.asking_since.values(), default=time.monotonic())
+
     def take(self) -> Seen:
         """What was seen since the last call."""
         with self.lock:
@@ -221,7 +226,7 @@ class Clients:
         rng = np.random.default_rng(number)
         while not self.stopped.is_set():
             question = self.questions[int(rng.integers(len(self.questions)))]
-            began = time.monotonic()
+            began = self.asking_since[number] = time.monotonic()
             try:
                 right = question.is_right(ask(question.kind, question.tensors))
             except UserError as error:

@@ -146,17 +146,23 @@ def _rounded(value: float, unit: str) -> str:
 
 def _faults_table(found: dict[str, Any]) -> str:
     lines = [
-        "| fault | what clients saw | answered | failed | wrong | seconds to recover |",
-        "|---|---|---|---|---|---|",
+        "| fault | what clients saw | answered | failed | wrong | slowest answer | seconds to recover |",
+        "|---|---|---|---|---|---|---|",
     ]
     for f in found["faults"]:
         lines.append(
             f"| {f['fault']} | {f['seen']} | {f['right']:,} | {f['failed']:,} | {f['wrong']} "
-            f"| {f['seconds_to_recover']:.1f} |"
+            f"| {f['slowest_seconds']:.1f} s | {f['seconds_to_recover']:.1f} |"
         )
     soak = found["faults"][0]
     held = f"{soak['memory_before_mb']:,} MB before the first row's minute and {soak['memory_after_mb']:,} MB after it"
-    lines += ["", f"Triton and its Python processes held {held}. On {found['machine']}.", "", "What `serve` said:", ""]
+    lines += [
+        "",
+        f"Triton, its Python processes and the front door held {held}. On {found['machine']}.",
+        "",
+        "What `serve` said:",
+        "",
+    ]
     lines += [f"- {f['fault']}: {'; '.join(f['told'])}" for f in found["faults"] if f["told"]]
     return "\n".join(lines)
 

@@ -29,14 +29,13 @@ UNDO, AFTER = "rollback", "a new version"  # the first only makes sense after th
 def drawn(seed: int) -> Iterator[faults.Fault]:
     """Faults without end, in an order that the seed decides: each of them once before one comes again."""
     rng = random.Random(seed)
-    names = {fault.name: fault for fault in faults.FAULTS}
     while True:
         for fault in rng.sample(faults.FAULTS, len(faults.FAULTS)):
             if fault.name == UNDO:
                 continue
             yield fault
             if fault.name == AFTER:
-                yield names[UNDO]
+                yield faults.BY_NAME[UNDO]
 
 
 def measure(run_folder: Path, minutes: int, seed: int, out: Path) -> dict[str, Any]:
@@ -98,6 +97,11 @@ def by_fault(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def troubles(found: dict[str, Any]) -> list[str]:
     """What should not be in the figures."""
     wrong = [f"{found['wrong']} answers were wrong"] if found["wrong"] else []
+    wrong += [
+        f"{row['fault']}: serve said {row['told']}"
+        for row in found["rows"]
+        if not faults.BY_NAME[row["fault"]].is_told(row["told"])
+    ]
     if found["memory_after_mb"] > GROWTH * found["memory_before_mb"]:
         wrong.append(f"memory grew from {found['memory_before_mb']} to {found['memory_after_mb']} MB")
     for name, one in found["faults"].items():

@@ -6,6 +6,7 @@ import json
 import random
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
@@ -164,6 +165,15 @@ def test_what_clients_saw_adds_up(bench):
     assert seen.latencies() == {"score, grpc": {"p50_ms": 2.0, "p99_ms": 2.98, "longest_ms": 3.0}}
 
 
+def test_a_client_that_still_waits_is_known(bench, tmp_path):
+    good = bench("good_clients")
+    clients = good.Clients.__new__(good.Clients)
+    clients.asking_since = {}
+    assert clients.longest_wait() == pytest.approx(0, abs=1)
+    clients.asking_since = {0: time.monotonic(), 1: time.monotonic() - 100}
+    assert clients.longest_wait() == pytest.approx(100, abs=5)
+
+
 def test_lines_that_the_console_wrapped_are_put_together(bench, tmp_path):
     served = bench("served")
     running = served.Served(None, None, tmp_path / "temporary")
@@ -235,13 +245,15 @@ def test_the_cost_of_the_front_door_is_the_median_of_the_rounds_ratios(bench):
 
 def test_faults_are_held_to_their_bounds(bench):
     faults = bench("faults")
-    row = {"fault": "nothing, for a minute", "failed": 0, "wrong": 0, "seconds_to_recover": 0.0}
+    row = {"fault": "nothing, for a minute", "failed": 0, "wrong": 0, "seconds_to_recover": 0.0, "told": []}
     held = {"memory_before_mb": 100, "memory_after_mb": 120}
     assert faults.troubles([{**row, **held}]) == []
     assert len(faults.troubles([{**row, **held, "failed": 1}])) == 1
     assert len(faults.troubles([{**row, **held, "memory_after_mb": 121}])) == 1
-    killed = {**row, "fault": "the front door killed (SIGKILL)", "failed": 9}
+    told = ["the front door was started again in 1.0 s"]
+    killed = {**row, "fault": "the front door killed (SIGKILL)", "failed": 9, "told": told}
     assert faults.troubles([{**row, **held}, killed]) == []
+    assert len(faults.troubles([{**row, **held}, {**killed, "told": ["it is started again"]}])) == 1
     assert len(faults.troubles([{**row, **held}, {**killed, "seconds_to_recover": 31.0}, {**killed, "wrong": 1}])) == 2
     assert len({fault.name for fault in faults.FAULTS}) == len(faults.FAULTS) >= 23
 
@@ -259,7 +271,12 @@ def soak_figures(soak: ModuleType, good: ModuleType) -> dict:
     seen = good.Seen(right=10, failures=[(1.0, "late")])
     seen.seconds["score, grpc"] += [0.001]
     row = {"failed": 1, "wrong": 0, "failed_later": 0, "wrong_later": 0, "seconds_to_recover": 2.0}
-    rows = [{"fault": "the front door hangs (SIGSTOP)", **row}, {"fault": "rollback", **row, "failed": 0}]
+    told = {
+        "the front door hangs (SIGSTOP)": "the front door was started again",
+        "rollback": "it is served, after a rehearsal",
+    }
+    rows = [{"fault": fault, **row, "told": [words]} for fault, words in told.items()]
+    rows[1]["failed"] = 0
     return soak.summary(rows, seen, 0, 100.0, 119.9)
 
 
@@ -269,6 +286,7 @@ def test_a_soak_is_held_to_its_bounds(bench):
     assert figures["faults"]["the front door hangs (SIGSTOP)"] == {"times": 1, "failed": 1, "wrong": 0, "seconds": 2.0}
     assert soak.troubles(figures) == []
     assert len(soak.troubles({**figures, "wrong": 1, "memory_after_mb": 121})) == 2
+    assert "rollback" in soak.troubles({**figures, "rows": [{**figures["rows"][1], "told": []}]})[0]
     figures["faults"]["rollback"]["failed"] = 1
     assert len(soak.troubles(figures)) == 1
 

@@ -16,6 +16,7 @@ from ensemble.server.flags import fitting, listed_flags
 from ensemble.server.ports import LOOPBACK
 
 STOP_SECONDS = 10
+TRITON_TEMPORARY = Path("/tmp")  # its Python backend makes a small folder there, whatever TMPDIR says
 HTTP_PROTECTION = "--http-restricted-api"  # Triton 2.40 and newer
 REAPER = Path(__file__).with_name("reaper.py")
 PR_SET_PDEATHSIG = 1
@@ -76,8 +77,13 @@ def triton_command(
             client uploads.
 
     Raises:
-        UserError: there is no Triton, or the wheel's does not support this Python.
+        UserError: there is no Triton, the wheel's does not support this Python, or it cannot write where it must.
     """
+    if not os.access(TRITON_TEMPORARY, os.W_OK | os.X_OK):
+        raise UserError(
+            f"Triton cannot write to {TRITON_TEMPORARY}, where its Python backend keeps a small folder; where the file "
+            f"system is read-only, mount a tmpfs there"
+        )
     environment = dict(os.environ)
     environment["PYTHONNOUSERSITE"] = "1"
     for pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # each model's process computes on one thread
