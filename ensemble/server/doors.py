@@ -22,7 +22,7 @@ from ensemble.server.process import STOP_SECONDS, exit_code
 from ensemble.server.worker import Worker
 
 COMMAND = (sys.executable, "-m", "ensemble.front_door")
-LONGEST_SOCKET = 100  # bytes of a Unix socket's path; Linux takes 107
+LONGEST_SOCKET = 107  # bytes of a Unix socket's path
 MISSES_IN_A_ROW = 3
 CANARY_SECONDS = 2.0
 TRIES_IN_A_ROW = 8

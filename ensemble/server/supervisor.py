@@ -78,7 +78,7 @@ def supervised(
             history = EventLog(report)
             door_log = own_log.with_name(f"{own_log.stem}-front-door{own_log.suffix}")
             door = FrontDoor(
-                lambda: workspace.folder, door_log, ports, access,
+                lambda: workspace.sockets, door_log, ports, access,
                 workers=workers or default_workers(), history=history, command=front_door,
             )  # fmt: skip
             supervisor = Supervisor(rehearsals, workspace, own_log, door, history)

@@ -1,12 +1,18 @@
 """The temporary folder that a server serves from, made again where it was lost."""
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 
+from core.errors import UserError
 from core.temporary import temporary_folder
 from ensemble.repository import releases
 from ensemble.repository.releases import Release
 from ensemble.server.process import TEMPORARY
+
+LONGEST_FOLDER = 85  # bytes; a Unix socket's path may have 107
+SHORT_PLACES = (Path("/tmp"), Path("/dev/shm"))
+SOCKETS = "marquee-sockets-"
 
 
 class Workspace:
@@ -18,8 +24,10 @@ class Workspace:
         folder: everything is in it.
         served: what Triton serves.
         backends: Triton's own files.
+        sockets: for Unix sockets: the folder itself, or another one where its path is too long for them.
 
     Raises:
+        UserError: there is no place with a short path for sockets.
         OSError: it cannot be made.
     """
 
@@ -32,10 +40,16 @@ class Workspace:
         """Goes on in a new folder, as the one before was emptied. What is left of it is removed at the end.
 
         Raises:
-            OSError: it cannot be made.
+            UserError, OSError: it cannot be made.
         """
         self.folder = self.stack.enter_context(temporary_folder(TEMPORARY, self.place))
         self.served, self.backends = self.folder / "served", self.folder / "backends"
+        self.sockets = self.folder
+        if len(os.fsencode(self.folder)) > LONGEST_FOLDER:
+            place = next((one for one in SHORT_PLACES if os.access(one, os.W_OK | os.X_OK)), None)
+            if place is None:
+                raise UserError(f"{self.folder} is too long a path for sockets; choose a shorter --work-dir")
+            self.sockets = self.stack.enter_context(temporary_folder(SOCKETS, place))
 
     def serves(self, release: Release) -> bool:
         """Whether the files of a release are there for Triton."""

@@ -18,6 +18,7 @@ from ensemble.server.access import Inside, ServerAccess
 from ensemble.server.doors import FrontDoor, default_workers
 from ensemble.server.events import EventLog
 from ensemble.server.ports import Ports
+from ensemble.server.workspace import Workspace
 from tests.names import HANG_SECONDS
 
 # Keeps its settings and notes in a file, says that it listens, and ends with its input.
@@ -101,13 +102,13 @@ def test_settings_come_first_and_notes_after_them(made):
     assert settings["private_secret"] != "open-sesame"
     door.count("model_reloads", model="scorer")
     door.set("served_version", 3)
-    door.move("127.0.0.1:2")
+    door.move("127.0.0.1:2", "127.0.0.1:3")
     wait_for(lambda: len(made.given(door)) == 5)
     assert made.given(door)[1:] == [
         {"triton": "127.0.0.1:1", "http": ""},
         {"count": "model_reloads", "model": "scorer"},
         {"set": "served_version", "value": 3},
-        {"triton": "127.0.0.1:2"},
+        {"triton": "127.0.0.1:2", "http": "127.0.0.1:3"},
     ]
 
 
@@ -255,6 +256,7 @@ from ensemble.server.access import ServerAccess
 from ensemble.server.doors import FrontDoor
 from ensemble.server.events import EventLog
 from ensemble.server.ports import Ports
+from ensemble.server.workspace import Workspace
 folder = pathlib.Path({str(tmp_path)!r})
 door = FrontDoor(lambda: folder / "work", folder / "log", Ports(0), ServerAccess(), workers=2,
                  history=EventLog(print), command=({sys.executable!r}, "-c", {stand_in!r}))
@@ -276,6 +278,23 @@ def test_a_path_too_long_for_a_socket_is_refused(made, tmp_path):
     made.folder.mkdir()
     with pytest.raises(UserError, match="shorter --work-dir"):
         made.start()
+
+
+def test_a_long_work_dir_has_its_sockets_elsewhere(tmp_path):
+    """Which are removed with it."""
+    place = tmp_path / ("x" * 100)
+    place.mkdir()
+    workspace = Workspace(place)
+    sockets = workspace.sockets
+    assert workspace.folder.parent == place
+    assert len(str(sockets / "door-63-1000")) < doors.LONGEST_SOCKET
+    assert sockets.stat().st_mode & 0o777 == 0o700
+    workspace.close()
+    assert not sockets.exists()
+    assert not workspace.folder.exists()
+    short = Workspace(Path("/tmp"))
+    assert short.sockets == short.folder
+    short.close()
 
 
 def test_the_processors_decide_how_many_there_are(monkeypatch):

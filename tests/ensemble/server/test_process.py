@@ -146,7 +146,7 @@ def test_a_missing_file_is_refused(exported, tmp_path, name):
 
 
 def test_a_serving_config_that_is_wrong_fails_the_load_by_file_and_key(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr("ensemble.server.process.START_SECONDS", 2)
+    monkeypatch.setattr("ensemble.server.process.START_SECONDS", 8)
     repository = Path(shutil.copytree(exported.repository, tmp_path / "repository"))
     config = repository / "recommend" / "1" / "serving.json"
     write_json(config, {**read_json(config), "candidates": "many"})
