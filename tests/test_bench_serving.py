@@ -327,6 +327,24 @@ def test_figures_replace_the_former_ones_whole(bench, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
 
 
+# -- what is published -------------------------------------------------------------------------------------------------
+
+PUBLISHED = [name for name in ("storm", "starvation", "front_door", "soak") if (BENCH / f"{name}.json").is_file()]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_figures_are_within_their_bounds(bench, name):
+    found = json.loads((BENCH / f"{name}.json").read_text())
+    assert bench(name).troubles(found) == []
+
+
+def test_score_is_at_least_25_times_as_fast_as_merlin_systems_runtime():
+    results = json.loads((BENCH / "results.json").read_text())
+    ratios = [one["ratio"] for one in results if one["what"].startswith("score, one pair") and "Merlin" in one["peer"]]
+    assert len(ratios) == 9
+    assert min(ratios) >= 25
+
+
 # -- the real thing ----------------------------------------------------------------------------------------------------
 
 
