@@ -9,6 +9,7 @@ import typer
 
 from core.artifacts import ANY_COMMAND, read_manifest
 from core.errors import UserError
+from core.json_files import validated
 from core.progress import console
 from core.run_folder import DEFAULT_DATASET, DEFAULT_RUNS, Run
 from core.terminal import data_text
@@ -133,11 +134,12 @@ def serve(
                 "--runtime merlin is for comparison on this machine: it takes no other server option than --port"
             )
         return serve_reference(run, port)
-    command = run.command("export") if run else ANY_COMMAND
-    folder = run.repository if run else Path(repository or "")
-    read_manifest(folder, command)  # before anything heavy is imported
     if work_dir is not None and not work_dir.is_dir():
         raise UserError(f"--work-dir {work_dir} is not a folder; create it first")
+    command = run.command("export") if run else ANY_COMMAND
+    folder = run.repository if run else Path(repository or "")
+    serials = _serials(folder, verify_key, state_file, least_serial)
+    read_manifest(folder, command)  # before anything heavy is imported
     with supervised(
         folder,
         log.absolute() if log else run.root / "triton.log" if run else None,
@@ -146,22 +148,31 @@ def serve(
         report=console.print,
         public_key=verify_key,
         command=command,
-        serials=_serials(verify_key, state_file, least_serial),
+        serials=serials,
         work_dir=work_dir and work_dir.absolute(),
         workers=workers,
     ) as supervisor:
-        _introduce(supervisor.ports, supervisor.canary.ids["user_id"], run, secret_file, bool(tls_certificate))
+        user = supervisor.canary.ids["user_id"]
+        _introduce(supervisor.ports, user, run or folder, secret_file, bool(tls_certificate))
         supervisor.watch()
 
 
-def _introduce(ports: Ports, user: int, run: Run | None, secret_file: Path | None, tls: bool) -> None:
-    """Says where the server answers, and a question to begin with."""
+def _introduce(ports: Ports, user: int, source: Run | Path, secret_file: Path | None, tls: bool) -> None:
+    """Says where the server answers, and a question to begin with.
+
+    Args:
+        source: the run, or the repository, that holds the titles.
+    """
     console.print("Triton answers at", data_text(ports.url, "bold"), "(gRPC). Ask it from another terminal:")
     question = f"recommend --user {user}"
     question += f" --url {shlex.quote(ports.url)}" if ports.url != DEFAULT_URL else ""
     question += f" --secret-file {shlex.quote(str(secret_file))}" if secret_file else ""
     question += " --ca ROOT_CERTIFICATE" if tls else ""
-    console.print(f"    {run.command(question) if run else f'python -m marquee {question}'}", soft_wrap=True)
+    if isinstance(source, Run):
+        command = source.command(question)
+    else:
+        command = f"python -m marquee {question} --repository {shlex.quote(str(source))}"
+    console.print(f"    {command}", soft_wrap=True)
     scheme = "https" if tls else "http"
     host = ports.url.rpartition(":")[0].strip("[]")
     if ports.http:
@@ -177,7 +188,8 @@ def serve_reference(run: Run, port: int) -> None:
     from ensemble.merlin_systems.server import running_merlin
 
     command = run.command("export --runtime merlin")
-    models = read_manifest(run.reference_repository, command)["models"]
+    manifest = read_manifest(run.reference_repository, command)
+    models = validated(list[str], manifest.get("models"), f"{run.reference_repository}'s manifest, models", command)
     with running_merlin(run.reference_repository, run.root / "triton.log", port, models, command) as server:
         names = listed([triton_name(model) for model in models], "and")
         console.print("Triton answers at", data_text(server.url, "bold"), f"(gRPC), models {names}.")
@@ -187,8 +199,8 @@ def serve_reference(run: Run, port: int) -> None:
             time.sleep(0.5)
 
 
-def _serials(verify_key: Path | None, state_file: Path | None, least: int | None) -> "Serials | None":
-    """What keeps the serial numbers of signed repositories.
+def _serials(repository: Path, verify_key: Path | None, state_file: Path | None, least: int | None) -> "Serials | None":
+    """What keeps the serial numbers of a signed repository.
 
     Raises:
         UserError: without a key there are none to keep.
@@ -196,7 +208,7 @@ def _serials(verify_key: Path | None, state_file: Path | None, least: int | None
     from ensemble.repository.serials import Serials, default_state_file
 
     if verify_key is not None:
-        return Serials(verify_key, state_file or default_state_file(), least)
+        return Serials(repository, verify_key, state_file or default_state_file(), least)
     if state_file is not None or least is not None:
         raise UserError("--state-file and --least-serial are for signed repositories; give --verify-key too")
     return None

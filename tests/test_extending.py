@@ -32,6 +32,7 @@ from models.training.settings import settings_for, with_changes
 from models.training.train import load, train
 from workflows.features.prepare import PrepareSettings, prepare
 from workflows.features.side_features.base import SIDE_FEATURES
+from workflows.licences import LICENCES
 from workflows.sources.datasets import DATASETS, get_dataset
 from workflows.sources.fetch import fetch_tables
 from workflows.sources.layouts.base import LAYOUTS
@@ -39,7 +40,7 @@ from workflows.splits.base import SPLITS
 
 PAGE = CHECKOUT / "docs" / "extending.md"
 BLOCK = re.compile(r"^`([a-z_/]+\.py)`\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-REGISTRIES = (NETWORKS, BASELINES, SIDE_FEATURES, METRICS, PROTOCOLS, DATASETS, LAYOUTS)
+REGISTRIES = (NETWORKS, BASELINES, SIDE_FEATURES, METRICS, PROTOCOLS, DATASETS, LAYOUTS, LICENCES)
 CPU = torch.device("cpu")
 
 

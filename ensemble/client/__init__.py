@@ -6,7 +6,7 @@
 from ensemble.client.access import UNLIMITED, Access, check_secret, tls_context
 from ensemble.client.asking import SERVE, TIMEOUT
 from ensemble.client.asynchronous import AsyncClient
-from ensemble.client.errors import BusyError, NoServerError, NoTlsError, NotServedError, TimedOutError
+from ensemble.client.errors import AwayError, BusyError, NoServerError, NoTlsError, NotServedError, TimedOutError
 from ensemble.client.kept import Client
 from ensemble.client.once import connection, infer, recommend, score, similar
 from ensemble.client.questions import Recommendations, Scores, Similar, tensor
@@ -17,6 +17,7 @@ __all__ = [
     "UNLIMITED",
     "Access",
     "AsyncClient",
+    "AwayError",
     "BusyError",
     "Client",
     "NoServerError",

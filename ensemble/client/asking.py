@@ -10,12 +10,21 @@ from tritonclient.utils import InferenceServerException
 from core.errors import UserError
 from ensemble import arguments
 from ensemble.client.access import Access
-from ensemble.client.errors import BusyError, NoServerError, NoTlsError, NotServedError, TimedOutError, user_error
+from ensemble.client.errors import (
+    AwayError,
+    BusyError,
+    NoServerError,
+    NoTlsError,
+    NotServedError,
+    TimedOutError,
+    user_error,
+)
 
 TIMEOUT = 30.0  # seconds
 SERVE = "python -m marquee serve"
 FIRST_PAUSE = 0.05  # seconds before a question is asked again; doubled each time
 LONGEST_PAUSE = 1.0
+SILENT = (NoServerError, NotServedError, TimedOutError)  # errors that do not show that a server of Marquee's is there
 LEAST_LEFT = 0.05  # seconds; with less, a question is not asked again
 
 
@@ -104,11 +113,8 @@ class Attempts:
         asking.check()
         error = user_error(failure, asking.url, asking.access, timeout=self.timeout, command=asking.command)
         is_away = isinstance(error, (NoServerError, NotServedError)) and not isinstance(error, NoTlsError)
-        patience = self.timeout
-        if is_away and not asking.has_answered:
-            patience = min(patience, asking.wait)
-        elif not is_away:
-            asking.has_answered |= not isinstance(error, (NoTlsError, TimedOutError))
+        asking.has_answered |= isinstance(error, AwayError) or not isinstance(error, SILENT)
+        patience = self.timeout if asking.has_answered or not is_away else min(self.timeout, asking.wait)
         pause = self.pause * random.uniform(0.5, 1.0)  # so that clients who were refused together do not return so
         left = self.began + patience - time.monotonic()
         if not (is_away or isinstance(error, BusyError)) or left < pause + LEAST_LEFT:

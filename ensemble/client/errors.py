@@ -1,5 +1,7 @@
 """A gRPC error as a sentence that says what to do, and as a class that says whether to ask again."""
 
+import re
+
 from tritonclient.utils import InferenceServerException
 
 from core.errors import UserError
@@ -8,6 +10,12 @@ from ensemble.headers import SECRET_HEADER
 
 # Starts of messages that come from Triton itself, though their status is that of a server that is not there.
 TRITON_REFUSALS = ("Request for unknown model", "explicit model load")
+# In what gRPC itself says of a connection that is not there; any other sentence is the server's.
+CONNECTION = re.compile(
+    "failed to connect|[Cc]onnection|connections to all|Socket closed|recvmsg|sendmsg|GOAWAY|RST_STREAM|[Kk]eepalive|"
+    "[Kk]eep-alive|[Ss]tream removed|Broken pipe|[Hh]andshake|[Rr]esolution|resolver|address list|[Cc]hannel|"
+    "Cancelling all calls|[Tt]ransport|[Ee]ndpoint"
+)
 TOO_LARGE = "message larger than max"  # gRPC's, with the status of a busy server
 
 
@@ -17,6 +25,10 @@ class NoServerError(UserError):
 
 class NoTlsError(NoServerError):
     """A server is there, and no TLS connection with it."""
+
+
+class AwayError(NoServerError):
+    """A server is there, and says that it cannot answer at the moment."""
 
 
 class NotServedError(UserError):
@@ -60,4 +72,6 @@ def user_error(error: InferenceServerException, url: str, access: Access, *, tim
         return NoServerError(
             f"{url} ended the connection; if it was started with TLS, give certificates that it accepts"
         )
+    if message and not CONNECTION.search(message):
+        return AwayError(f"{url} cannot answer at the moment: {message}")
     return NoServerError(f"no Triton answers at {url}; start one with: {command}")

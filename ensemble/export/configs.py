@@ -1,10 +1,11 @@
 """Each Triton model's `config.pbtxt`: its tensors, and how Triton runs it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ensemble.triton_models.limits import LARGEST_BATCH, LARGEST_HISTORY
 
 SCORER = "scorer"
+BEHIND_SCORE = "answers for score; ask score"
 MOST_TOGETHER = 64  # requests that `scorer` answers at once
 UNBATCHED = "max_batch_size: 0"
 PYTHON = ('backend: "python"', "instance_group { kind: KIND_CPU count: 1 }")
@@ -37,16 +38,20 @@ class Signature:
     Attributes:
         rows: the inputs that must all be of one length, as the outputs then are.
         rows_at_most: how many rows a request may have.
+        private: why clients may not ask the model; empty where they may.
     """
 
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
     rows: tuple[str, ...] = ()
     rows_at_most: int | None = None
+    private: str = ""
 
     def limits(self) -> dict[str, str]:
         """What a request is held to beside the tensors' types, as Triton's `parameters` of a model carry it:
-        `marquee.rows`, `marquee.rows_at_most`, and `marquee.<input>_at_most` for other inputs."""
+        `marquee.rows`, `marquee.rows_at_most`, and `marquee.<input>_at_most` for other inputs; or `marquee.private`."""
+        if self.private:
+            return {"marquee.private": self.private}
         found = {"marquee.rows": ",".join(self.rows)} if self.rows else {}
         if self.rows_at_most is not None:
             found["marquee.rows_at_most"] = str(self.rows_at_most)
@@ -108,7 +113,7 @@ def configs(version: int) -> dict[str, str]:
     batched = (f"max_batch_size: {MOST_TOGETHER}", "dynamic_batching { }")
     return {
         "score": SCORE.config("score", version, 'platform: "ensemble"', UNBATCHED, _hand_on_to(SCORER, SCORE)),
-        SCORER: SCORE.config(SCORER, version, *PYTHON, *batched, ragged=True),
+        SCORER: replace(SCORE, private=BEHIND_SCORE).config(SCORER, version, *PYTHON, *batched, ragged=True),
         "recommend": RECOMMEND.config("recommend", version, *PYTHON, UNBATCHED),
         "similar": SIMILAR.config("similar", version, *PYTHON, UNBATCHED),
     }

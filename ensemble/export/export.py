@@ -202,7 +202,7 @@ def _write(run: Run, made_from: str, key: Path | None, trained: dict[str, Traine
         folders = _write_models(out, version, features, serving)
         for name, one in trained.items():
             write_network(name, one.cut, folders[SCORER], one_user=False)
-            _write_ranking(folders["recommend"], one, fitted[name])
+            _write_ranking(folders["recommend"], name, one.cut, fitted[name])
         np.save(folders["recommend"] / RATED, rated.places)
         np.save(folders["recommend"] / RATED_STARTS, rated.starts)
         np.save(folders["similar"] / SIMILAR_VECTORS, similar_vectors(trained[default].cut, features))
@@ -238,13 +238,13 @@ def _write_models(out: Path, version: int, features: Features, serving: ServingC
     return folders
 
 
-def _write_ranking(folder: Path, trained: Trained, fitted: Fitted) -> None:
+def _write_ranking(folder: Path, name: str, cut: Cut, fitted: Fitted) -> None:
     """What `recommend` needs of a network."""
-    name, retrieval = trained.config.model, fitted.retrieval
-    write_network(name, trained.cut, folder, one_user=True)
+    retrieval = fitted.retrieval
+    write_network(name, cut, folder, one_user=True)
     np.savez(folder / newcomers_file(name), **fitted.newcomers)
     np.save(folder / retrieval_vectors_file(name), retrieval.vectors)
-    rows = {"user": trained.cut.users[:1], "movie": retrieval.vectors[:2]}
+    rows = {"user": cut.users[:1], "movie": retrieval.vectors[:2]}
     write_onnx(retrieval.query, rows, folder / retrieval_network_file(name))
 
 

@@ -66,7 +66,7 @@ def model_card(run: Run, protocol: str, sealed: Mapping[str, Mapping[str, str]],
         "What it answers": WHAT_IT_ANSWERS,
         "Data and licence": _data(run),
         "How it is judged": _judged(protocol, list(sealed), results),
-        "Training": "\n\n".join(_training(config) for config in configs.values()),
+        "Training": "\n\n".join(_training(name, config) for name, config in configs.items()),
         "Limits": _limits(results),
     }
     sections = [f"{'#' if place == 0 else '##'} {title}\n\n{text}" for place, (title, text) in enumerate(parts.items())]
@@ -163,11 +163,11 @@ def _notes(results: Sequence[Result]) -> list[str]:
     return lines + ([f"Left out, as they have too few unseen movies: {'; '.join(sorted(left))}."] if left else [])
 
 
-def _training(config: TrainedConfig) -> str:
+def _training(name: str, config: TrainedConfig) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in config.versions.items())
     settings = json.dumps(config.settings, indent=2, sort_keys=True)
     return (
-        f"**{config.model}**: seed {config.seed}, {config.weights:,} weights, best epoch {config.best_epoch} of "
+        f"**{name}**: seed {config.seed}, {config.weights:,} weights, best epoch {config.best_epoch} of "
         f"{config.epochs} by {config.monitor} on the validation rows, trained on {_listed(config.trained_on)} in "
         f"{config.train_seconds:,.0f} s (on {config.device}; threads: {config.threads}).\n\nPackages: {versions}.\n\n"
         f"```json\n{settings}\n```"

@@ -25,8 +25,10 @@ async def serve(settings: FrontDoorSettings) -> None:
     from ensemble.front_door.listeners import Listeners
 
     listeners = Listeners(settings)
+    grace = 0.0  # nothing is under way yet
     try:
         ports = await listeners.start()
+        grace = GRACE
         print("ready", json.dumps(ports), flush=True)
         ended = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
@@ -34,29 +36,46 @@ async def serve(settings: FrontDoorSettings) -> None:
         await ended.wait()
         notes.cancel()
     finally:
-        await listeners.stop(GRACE)
+        await listeners.stop(grace)
 
 
 async def _take_notes(listeners: Any, ended: asyncio.Event) -> None:
     reader = asyncio.StreamReader(LONGEST_NOTE)
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    while line := await reader.readline():
-        listeners.note(json.loads(line))
-    ended.set()
+    while True:
+        try:
+            line = await reader.readline()
+            if not line:
+                return ended.set()
+            listeners.note(json.loads(line))
+        except (ValueError, TypeError, RecursionError) as error:  # also a line that is too long, which is dropped
+            print("error: a note was not understood:", _one_line(error), file=sys.stderr, flush=True)
 
 
 def main() -> int:
-    settings = validated(FrontDoorSettings, json.loads(_first_line()), "the front door's settings")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor ends it
-    if settings.metrics_folder:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = settings.metrics_folder  # read when prometheus_client is imported
     try:
+        settings = _settings(_first_line())
+        if settings.metrics_folder:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = settings.metrics_folder  # read by the import of prometheus_client
         asyncio.run(serve(settings))
-    except (UserError, OSError, RuntimeError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
+    except (UserError, OSError, RuntimeError, ValueError) as error:
+        print("error:", _one_line(error), file=sys.stderr)
         return 2
     return 0
+
+
+def _settings(line: bytes) -> FrontDoorSettings:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        raise UserError("the front door's settings are not JSON in one line of its standard input") from None
+    return validated(FrontDoorSettings, found, "the front door's settings")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _first_line() -> bytes:

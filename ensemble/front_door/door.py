@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from ensemble.front_door.errors import TritonError
 from ensemble.front_door.joining import WrongAnswerError, joined, parts, whole
-from ensemble.front_door.metrics import CLIENT, GRPC, UNKNOWN, Metrics
+from ensemble.front_door.metrics import CANARY, CLIENT, GRPC, UNKNOWN, Metrics
 from ensemble.front_door.questions import MOST_SAID, UNKNOWN_MODEL, Questions, too_late
 from ensemble.front_door.refusal import Refusal
 from ensemble.front_door.schedule import Schedule, Slice, Waiting
@@ -22,6 +22,8 @@ MOST_ENDS = 3  # calls for one request during which Triton ended; it may be the 
 MOST_BREAKS = 40  # those that found the model's Python process dead: as many seconds, after the first few
 MOST_FAULTS = 2  # other failures of the model
 LONGEST_PAUSE = 1.0  # seconds
+SPARE = 16  # requests that only ask for health are answered beyond the bound
+AT_ONCE = 0.02  # seconds
 # What Triton says, with varying status codes, of a model that is being loaded, and of one whose process has died.
 NOT_LOADED = (UNKNOWN_MODEL, "is not ready", "no version is available")
 BROKEN = "is not healthy"
@@ -80,12 +82,14 @@ class Door(Questions):
         began = time.monotonic()
         model = request.model_name
         try:
-            answer = await self._infer(request, seconds, trusted)
+            answer = await self._infer(request, seconds, asker, trusted)
         except Refusal as refusal:
             self.refused(model, refusal.reason, asker, protocol)
             raise
         except asyncio.CancelledError:
-            self.metrics.ended(self._label(model), protocol, "cancelled", asker, 0.0)
+            # gRPC cancels what is past its deadline a moment before it is found to be late here.
+            is_late = seconds is not None and time.monotonic() - began > seconds - AT_ONCE
+            self.metrics.ended(self._label(model), protocol, "expired" if is_late else "cancelled", asker, 0.0)
             raise
         self.metrics.ended(model, protocol, "answered", asker, time.monotonic() - began)
         return answer
@@ -98,7 +102,7 @@ class Door(Questions):
         """A model's name in the metrics: no client can make new ones."""
         return model if model in self.signatures.known else UNKNOWN
 
-    async def _infer(self, request: Message, seconds: float | None, trusted: bool) -> Message:
+    async def _infer(self, request: Message, seconds: float | None, asker: str, trusted: bool) -> Message:
         since = time.monotonic()
         wait = self._wait(request, seconds)
         asked = request.model_name, request.model_version
@@ -108,7 +112,7 @@ class Door(Questions):
         loop = asyncio.get_running_loop()
         waiting = Waiting(signature, signature.check(request), request.model_version)
         waiting.note = owner = Owner(loop.create_future(), since, request.id)
-        self.schedule.admit(waiting, trusted)
+        self.schedule.admit(waiting, trusted, SPARE if asker == CANARY else 0)
         timer = loop.call_later(max(0.0, since + wait - time.monotonic()), _expire, owner, wait)
         try:
             self._pump(signature.model)
@@ -116,6 +120,10 @@ class Door(Questions):
         finally:
             timer.cancel()
             self.schedule.leave(waiting)
+            del (
+                owner,
+                waiting,
+            )  # else an error in the future keeps this frame, that the future: a cycle with the request
 
     def _wait(self, request: Message, seconds: float | None) -> float:
         """Seconds that a request may take: what its client and its parameter say, and the limit."""

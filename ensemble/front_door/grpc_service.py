@@ -34,9 +34,7 @@ class GrpcService(grpc.GenericRpcHandler):
         self.handlers = {"ModelInfer": grpc.unary_unary_rpc_method_handler(self._infer)}
         for name, (answer, is_open) in self._questions().items():
             request = getattr(service_pb2, f"{name}Request")
-            self.handlers[name] = grpc.unary_unary_rpc_method_handler(
-                self._guarded(answer, is_open), request.FromString, _serialized
-            )
+            self.handlers[name] = grpc.unary_unary_rpc_method_handler(self._guarded(request, answer, is_open))
         self.handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(_refuse_stream)
         self.other = grpc.unary_unary_rpc_method_handler(_refuse_method)
 
@@ -71,52 +69,57 @@ class GrpcService(grpc.GenericRpcHandler):
 
     async def _infer(self, body: bytes, context: Context) -> bytes:
         """`ModelInfer`."""
+        try:
+            return await self._answered(body, context)
+        except Refusal as refusal:
+            code, sentence = refusal.code, refusal.sentence
+        del body  # grpcio keeps this frame until it is collected, and a refused request may be large
+        await context.abort(code, sentence)
+        raise AssertionError("abort raises")
+
+    async def _answered(self, body: bytes, context: Context) -> bytes:
         headers = context.invocation_metadata() or ()
         asker = CANARY if self.trusted or is_canary(headers) else CLIENT
         try:
-            try:
-                self._check_secret(headers)
-                request = _parsed(body)
-            except Refusal as refusal:
-                self.door.refused("", refusal.reason, asker, GRPC)
-                raise
-            answer = await self.door.infer(request, context.time_remaining(), asker, trusted=self.trusted)
+            self._check_secret(headers)
+            request = _parsed(service_pb2.ModelInferRequest, body)
         except Refusal as refusal:
-            await context.abort(refusal.code, refusal.sentence)
+            self.door.refused("", refusal.reason, asker, GRPC)
             raise
+        answer = await self.door.infer(request, context.time_remaining(), asker, trusted=self.trusted)
         return bytes(answer.SerializeToString())
 
     def _check_secret(self, headers: Headers) -> None:
         if not has_secret(headers, self.secret):
             raise Refusal(grpc.StatusCode.UNAUTHENTICATED, NO_SECRET, "secret")
 
-    def _guarded(self, answer: Method, is_open: bool) -> Callable[[Message, Context], Awaitable[Message]]:
-        async def respond(request: Message, context: Context) -> Message:
+    def _guarded(
+        self, kind: type[Message], answer: Method, is_open: bool
+    ) -> Callable[[bytes, Context], Awaitable[bytes]]:
+        async def respond(body: bytes, context: Context) -> bytes:
             try:
                 if not is_open:
                     self._check_secret(context.invocation_metadata() or ())
-                return await answer(request)
+                return bytes((await answer(_parsed(kind, body))).SerializeToString())
             except Refusal as refusal:
-                await context.abort(refusal.code, refusal.sentence)
-                raise
+                code, sentence = refusal.code, refusal.sentence
+            del body  # as above
+            await context.abort(code, sentence)
+            raise AssertionError("abort raises")
 
         return respond
 
 
-def _parsed(body: bytes) -> Message:
+def _parsed(kind: type[Message], body: bytes) -> Message:
     """
     Raises:
-        Refusal: it is not a `ModelInferRequest`.
+        Refusal: it is not such a message.
     """
     try:
-        return service_pb2.ModelInferRequest.FromString(body)
+        return kind.FromString(body)
     except Exception:  # protobuf's error has another name in each of its implementations
-        sentence = "the request is not a ModelInferRequest in protobuf's format"
+        sentence = f"the request is not a {kind.DESCRIPTOR.name} in protobuf's format"
         raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, sentence, "bytes") from None
-
-
-def _serialized(message: Message) -> bytes:
-    return bytes(message.SerializeToString())
 
 
 async def _refuse_stream(_: Any, context: Context) -> None:

@@ -86,7 +86,13 @@ class Listeners:
         self.door.refused(model, reason, asker, HTTP)
 
     def note(self, message: dict[str, Any]) -> None:
-        """Takes a note of the supervisor: `{"triton": "host:port", "http": "host:port"}` says where a new Triton is."""
+        """Takes a note of the supervisor: `{"triton": "host:port", "http": "host:port"}` says where a new Triton is.
+
+        Raises:
+            ValueError: it is not a note.
+        """
+        if not isinstance(message, dict):
+            raise ValueError(f"{message!r:.100} is not a note")
         if "triton" in message:
             self.door.upstream.move(str(message["triton"]), str(message.get("http", "")))
         elif self.settings.worker == 0:  # one counts for all

@@ -38,6 +38,8 @@ class Metrics:
         self.triton_restarts = counter("triton_restarts_total", "Starts of Triton after the first")
         self.model_reloads = counter("model_reloads_total", "Models loaded again, as they did not answer", "model")
         self.rehearsals = counter("rehearsals_total", "New releases that were tried", "outcome")
+        for outcome in ("passed", "failed"):
+            self.rehearsals.labels(outcome)  # so that the first failure is seen as an increase
         self.front_door_restarts = counter("front_door_restarts_total", "Starts of a front door after the first")
         self.served_version = gauge("served_version", "The version that is served", "mostrecent")
         self.triton_up = gauge("triton_up", "Whether Triton runs", "mostrecent")

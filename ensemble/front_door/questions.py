@@ -128,6 +128,9 @@ class Questions:
             return await asyncio.wait_for(asyncio.shield(self._start(work)), seconds)
         except (asyncio.TimeoutError, TimeoutError):
             raise too_late(seconds) from None
+        except Refusal as refusal:
+            # Its traceback has frames that have it: such cycles keep large requests until they are collected.
+            raise refusal.with_traceback(None) from None
 
     def _start(self, work: Awaitable[T]) -> "asyncio.Future[T]":
         task = asyncio.ensure_future(work)

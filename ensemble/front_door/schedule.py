@@ -167,16 +167,18 @@ class Schedule:
         self.suspect: Waiting | None = None
         self.queues: dict[str, dict[tuple[Any, ...], Queue]] = {}
 
-    def admit(self, request: Waiting, trusted: bool = False) -> None:
+    def admit(self, request: Waiting, trusted: bool = False, spare: int = 0) -> None:
         """Puts a request in its queue.
 
         Args:
             trusted: whether it is admitted however much is under way.
+            spare: requests of one row that are admitted beyond the bounds.
 
         Raises:
             Refusal: too much is under way.
         """
         rows = max(1, request.checked.rows)
+        trusted = trusted or (rows == 1 and self.requests < min(spare, 1) * (self.limits.requests + spare))
         if self.requests >= self.limits.requests and not trusted:
             raise _busy(f"{self.requests} requests are under way")
         if self.rows and self.rows + rows > self.limits.rows and not trusted:

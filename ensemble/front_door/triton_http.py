@@ -107,7 +107,7 @@ class TritonHttp:
         self.idle.append(connection)
         if status != 200:
             raise TritonError(CODES.get(status, grpc.StatusCode.INTERNAL), _error(reply))
-        return _as_message(int(headers[HEADER_LENGTH]), reply)
+        return _as_message(int(headers.get(HEADER_LENGTH, len(reply))), reply)  # an answer of no rows has none
 
     def _kept(self) -> Connection | None:
         while self.idle:
@@ -158,7 +158,7 @@ def _as_message(length: int, reply: bytes) -> Message:
     answer = service_pb2.ModelInferResponse(model_name=header["model_name"], model_version=header["model_version"])
     start = length
     for one in header["outputs"]:
-        stop = start + one["parameters"]["binary_data_size"]
+        stop = start + one.get("parameters", {}).get("binary_data_size", 0)
         answer.outputs.add(name=one["name"], datatype=one["datatype"], shape=one["shape"])
         answer.raw_output_contents.append(reply[start:stop])
         start = stop

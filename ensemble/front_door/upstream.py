@@ -117,19 +117,21 @@ class Upstream:
         self.is_up = asyncio.Event()
         self.tasks: set[asyncio.Task[None]] = set()
         self.looking: Link | None = None
-        self._connect(url, http)
+        self.addresses = url, http
+        self.link = self._linked(url, http)
 
     def move(self, url: str, http: str = "") -> None:
         """Goes on with the Triton at another address. What the one before is answering, it may answer."""
         if (url, http) == self.addresses:
             return
+        link = self._linked(url, http)
         self._start(self.link.close_when_idle())
-        self._connect(url, http)
+        self.addresses, self.link = (url, http), link
 
-    def _connect(self, url: str, http: str) -> None:
-        self.addresses = url, http
-        self.link = Link(url, self.metadata, http, self.http_headers)
+    def _linked(self, url: str, http: str) -> Link:
+        link = Link(url, self.metadata, http, self.http_headers)
         self.is_up.set()
+        return link
 
     def lost(self, link: Link) -> None:
         """Notes that a Triton did not answer; looks for it until it does, unless there is another one by now."""

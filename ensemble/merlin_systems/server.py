@@ -53,7 +53,7 @@ def running_merlin(
             shutil.copytree(BACKENDS, backends, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         command_line.append(f"--exit-timeout-secs={EXIT_SECONDS}")  # Triton takes the last one
         command_line.append(f"--backend-config=python,shm-region-prefix-name={shared}")
-        process = launch(command_line, {**ENVIRONMENT, **environment}, log, inherited)
+        process = launch(command_line, {**ENVIRONMENT, **environment}, log, temporary, inherited)
         server = Server(ports.url, process, log, shared=shared)
 
         def ask_every_model() -> None:

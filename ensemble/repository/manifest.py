@@ -2,6 +2,7 @@
 
 import re
 import time
+from dataclasses import field
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -34,9 +35,24 @@ class Versions:
     """
 
     version: Version
-    previous: Version | None
-    releases: dict[str, dict[str, Any]]
+    previous: Version | None = None
     serial: Serial = 0
+    releases: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def details(self, version: int, repository: Path, command: str = ANY_COMMAND) -> dict[str, Any]:
+        """What the manifest says of a version.
+
+        Args:
+            repository, command: as of `read_versions`.
+
+        Raises:
+            UserError: nothing, or in another form.
+        """
+        found = self.releases.get(str(version), {})
+        if not isinstance(found.get("fingerprint"), str) or found.keys() & TAKEN:
+            where = f"{repository / MANIFEST}: releases.{version}"
+            raise UserError(f"{where} is not the details of a version; run again: {command}")
+        return found
 
 
 def read_versions(manifest: dict[str, Any], repository: Path, command: str = ANY_COMMAND) -> Versions:
@@ -50,14 +66,7 @@ def read_versions(manifest: dict[str, Any], repository: Path, command: str = ANY
         UserError: it names none, or in another form; the message says which key is wrong.
     """
     where = f"{repository / MANIFEST} does not say which version to serve"
-    found = validated(Versions, manifest, where, command)
-    for number in (found.version, found.previous):
-        if number is None:
-            continue
-        release = found.releases.get(str(number), {})
-        if not isinstance(release.get("fingerprint"), str) or release.keys() & TAKEN:
-            raise UserError(f"{where}: releases.{number} is not a version's details; run again: {command}")
-    return found
+    return validated(Versions, manifest, where, command)
 
 
 def models_in(manifest: dict[str, Any], repository: Path) -> tuple[str, ...]:

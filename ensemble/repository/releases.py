@@ -49,7 +49,7 @@ def take(
         folder: a new folder.
         public_key: of the key that must have signed the manifest; None for no such demand.
         command: the command line that writes the repository, for the message.
-        serials: of that key's manifests; None to accept older ones than were served before.
+        serials: of this repository and key; None to accept older ones than were served before.
 
     Raises:
         UserError: the repository was changed, before or while it was copied, is not signed as demanded, is older than
@@ -58,7 +58,7 @@ def take(
     manifest = verify(repository, command, public_key)
     named = read_versions(manifest, repository, command)
     if serials:
-        serials.check(named.serial, repository)
+        serials.check(named.serial)
     version, models = named.version, models_in(manifest, repository)
     if not models:
         raise UserError(f"{repository} has no models to serve; run: {command}")

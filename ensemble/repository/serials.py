@@ -1,8 +1,8 @@
 """Manifests that were signed and replaced since: recognised by the serial numbers that a server has seen.
 
 A signature does not expire. Who can write to a repository, and kept an old manifest with its files, could have it
-served again. So a server keeps the highest serial number that it has seen of each key, in a file that whoever writes
-repositories should not be able to write.
+served again. So a server keeps the highest serial number that it has seen of each repository and key, in a file that
+whoever writes repositories should not be able to write.
 """
 
 import os
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.errors import UserError
-from core.json_files import only_writer, read_json, validated, write_json
+from core.json_files import only_writer, parsed_json, validated, write_json
 from core.signing import key_id
 from ensemble.repository.manifest import Serial
 
@@ -34,32 +34,34 @@ def default_state_file() -> Path:
 
 @dataclass
 class Serials:
-    """The highest serial number that was seen of a key's manifests.
+    """The highest serial number that was seen of a repository's manifests.
 
     Attributes:
-        public_key: the file of the key.
-        file: where the number is kept, over all keys and servers.
-        least: no lower one is accepted. Where it is given, a file that cannot be written is passed over: for read-only
+        repository: where it lies: each place has its own number, whatever lies there.
+        public_key: the file of the key that its manifests are signed with.
+        file: where the number is kept, over all repositories and servers.
+        least: no lower one is accepted. Where it is given, a file that cannot be used is passed over: for read-only
             systems.
         seen: by this process.
     """
 
+    repository: Path
     public_key: Path
     file: Path
     least: int | None = None
     seen: int = field(default=0, init=False)
 
-    def check(self, serial: int, repository: Path) -> None:
+    def check(self, serial: int) -> None:
         """
         Raises:
             UserError: a higher number was seen, or is demanded; or the file cannot be used.
         """
         if serial < (self.least or 0):
-            raise UserError(f"{repository} has the serial number {serial}, below --least-serial {self.least}")
-        highest = max(self.seen, self._kept().get(key_id(self.public_key), 0))
+            raise UserError(f"{self.repository} has the serial number {serial}, below --least-serial {self.least}")
+        highest = max(self.seen, self._kept().get(self._name(), 0))
         if serial < highest:
             raise UserError(
-                f"{repository} has the serial number {serial}, and {highest} was served before: this manifest was "
+                f"{self.repository} has the serial number {serial}, and {highest} was served before: this manifest was "
                 f"replaced since; export or roll back again, or remove {self.file} to accept it"
             )
 
@@ -70,31 +72,34 @@ class Serials:
             UserError: the file cannot be written, and no least number is given.
         """
         self.seen = max(self.seen, serial)
-        key = key_id(self.public_key)
-        if self._kept().get(key, -1) >= serial:
+        name = self._name()
+        if self._kept().get(name, -1) >= serial:
             return
         try:
             self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with only_writer(self.file):
                 kept = self._kept()
-                write_json(self.file, {**kept, key: max(serial, kept.get(key, 0))})
+                write_json(self.file, {**kept, name: max(serial, kept.get(name, 0))})
         except (OSError, UserError) as error:
             if self.least is None:
                 raise self._unusable(error, serial) from None
 
-    def _kept(self) -> dict[str, int]:
-        """The highest number of each key."""
-        if self.file.is_symlink() or self.file.exists():
-            return validated(dict[str, Serial], self._read(), str(self.file))
-        return {}
+    def _name(self) -> str:
+        """The place and the key, as the file has them. Links are not followed: a link may lead elsewhere tomorrow."""
+        place = os.fsencode(self.repository.absolute()).decode("utf-8", "backslashreplace")
+        return f"{place} {key_id(self.public_key)}"
 
-    def _read(self) -> object:
+    def _kept(self) -> dict[str, int]:
+        """The highest number of each place and key."""
         try:
-            return read_json(self.file, "serve")
+            content = self.file.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
         except OSError as error:
             if self.least is None:
                 raise self._unusable(error, 0) from None
             return {}
+        return validated(dict[str, Serial], parsed_json(content, self.file, "serve"), str(self.file))
 
     def _unusable(self, error: Exception, serial: int) -> UserError:
         reason = getattr(error, "strerror", None) or error

@@ -47,7 +47,7 @@ def new_version(
     version = max(_numbers(repository), default=0) + 1
     releases = {str(version): {"fingerprint": made_from, **details}}
     if served:
-        releases[str(former)] = served[1].releases[str(former)]
+        releases[str(former)] = served[1].details(served[1].version, repository)
     named = {
         "version": version,
         "previous": former,
@@ -79,20 +79,18 @@ def rollback(
     served = verify(repository, command, public_key, None if public_key else key)
     if not key and (repository / SIGNATURE).is_file():
         raise UserError(f"{repository} is signed; give its key with --sign-key, or the signature would be lost")
-    if served.get("previous") is None:
-        raise UserError(
-            f"{repository} has no version before {served.get('version')!r:.20}; export keeps one when it adds another"
-        )
     now = read_versions(served, repository, command)
     former, version = now.version, now.previous
-    assert version is not None
+    if version is None:
+        raise UserError(f"{repository} has no version before {former}; export keeps one when it adds another")
+    releases = {str(number): now.details(number, repository, command) for number in (former, version)}
     _check_same_models(repository, served, former, version)
-    release = dict(now.releases[str(version)])
+    release = dict(releases[str(version)])
     named = {
         "version": version,
         "previous": former,
         "serial": next_serial(now.serial),
-        "releases": now.releases,
+        "releases": releases,
     }
     kept = files_of(served, former, version)
     put = {name: name for name in kept} | _in_front(served, version)
@@ -133,9 +131,11 @@ def _intact(repository: Path, key: Path | None) -> tuple[dict[str, Any], Version
     """The manifest of a repository whose serving version can be kept, and its versions; None where it cannot."""
     try:
         manifest = verify(repository, private_key=key)
-        return manifest, read_versions(manifest, repository)
+        versions = read_versions(manifest, repository)
+        versions.details(versions.version, repository)
     except UserError:
         return None
+    return manifest, versions
 
 
 def _serial(repository: Path, key: Path | None) -> int:

@@ -16,7 +16,7 @@ class Backoff:
     """
 
     longest: float = 60.0
-    forget_after: float = 60.0
+    forget_after: float = 10.0
     failures: int = 0
     unanswered: int = 0
     healthy_since: float | None = None

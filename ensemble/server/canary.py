@@ -10,6 +10,7 @@ from core.errors import UserError
 from core.json_files import read_json
 from ensemble import client
 from ensemble.client import Access
+from ensemble.front_door.signature import PRIVATE
 from ensemble.parity import is_equal, largest_difference
 from ensemble.repository.releases import Release
 from ensemble.triton_models.files import CONFIG, SAMPLE
@@ -50,6 +51,10 @@ class Canary:
     def has_process(self, model: str) -> bool:
         """Whether the model runs in a Python process of its own."""
         return bool(self.configs[model].backend == "python")
+
+    def is_private(self, model: str) -> bool:
+        """Whether the front door refuses it to clients."""
+        return PRIVATE in self.configs[model].parameters
 
     def ask(self, url: str, access: Access, model: str, timeout: float) -> None:
         """One question to one model.

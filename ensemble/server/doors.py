@@ -252,7 +252,7 @@ class FrontDoor:
         if len(os.fsencode(private)) > LONGEST_SOCKET:
             raise UserError(f"{folder} is too long a path for a socket; choose a shorter --work-dir")
         metrics = ""
-        if self.settings.workers > 1 and self.settings.metrics is not None:
+        if self.settings.metrics is not None:  # also for one process, as the next one in its place goes on counting
             (folder / "metrics").mkdir(exist_ok=True)
             metrics = str(folder / "metrics")
         settings = replace(

@@ -162,7 +162,7 @@ class Keeper:
             self.log = self.workspace.folder / self.log.name
         if not is_free(self.port):
             self.port = private_port()
-        if not is_free(self.http_port):
+        if self.http_port == self.port or not is_free(self.http_port):
             self.http_port = private_port()
         server = self.server = start(
             self.served, self.workspace.backends, self.log, self.port, self.secret, http=self.http_port

@@ -16,6 +16,7 @@ from ensemble.server.flags import fitting, listed_flags
 from ensemble.server.ports import LOOPBACK
 
 STOP_SECONDS = 10
+TRITON_TEMPORARY = Path("/tmp")  # its Python backend makes a small folder there, whatever TMPDIR says
 HTTP_PROTECTION = "--http-restricted-api"  # Triton 2.40 and newer
 REAPER = Path(__file__).with_name("reaper.py")
 PR_SET_PDEATHSIG = 1
@@ -23,7 +24,7 @@ LIBC = ctypes.CDLL(None)  # loaded here, as a child of a process with threads mu
 
 
 def launch(
-    arguments: Sequence[str], environment: Mapping[str, str], log: Path, inherited: Sequence[int] = ()
+    arguments: Sequence[str], environment: Mapping[str, str], log: Path, folder: Path, inherited: Sequence[int] = ()
 ) -> subprocess.Popen:
     """Starts a server in a session of its own. It ends with the thread that called this, however that ends.
 
@@ -32,6 +33,7 @@ def launch(
     Args:
         arguments, environment: of `triton_command`, with any additions.
         log: where the server's output goes, after what is there.
+        folder: the temporary folder that it serves from, removed with it where this process is killed.
         inherited: handles of open files that the server gets too.
 
     Raises:
@@ -50,7 +52,7 @@ def launch(
         )
     # In a session of its own: it outlives this process, and ends soon after the server.
     subprocess.run(
-        [sys.executable, "-I", "-S", REAPER, str(process.pid)],
+        [sys.executable, "-I", "-S", REAPER, str(process.pid), folder],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -75,8 +77,13 @@ def triton_command(
             client uploads.
 
     Raises:
-        UserError: there is no Triton, or the wheel's does not support this Python.
+        UserError: there is no Triton, the wheel's does not support this Python, or it cannot write where it must.
     """
+    if not os.access(TRITON_TEMPORARY, os.W_OK | os.X_OK):
+        raise UserError(
+            f"Triton cannot write to {TRITON_TEMPORARY}, where its Python backend keeps a small folder; where the file "
+            f"system is read-only, mount a tmpfs there"
+        )
     environment = dict(os.environ)
     environment["PYTHONNOUSERSITE"] = "1"
     for pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # each model's process computes on one thread

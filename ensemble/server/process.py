@@ -126,7 +126,7 @@ def start(served: Path, backends: Path, log: Path, port: int, secret: str = "", 
 
     Args:
         served: the folder that is served; Triton follows what changes in it.
-        backends: a folder that the wheel's backends are copied to, at the first start.
+        backends: a folder in the temporary folder that the wheel's backends are copied to, at the first start.
         log: where the server's own output goes; the logs of the starts before are kept beside it.
         port: for gRPC.
         secret: what every request must carry; empty for none.
@@ -144,7 +144,7 @@ def start(served: Path, backends: Path, log: Path, port: int, secret: str = "", 
     arguments += ["--repository-poll-secs=1", "--strict-readiness=false", *flags]
     with reserved() as (shared, inherited):
         arguments.append(f"--backend-config=python,shm-region-prefix-name={shared}")
-        process = launch(arguments, environment, log, inherited)
+        process = launch(arguments, environment, log, backends.parent, inherited)
     deadline = time.monotonic() + STOP_SECONDS
     while exit_code(process) is None and not _has_read_arguments(process, log) and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -36,7 +36,7 @@ class Rehearsals:
         log: of the server; a rehearsal's is beside it.
         public_key: of the key that every release must be signed with; None for no such demand.
         command: the command line that writes the repository, for the message.
-        serials: of that key's manifests; None to accept older ones than were served before.
+        serials: of this repository and key; None to accept older ones than were served before.
 
     Attributes:
         started_at: when the last rehearsal began, in seconds of a monotonic clock.

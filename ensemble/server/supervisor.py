@@ -98,6 +98,7 @@ class Supervisor(Keeper):
         super().__init__(rehearsals, workspace, log, door, history)
         self.rejected = ""
         self.mishap = ""
+        self.turn = 0
 
     def close(self) -> None:
         """Stops the front door, then Triton, and a rehearsal if there is one."""
@@ -137,7 +138,7 @@ class Supervisor(Keeper):
                 self._check(self.server)
             if self.server is None and time.monotonic() >= self.start_at:
                 self._start_again()
-            self.door.step(partial(self._ask, self.answering[0]) if self.answering else None)
+            self.door.step(partial(self._ask, self._next_model()) if self.answering else None)
             self._follow()
         except OSError as error:  # no file handles are left, for example
             reason = system_reason(error)
@@ -146,6 +147,12 @@ class Supervisor(Keeper):
             self.mishap = reason
         else:
             self.mishap = ""
+
+    def _next_model(self) -> str:
+        """The model that the front door is asked for now: each of those that clients may ask has its turn."""
+        public = [model for model in self.answering if not self.canary.is_private(model)]
+        self.turn += 1
+        return (public or self.answering)[self.turn % len(public or self.answering)]
 
     def _ask(self, model: str, url: str, access: Any, seconds: float) -> None:
         self.canary.ask(url, access, model, seconds)

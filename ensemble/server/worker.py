@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.multiprocess import mark_process_dead
 from pydantic import TypeAdapter
 
 import ensemble
@@ -121,6 +122,8 @@ class Worker:
         assert self.process.stdout is not None
         self.process.stdout.close()
         Path(self.settings.private).unlink(missing_ok=True)
+        if self.settings.metrics_folder:
+            mark_process_dead(self.process.pid, self.settings.metrics_folder)  # what waited there waits no more
 
     def _send(self, line: bytes) -> None:
         with suppress(BlockingIOError, BrokenPipeError, ValueError):

@@ -42,11 +42,3 @@ def options_of(command: str) -> set[str]:
 def given(words: list[str]) -> set[str]:
     """The options in a command line."""
     return {word.partition("=")[0] for word in words if word.startswith("--")}
-
-
-def check_serve(words: list[str]) -> None:
-    """That `serve` has the options of a command line."""
-    missing = given(words) - options_of("serve")
-    if missing == {"--repository", "--work-dir", "--log"}:
-        pytest.skip("serve cannot take a repository alone yet")
-    assert not missing

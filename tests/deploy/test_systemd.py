@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.files import DEPLOY, check_serve, given, options_of, program
+from tests.deploy.files import DEPLOY, given, options_of, program
 from tests.names import HANG_SECONDS
 
 UNIT = DEPLOY / "marquee.service"
@@ -58,7 +58,7 @@ def test_its_commands_are_marquees():
     ask = service()["ExecStartPost"]
     assert "-m marquee health " in ask
     assert given(ask.split()) <= options_of("health")
-    check_serve(start)
+    assert given(start) <= options_of("serve")
 
 
 def test_it_ends_in_order_and_is_started_again():

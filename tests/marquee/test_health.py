@@ -15,8 +15,6 @@ import grpc
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from ensemble.client import Access
-from ensemble.server.access import ServerAccess
 from ensemble.server.ports import Ports, free_port
 from ensemble.server.process import running
 from tests.names import HANG_SECONDS
@@ -191,8 +189,7 @@ def test_a_real_server_is_ready(exported, tmp_path):
     right, wrong = tmp_path / "right", tmp_path / "wrong"
     right.write_text(SECRET)
     wrong.write_text("another")
-    with running(exported.repository, tmp_path / "triton.log", Ports(free_port()), ServerAccess(SECRET)) as server:
-        assert server.access == Access(SECRET)
+    with running(exported.repository, tmp_path / "triton.log", Ports(free_port()), SECRET) as server:
         done = health("--url", server.url, "--secret-file", right, folder=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.startswith("ready: score, recommend and similar answer, version 1, in ")

@@ -15,7 +15,7 @@ import pytest
 
 from core.errors import UserError
 from ensemble import client
-from ensemble.client import AsyncClient, BusyError, Client, NoServerError, TimedOutError, questions
+from ensemble.client import AsyncClient, AwayError, BusyError, Client, NoServerError, TimedOutError, questions
 from ensemble.server.ports import free_port
 from tests.ensemble.client.conftest import Refused, refuse
 from tests.names import HANG_SECONDS
@@ -201,6 +201,26 @@ def test_a_server_that_does_not_come_back_is_given_up_in_time(servers):
         with pytest.raises((NoServerError, TimedOutError)):
             kept.score([1], [10], timeout=0.8)
         assert 0.3 < time.monotonic() - began < HANG_SECONDS / 2
+
+
+def test_a_server_that_says_that_it_is_away_is_asked_again(servers, ask):
+    """Even by a client that it has never answered: it is there."""
+    url, asked = servers.start(refuse("UNAVAILABLE", "Triton restarts", 3))
+    assert ask(url, one_pair, timeout=AMPLE).score.tolist() == [11.0]
+    assert len(asked.requests) == 4
+
+
+def test_one_that_stays_away_says_why(servers, ask):
+    url, _ = servers.start(refuse("UNAVAILABLE", "Triton restarts", 10**6))
+    with pytest.raises(AwayError, match=f"^{url} cannot answer at the moment: Triton restarts$"):
+        ask(url, one_pair, timeout=0.4)
+
+
+def test_a_model_that_a_stranger_s_triton_does_not_have_is_not_waited_for(servers, ask):
+    url, asked = servers.start(refuse("UNAVAILABLE", "Request for unknown model: 'score' is not found", 10**6))
+    with pytest.raises(UserError, match="Triton refused: Request for unknown model"):
+        ask(url, one_pair, timeout=HANG_SECONDS)
+    assert len(asked.requests) == 1
 
 
 def test_a_busy_server_is_asked_again_after_growing_pauses(servers, ask):

@@ -56,7 +56,7 @@ def test_a_configuration_has_the_contract_s_tensors(model, version):
     ("model", "limits"),
     [
         ("score", {"marquee.rows": "user_id,movie_id", "marquee.rows_at_most": "262144"}),
-        ("scorer", {"marquee.rows": "user_id,movie_id", "marquee.rows_at_most": "262144"}),
+        ("scorer", {"marquee.private": "answers for score; ask score"}),
         ("recommend", {"marquee.history_at_most": "10000"}),
         ("similar", {}),
     ],

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from core.artifacts import read_manifest, verify
+from core.artifacts import read_manifest, seal, verify
 from core.json_files import read_json, write_json
 from core.run_folder import Run
 from ensemble.export import export as source
@@ -107,6 +107,17 @@ def test_a_model_that_was_changed_is_not_exported(run):
     weights = run.model(PROTOCOL, "ncf") / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x00\x01")
     assert str(weights) in refusal(run, PROTOCOL, None)
+
+
+def test_no_file_is_named_by_what_a_configuration_says(run):
+    """Whoever can write there could have a file written anywhere."""
+    folder = run.model(PROTOCOL, "dlrm")
+    manifest = read_manifest(folder)
+    write_json(folder / CONFIG, {**read_json(folder / CONFIG), "model": "../../../stolen"})
+    seal(folder, manifest["fingerprint"], features=manifest["features"])
+    manifest = export(run, PROTOCOL, "dlrm")
+    assert not list(run.root.parent.rglob("stolen*"))
+    assert f"recommend/{manifest['version']}/dlrm.onnx" in manifest["files"]
 
 
 def test_a_model_that_is_missing_is_not_served(run):

@@ -183,9 +183,10 @@ def test_a_rollback_puts_the_card_of_its_version_in_front(run):
 # -- licences ----------------------------------------------------------------------------------------------------------
 
 
-def test_every_dataset_has_a_licence():
-    assert set(LICENCES) == set(DATASETS)
-    assert all("permission" in licence_of(name) for name in DATASETS)
+def test_every_release_of_movielens_has_a_licence():
+    releases = [name for name in DATASETS if name.startswith("ml-")]
+    assert releases
+    assert all("GroupLens" in licence_of(name) and "permission" in licence_of(name) for name in releases)
 
 
 @pytest.mark.parametrize(("name", "words"), [("synth-ml-25m-0.01", MADE_BY_SYNTH), ("someone's own", NOT_STATED)])

@@ -5,27 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from core.artifacts import SIGNATURE, is_current, read_manifest, seal, verify
-from core.errors import UserError
 from ensemble.repository import versions
 from ensemble.repository.versions import models_of, new_version, rollback
-
-MODELS = ("recommend", "score")
-
-
-def add(repository: Path, made_from: str, key: Path | None = None, models: tuple[str, ...] = MODELS) -> int:
-    """Exports a synthetic version, whose every file says which one it is of."""
-    with new_version(repository, made_from, key, {"default_model": f"of {made_from}"}) as (out, version):
-        for model in models:
-            folder = out / model / str(version)
-            folder.mkdir(parents=True)
-            (folder / "weights").write_text(f"weights of {made_from}")
-            for config in (folder / "config.pbtxt", out / model / "config.pbtxt"):
-                config.write_text(f"{model} serves {version}")
-    return version
+from tests.ensemble.repository.conftest import MODELS, add, evil, refusal, write_keys
 
 
 def check(repository: Path, serving: int, made_from: str, previous: tuple[int, str] | None) -> dict:
@@ -49,31 +33,6 @@ def check(repository: Path, serving: int, made_from: str, previous: tuple[int, s
             assert (repository / model / str(number) / "config.pbtxt").read_text() == f"{model} serves {number}"
     assert [path.name for path in repository.parent.iterdir() if path.name.startswith(".")] == []
     return manifest
-
-
-def refusal(check, *arguments: object, **named: object) -> str:
-    with pytest.raises(UserError) as caught:
-        check(*arguments, **named)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-@pytest.fixture
-def repository(tmp_path) -> Path:
-    return tmp_path / "repository"
-
-
-@pytest.fixture
-def keys(tmp_path) -> tuple[Path, Path]:
-    return write_keys(tmp_path, "own")
-
-
-def write_keys(folder: Path, name: str) -> tuple[Path, Path]:
-    private = Ed25519PrivateKey.generate()
-    files = folder / f"{name}.pem", folder / f"{name}.pub.pem"
-    files[0].write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    files[1].write_bytes(private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    return files
 
 
 # -- new versions ------------------------------------------------------------------------------------------------------
@@ -298,18 +257,6 @@ def test_a_rollback_can_ask_for_the_signature(repository, keys, tmp_path):
     add(repository, "c", keys[0])
     assert "do not serve it" in refusal(rollback, repository, None, other)
     assert verify(repository, public_key=keys[1])["version"] == 3
-
-
-def evil(repository: Path) -> None:
-    """Someone who can write there changes a file, and the manifest with it."""
-    (repository / "score" / "1" / "weights").write_text("evil")
-    (repository / SIGNATURE).unlink(missing_ok=True)
-    details = read_manifest(repository)
-    made_from = details.pop("fingerprint")
-    for name in ("format", "files"):
-        del details[name]
-    seal(repository, made_from, **details)
-    verify(repository)
 
 
 def test_a_key_does_not_sign_what_is_kept_of_others(repository, keys, tmp_path):

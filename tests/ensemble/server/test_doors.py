@@ -104,7 +104,7 @@ def test_settings_come_first_and_notes_after_them(made):
     door.move("127.0.0.1:2")
     wait_for(lambda: len(made.given(door)) == 5)
     assert made.given(door)[1:] == [
-        {"triton": "127.0.0.1:1"},
+        {"triton": "127.0.0.1:1", "http": ""},
         {"count": "model_reloads", "model": "scorer"},
         {"set": "served_version", "value": 3},
         {"triton": "127.0.0.1:2"},

@@ -98,7 +98,7 @@ def test_any_other_flag_that_matters_is_refused_by_name(triton, tmp_path):
 def test_what_is_only_convenient_is_left_out(triton, tmp_path):
     triton([flag for flag in FLAGS.split() if f"--{flag}" not in DISPENSABLE])
     arguments, environment = triton_command(tmp_path, free_port(), tmp_path / "backends")
-    process = launch(arguments, environment, tmp_path / "triton.log")
+    process = launch(arguments, environment, tmp_path / "triton.log", tmp_path)
     try:
         kept = fitting(arguments, environment)
         assert {argument.partition("=")[0] for argument in arguments} - {

@@ -61,7 +61,7 @@ def test_files_that_vanish_are_made_again(kept, repository, asked, monkeypatch):
     hidden = repository.rename(repository.with_name("hidden"))
     kept.backoff.longest = 0.1
     empty(kept.workspace.folder)
-    until(kept, "manifest.json is missing.*it is started again in")
+    until(kept, "is missing or incomplete.*it is started again")
     for _ in range(20):
         kept.step()
     hidden.rename(repository)
@@ -106,7 +106,7 @@ def test_a_release_whose_files_come_late_is_rehearsed_again(kept, repository, mo
     release(repository, 2, 0.5)
     late = repository / "scorer" / "2" / "model.py"
     hidden = late.rename(repository.parent / "model.py")
-    assert "model.py is missing" in until(kept, "version 1 stays in service")
+    assert "model.py is listed in manifest.json and missing" in until(kept, "version 1 stays in service")
     lines = len(kept.events)
     for _ in range(10):
         kept.step()

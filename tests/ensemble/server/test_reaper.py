@@ -11,6 +11,7 @@ from contextlib import suppress
 import psutil
 import pytest
 
+from core.temporary import temporary_folder
 from ensemble.server import reaper
 from ensemble.server.launch import launch
 from tests.names import HANG_SECONDS
@@ -26,9 +27,11 @@ STARTS = """
 import os, sys, time
 from pathlib import Path
 from ensemble.server.launch import launch
-server = launch([sys.executable, "-c", sys.argv[1]], dict(os.environ), Path(sys.argv[2]))
-print(server.pid, flush=True)
-time.sleep(10000)
+from core.temporary import temporary_folder
+with temporary_folder("marquee-triton-", Path(sys.argv[3])) as folder:
+    server = launch([sys.executable, "-c", sys.argv[1]], dict(os.environ), Path(sys.argv[2]), folder)
+    print(server.pid, flush=True)
+    time.sleep(10000)
 """
 
 
@@ -59,7 +62,7 @@ def ended(process: psutil.Process) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_what_a_server_has_started_ends_with_it(log, number):
-    server = launch([sys.executable, "-c", SERVER.format(seconds=10000)], dict(os.environ), log)
+    server = launch([sys.executable, "-c", SERVER.format(seconds=10000)], dict(os.environ), log, log.parent)
     child = child_of(log)
     server.send_signal(number)
     server.wait(HANG_SECONDS)
@@ -67,7 +70,10 @@ def test_what_a_server_has_started_ends_with_it(log, number):
 
 
 @pytest.mark.slow
-def test_it_ends_when_the_process_that_started_the_server_is_killed(log):
+def test_it_ends_when_the_process_that_started_the_server_is_killed(log, tmp_path):
+    """And the temporary folder of that process is removed."""
+    place = tmp_path / "temporary"
+    place.mkdir()
     program = STARTS.replace(
         "from ensemble.server.launch import launch",
         "\n".join(
@@ -78,14 +84,31 @@ def test_it_ends_when_the_process_that_started_the_server_is_killed(log):
             )
         ),
     )
-    command = [sys.executable, "-c", program, SERVER.format(seconds=10000), str(log)]
+    command = [sys.executable, "-c", program, SERVER.format(seconds=10000), str(log), str(place)]
     started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     server = psutil.Process(int(started.stdout.readline()))
     child = child_of(log)
+    (folder,) = place.iterdir()
+    (folder / "copy").touch()
     started.kill()
     started.wait(HANG_SECONDS)
     assert ended(server)
     assert ended(child)
+    deadline = time.monotonic() + HANG_SECONDS
+    while folder.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_only_folders_that_no_process_holds_are_removed(tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    reaper.clear(str(other))
+    assert other.is_dir()
+    with temporary_folder("marquee-triton-", tmp_path) as folder:
+        with pytest.raises(BlockingIOError):
+            reaper.clear(str(folder))
+        assert folder.is_dir()
 
 
 def test_a_group_that_is_gone_is_left_alone():
