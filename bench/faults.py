@@ -133,10 +133,12 @@ def _signal_front_door(number: signal.Signals) -> Make:
 
 def _empty_temporary(running: Served, _: Path) -> None:
     """As cleaners of temporary folders do; then something breaks that a repair needs those files for."""
+    stub = running.stub("scorer")
     for path in running.temporary.glob("*/*"):
         with suppress(OSError):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    running.stub("scorer").kill()
+    with suppress(psutil.Error):  # it was ended by the supervisor already
+        stub.kill()
 
 
 def _delete_run(running: Served, repository: Path) -> None:
@@ -269,6 +271,7 @@ def measure(run_folder: Path) -> list[dict[str, Any]]:
 
 def one(fault: Fault, running: Served, repository: Path, clients: Clients) -> tuple[dict[str, Any], Seen]:
     """Makes a fault and waits until it is over; the row of its table, and all that the clients saw."""
+    running.wait()
     time.sleep(2)
     clients.take()
     said = len(running.told())
