@@ -171,21 +171,33 @@ class Schedule:
         """Puts a request in its queue.
 
         Args:
-            trusted: whether it is admitted however much is under way.
+            trusted: whether it is admitted however much is under way, and asked before all that wait: a server that is
+                busy must not look as if it hung.
             spare: requests of one row that are admitted beyond the bounds.
 
         Raises:
             Refusal: too much is under way.
         """
         rows = max(1, request.checked.rows)
-        trusted = trusted or (rows == 1 and self.requests < min(spare, 1) * (self.limits.requests + spare))
-        if self.requests >= self.limits.requests and not trusted:
+        admitted = trusted or (rows == 1 and self.requests < min(spare, 1) * (self.limits.requests + spare))
+        if self.requests >= self.limits.requests and not admitted:
             raise _busy(f"{self.requests} requests are under way")
-        if self.rows and self.rows + rows > self.limits.rows and not trusted:
+        if self.rows and self.rows + rows > self.limits.rows and not admitted:
             raise _busy(f"{self.rows} rows are under way")
         self.requests += 1
         self.rows += rows
-        self._queue(request).of(request).append(request)
+        if trusted:
+            self._go_first(request)
+        else:
+            self._queue(request).of(request).append(request)
+
+    def _go_first(self, request: Waiting) -> None:
+        self._queue(request).of(request).appendleft(request)
+        queues = self.queues[request.signature.model]
+        others = dict(queues)
+        queues.clear()
+        queues[request.key] = others.pop(request.key)
+        queues.update(others)
 
     def leave(self, request: Waiting) -> None:
         """Notes that a request was answered, or that nobody waits for it: what was not asked yet is not asked."""

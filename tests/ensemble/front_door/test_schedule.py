@@ -138,6 +138,20 @@ def test_what_is_under_way_stays_within_the_limits(rows, most_requests, most_row
     assert not schedule.take("score")
 
 
+def test_a_question_after_health_has_spare_places_beyond_the_bounds():
+    schedule = Schedule(Limits(requests=2, rows=10))
+    for rows in (5, 5):
+        schedule.admit(waiting(rows))
+    with pytest.raises(Refusal, match="busy"):
+        schedule.admit(waiting(1))
+    for _ in range(3):
+        schedule.admit(waiting(1), spare=3)
+    with pytest.raises(Refusal, match="busy"):
+        schedule.admit(waiting(1), spare=3)
+    with pytest.raises(Refusal, match="busy"):
+        schedule.admit(waiting(2), spare=30)
+
+
 def test_a_trusted_request_is_admitted_however_much_is_under_way():
     schedule = Schedule(Limits(requests=1, rows=1))
     schedule.admit(waiting(1))
@@ -145,6 +159,16 @@ def test_a_trusted_request_is_admitted_however_much_is_under_way():
         schedule.admit(waiting(1))
     schedule.admit(waiting(5), trusted=True)
     assert schedule.requests == 2
+
+
+@pytest.mark.parametrize("make", [question, lambda user: waiting(1, version=str(user % 3))])
+def test_a_trusted_request_is_asked_before_all_that_wait(make):
+    schedule = Schedule(MANY)
+    for user in range(1000):
+        schedule.admit(make(user))
+    trusted = make(7)
+    schedule.admit(trusted, trusted=True)
+    assert schedule.take(trusted.signature.model)[0].of is trusted
 
 
 def test_a_request_of_no_rows_is_asked():

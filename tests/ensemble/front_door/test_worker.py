@@ -3,6 +3,7 @@
 import datetime
 import ipaddress
 import os
+import re
 import signal
 import socket
 import threading
@@ -18,11 +19,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from tritonclient import grpc as triton_grpc
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
 from tests.ensemble.front_door.models import score_request
-from tests.ensemble.front_door.workers import HANG_SECONDS, TritonInThread, Worker, score, start, worker
+from tests.ensemble.front_door.workers import HANG_SECONDS, TritonInThread, Worker, inputs, score, start, worker
 
 pytestmark = pytest.mark.slow  # each starts a process
 
@@ -358,3 +360,17 @@ def test_clients_show_a_certificate_where_their_authority_is_given(triton, tmp_p
             with pytest.raises(InferenceServerException):
                 score(one.url, [1], **tls(ours.certificate, own))
         assert score(f"unix:{path}", [1], headers={"marquee-secret": "inside"}) == right([1])
+
+
+def test_what_was_counted_outlives_the_process(triton, tmp_path):
+    def answered(one: Worker) -> float:
+        with urllib.request.urlopen(f"http://127.0.0.1:{one.ports['metrics']}/metrics", timeout=HANG_SECONDS) as reply:
+            found = re.search(r'^marquee_requests_total\{.*outcome="answered".*\} (.*)$', reply.read().decode(), re.M)
+        assert found
+        return float(found[1])
+
+    settings = {"triton": triton.triton.url, "metrics": 0, "metrics_folder": str(tmp_path)}
+    for times in (1, 2):
+        with worker(**settings) as one, triton_grpc.InferenceServerClient(one.url) as client:
+            client.infer("score", inputs([3]))
+            assert answered(one) == times
