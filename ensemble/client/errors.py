@@ -60,6 +60,8 @@ def user_error(error: InferenceServerException, url: str, access: Access, *, tim
         return TimedOutError(f"Triton at {url} did not answer within {timeout:g} s")
     if "RESOURCE_EXHAUSTED" in status and TOO_LARGE not in message:
         return BusyError(f"{url} is busy: {message}")
+    if "CANCELLED" in status:  # not by this client: an overloaded gRPC server resets what it cannot take
+        return AwayError(f"{url} dropped the request: {message}")
     if "UNAVAILABLE" not in status:
         return UserError(f"Triton refused: {message}")
     if message.startswith(TRITON_REFUSALS):

@@ -14,7 +14,8 @@ from ensemble.front_door.refusal import Refusal
 from ensemble.front_door.settings import Limits
 from ensemble.front_door.upstream import SERVICE
 
-NO_SECRET = "this server asks for a secret, and the request does not carry it"
+PENDING = 8  # requests that gRPC holds before it asks for a handler, for each that may be under way
+NO_SECRET = "this server asks for its secret; the request carries none, or another one"
 NO_STREAMS = "streams are not served; send each request by itself, with ModelInfer"
 NOT_SERVED = "clients cannot use that here; the server decides on its models, memory and settings"
 Context = Any  # grpc.aio.ServicerContext
@@ -147,7 +148,9 @@ def grpc_server(
         ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", int(shared)),
         ("grpc.compression_enabled_algorithms_bitset", 1),  # a small message could become a huge one
-        ("grpc.http2.max_ping_strikes", 0),
+        # While the event loop is busy for a moment, gRPC would reset what comes, good requests too (CANCELLED).
+        ("grpc.server.max_pending_requests", PENDING * limits.requests),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING * limits.requests),
     ]
     # What waits in the schedule, and as many that are just being refused.
     server = grpc.aio.server(options=options, maximum_concurrent_rpcs=2 * limits.requests)

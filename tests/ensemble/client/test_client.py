@@ -210,6 +210,12 @@ def test_a_server_that_says_that_it_is_away_is_asked_again(servers, ask):
     assert len(asked.requests) == 4
 
 
+def test_what_the_server_drops_is_asked_again(servers, ask):
+    url, asked = servers.start(refuse("CANCELLED", "RST_STREAM", 3))
+    assert ask(url, one_pair, timeout=AMPLE).score.tolist() == [11.0]
+    assert len(asked.requests) == 4
+
+
 def test_one_that_stays_away_says_why(servers, ask):
     url, _ = servers.start(refuse("UNAVAILABLE", "Triton restarts", 10**6))
     with pytest.raises(AwayError, match=f"^{url} cannot answer at the moment: Triton restarts$"):

@@ -240,9 +240,9 @@ def test_the_private_socket_asks_for_its_own_secret_and_counts_as_canary(triton,
     ) as one:
         headers = {"marquee-secret": "inside"}
         assert score(f"unix:{path}", [1], headers=headers) == right([1])
-        with pytest.raises(InferenceServerException, match="asks for a secret"):
+        with pytest.raises(InferenceServerException, match="asks for its secret"):
             score(f"unix:{path}", [1], headers={"marquee-secret": "outside"})
-        with pytest.raises(InferenceServerException, match="asks for a secret"):
+        with pytest.raises(InferenceServerException, match="asks for its secret"):
             score(one.url, [1], headers=headers)
         assert score(one.url, [1], headers={"marquee-secret": "outside"}) == right([1])
         found = metrics(one, "outside")

@@ -65,8 +65,8 @@ def test_any_other_client_is_refused_in_one_line(guarded, asked, authority, clie
     stranger = other.issue("stranger")
     url = guarded.ports.url
     for access, error, words in (
-        (Access("", ca, certificate=certificate, key=key), UserError, "asks for a secret"),
-        (Access("wrong", ca, certificate=certificate, key=key), UserError, "asks for a secret"),
+        (Access("", ca, certificate=certificate, key=key), UserError, "asks for its secret"),
+        (Access("wrong", ca, certificate=certificate, key=key), UserError, "asks for its secret"),
         (Access("a=b:c,d", other.certificate, certificate=certificate, key=key), NoServerError, "not issued by"),
         (
             Access("a=b:c,d", ca, certificate=certificate, key=key, server_name="elsewhere.org"),
