@@ -57,7 +57,7 @@ def health(
             versions = f"version{'s' if len(found.versions) > 1 else ''} {listed(found.versions, 'and')}"
             what = f"ready: {listed(found.models, 'and')} answer, {versions}"
     except probe.NotReadyError as error:
-        if not (live and isinstance(error, probe.BusyError)):
+        if not (live and isinstance(error, probe.SheddingError)):
             error_console.print(data_text(f"not {'live' if live else 'ready'}: {error}"), soft_wrap=True)
             raise typer.Exit(1) from None
         what = f"live: {error}"

@@ -24,7 +24,7 @@ class NotReadyError(UserError):
     """The server does not answer as it should; not a mistake in the arguments."""
 
 
-class BusyError(NotReadyError):
+class SheddingError(NotReadyError):
     """The server answers, and sheds load."""
 
 
@@ -50,7 +50,7 @@ def live(url: str, access: Access, timeout: float) -> None:
         timeout: seconds.
 
     Raises:
-        NotReadyError: nothing answers in time; `BusyError` where the server sheds even this question.
+        NotReadyError: nothing answers in time; `SheddingError` where the server sheds even this question.
         UserError: an argument is not what it must be, or a file cannot be used.
     """
     with _asking(url, access, timeout) as asker:
@@ -66,7 +66,7 @@ def ready(url: str, access: Access, timeout: float) -> Readiness:
         timeout: seconds for all questions together.
 
     Raises:
-        NotReadyError: a model does not answer, or not with what it must; `BusyError` where the server sheds a question.
+        NotReadyError: a model does not answer, or not as it must; `SheddingError` where the server sheds a question.
         UserError: an argument is not what it must be, or a file cannot be used.
     """
     user, movie = tensor("user_id", [UNKNOWN], np.int64), tensor("movie_id", [UNKNOWN], np.int64)
@@ -103,7 +103,7 @@ class _Asker:
         except InferenceServerException as error:
             if SHED not in str(error.status()):
                 raise
-            raise BusyError(f"busy: {' '.join(str(error.message()).split())}") from None
+            raise SheddingError(f"busy: {' '.join(str(error.message()).split())}") from None
 
     def infer(self, model: str, inputs: Sequence[grpc.InferInput], output: str) -> np.ndarray:
         """The one value of an output, [1]."""
@@ -130,5 +130,5 @@ def _asking(url: str, access: Access, timeout: float) -> Iterator[_Asker]:
             yield asker
     except UserError as error:
         about = f"{asker.model}: " if asker and asker.model else ""
-        kind = BusyError if isinstance(error, BusyError) else NotReadyError
+        kind = SheddingError if isinstance(error, SheddingError) else NotReadyError
         raise kind(f"{about}{error}") from None

@@ -1,6 +1,5 @@
 """Finds `tritonserver`, configures it, and starts its process."""
 
-import ctypes
 import os
 import shutil
 import signal
@@ -12,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from core.errors import UserError
+from ensemble.server.descent import ending_with_parent
 from ensemble.server.flags import fitting, listed_flags
 from ensemble.server.ports import LOOPBACK
 
@@ -19,8 +19,6 @@ STOP_SECONDS = 10
 TRITON_TEMPORARY = Path("/tmp")  # its Python backend makes a small folder there, whatever TMPDIR says
 HTTP_PROTECTION = "--http-restricted-api"  # Triton 2.40 and newer
 REAPER = Path(__file__).with_name("reaper.py")
-PR_SET_PDEATHSIG = 1
-LIBC = ctypes.CDLL(None)  # loaded here, as a child of a process with threads must not take locks
 
 
 def launch(
@@ -39,7 +37,6 @@ def launch(
     Raises:
         UserError: the server cannot be run, or does not take a flag that matters.
     """
-    parent = os.getpid()
     with open(log, "ab") as output:
         process = subprocess.Popen(
             fitting(arguments, environment),
@@ -48,7 +45,7 @@ def launch(
             stderr=subprocess.STDOUT,
             start_new_session=True,
             pass_fds=inherited,
-            preexec_fn=lambda: _end_with_parent(parent),
+            preexec_fn=ending_with_parent(signal.SIGTERM),
         )
     # In a session of its own: it outlives this process, and ends soon after the server.
     subprocess.run(
@@ -143,10 +140,3 @@ def prepare_wheel_server(backends: Path, environment: dict[str, str]) -> Path:
     environment["LD_LIBRARY_PATH"] = os.pathsep.join(libraries)
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
     return root / "bin" / "tritonserver"
-
-
-def _end_with_parent(parent: int) -> None:
-    """Has Linux end the server when the thread that started it ends, so that none is left behind."""
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it was killed before that
-        os._exit(1)

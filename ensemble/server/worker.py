@@ -1,6 +1,5 @@
 """One process of the front door, as its supervisor sees it."""
 
-import ctypes
 import json
 import os
 import select
@@ -18,14 +17,13 @@ from pydantic import TypeAdapter
 import ensemble
 from core.errors import UserError
 from ensemble.front_door.settings import FrontDoorSettings
+from ensemble.server.descent import ending_with_parent
 from ensemble.server.logs import last_error
 from ensemble.server.process import exit_code
 
 ROOT = Path(ensemble.__file__).resolve().parents[1]
 READY = "ready "
 START_SECONDS = 60.0
-PR_SET_PDEATHSIG = 1
-LIBC = ctypes.CDLL(None)  # loaded here, as a child of a process with threads must not take locks
 
 # For glibc's allocator: messages of megabytes come and go, and what is freed in pieces would stay with the process.
 GIVES_MEMORY_BACK = {
@@ -57,7 +55,6 @@ class Worker:
         self.misses = 0
         self.said = b""
         self.deadline = time.monotonic() + START_SECONDS
-        parent = os.getpid()
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         with open(log, "ab") as errors:
             self.log_start = errors.tell()
@@ -69,7 +66,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 start_new_session=True,
-                preexec_fn=lambda: _end_with_parent(parent),
+                preexec_fn=ending_with_parent(signal.SIGKILL),  # also one that hangs
             )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -135,10 +132,3 @@ class Worker:
     def _send(self, line: bytes) -> None:
         with suppress(BlockingIOError, BrokenPipeError, ValueError):
             os.write(self.to, line + b"\n")
-
-
-def _end_with_parent(parent: int) -> None:
-    """Has Linux kill the process when the thread that started it ends: also one that hangs."""
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it was killed before that
-        os._exit(1)
