@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,23 +48,29 @@ class Served:
         return self.target.grpc
 
     def triton(self) -> psutil.Process:
-        """The server. A rehearsal's, which started later, is not meant."""
-        found = [one for one in self._processes() if Path(_command(one)[0]).name == "tritonserver"]
-        if not found:
-            raise UserError("there is no Triton at the moment")
-        return min(found, key=lambda one: one.create_time())
+        """The server, once there is one. A rehearsal's, which started later, is not meant."""
+
+        def look() -> psutil.Process | None:
+            found = [one for one in self._processes() if Path(_command(one)[0]).name == "tritonserver"]
+            return min(found, key=lambda one: one.create_time(), default=None)
+
+        return _awaited(look, "there is no Triton")
 
     def front_doors(self) -> list[psutil.Process]:
         """The front door's workers."""
         return [one for one in self._processes() if FRONT_DOOR in _command(one)]
 
     def stub(self, model: str) -> psutil.Process:
-        """The Python process of a model."""
-        for one in self.triton().children():
-            command = _command(one)
-            if len(command) > 1 and Path(command[1]).parts[-3:-2] == (model,):  # .../<model>/<version>/model.py
-                return one
-        raise UserError(f"{model} has no Python process at the moment")
+        """The Python process of a model, once it is loaded."""
+
+        def look() -> psutil.Process | None:
+            for one in self.triton().children():
+                command = _command(one)
+                if len(command) > 1 and Path(command[1]).parts[-3:-2] == (model,):  # .../<model>/<version>/model.py
+                    return one
+            return None
+
+        return _awaited(look, f"{model} has no Python process")
 
     def memory(self) -> float:
         """MB that Triton, its Python processes and the front door hold: shared pages count once (PSS)."""
@@ -108,6 +114,21 @@ class Served:
     def _processes(self) -> list[psutil.Process]:
         children = psutil.Process(self.process.pid).children(recursive=True)
         return [one for one in children if _command(one)]
+
+
+def _awaited(look: Callable[[], psutil.Process | None], without: str) -> psutil.Process:
+    """What is found, after a repair if one is under way.
+
+    Raises:
+        UserError: nothing is found for a minute.
+    """
+    until = time.monotonic() + START_SECONDS / 2
+    while time.monotonic() < until:
+        with contextlib.suppress(psutil.Error):
+            if found := look():
+                return found
+        time.sleep(0.2)
+    raise UserError(f"{without} for {START_SECONDS / 2:g} s")
 
 
 def _command(process: psutil.Process) -> list[str]:
