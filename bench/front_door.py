@@ -1,8 +1,8 @@
 """What the front door costs: the same load on a Triton that is asked directly and on one behind it, in turns.
 
-Both serve the same repository at the same time; `perf_analyzer` asks one of them at a time, and the order changes with
-each round. Figures are medians over the rounds, ratios and differences medians of the rounds' own. Where the run has
-Merlin Systems' repository too, its runtime takes part.
+Each is started for its turn and stopped after it, so that only one is there at a time; the order changes with each
+round. `perf_analyzer` asks. Figures are medians over the rounds, ratios and differences medians of the rounds' own.
+Where the run has Merlin Systems' repository too, its runtime takes part.
 """
 
 import argparse
@@ -34,31 +34,34 @@ def measure(run_folder: Path, rounds: int) -> dict[str, Any]:
 
     run = Run(run_folder)
     loads = _loads(run)
-    figures: dict[str, Rounds] = {what: [] for what in loads}
-    with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
-        folder = Path(temporary)
-        urls = {
-            DIRECT: stack.enter_context(serving.direct("marquee", run, folder / "direct.log")).url,
-            BEHIND: stack.enter_context(served(run.repository, folder / "behind")).url,
-        }
-        if run.reference_repository.is_dir():
-            urls[MERLIN] = stack.enter_context(serving.direct("merlin", run, folder / "merlin.log")).url
+    figures: dict[str, Rounds] = {what: [{} for _ in range(rounds)] for what in loads}
+    sides = [DIRECT, BEHIND, *([MERLIN] if run.reference_repository.is_dir() else [])]
+    with tempfile.TemporaryDirectory() as temporary:
         for number in range(rounds):
-            for what, (model, questions, clients) in loads.items():
-                sides = [side for side in urls if side != MERLIN or model == "score"]
-                found = {}
-                for side in sides if number % 2 == 0 else reversed(sides):
-                    asked = "merlin_dlrm" if side == MERLIN else model
-                    given = [{k: v for k, v in one.items() if side != MERLIN or k != "model"} for one in questions]
-                    found[side] = serving.load(urls[side], asked, given, clients)
-                figures[what].append(found)
-                print(f"round {number + 1}, {what}: {found}", flush=True)
+            for side in sides if number % 2 == 0 else reversed(sides):
+                with _started(side, run, Path(temporary) / f"{side}-{number}") as server:
+                    for what, (model, questions, clients) in loads.items():
+                        if side != MERLIN or model == "score":
+                            asked = "merlin_dlrm" if side == MERLIN else model
+                            given = [
+                                {k: v for k, v in one.items() if side != MERLIN or k != "model"} for one in questions
+                            ]
+                            figures[what][number][side] = serving.load(server.url, asked, given, clients)
+            print(f"round {number + 1}: {[found[number] for found in figures.values()]}", flush=True)
     return {
         "machine": report.machine(),
         "dataset": run_folder.name,
         "rounds": rounds,
         "rows": [compared(what, found) for what, found in figures.items()],
     }
+
+
+def _started(side: str, run: Any, folder: Path) -> contextlib.AbstractContextManager[Any]:
+    """A server, alone on the machine."""
+    folder.mkdir()
+    if side == BEHIND:
+        return served(run.repository, folder)
+    return serving.direct("marquee" if side == DIRECT else "merlin", run, folder / "triton.log")
 
 
 def _loads(run: Any) -> dict[str, tuple[str, list[dict[str, Any]], int]]:
