@@ -1,6 +1,7 @@
 """Everything that one worker listens on."""
 
 import asyncio
+import ctypes
 import gc
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from ensemble.front_door.settings import FrontDoorSettings
 from ensemble.front_door.upstream import Upstream
 
 GAUGE_SECONDS = 1.0
+TRIM_EVERY = 10  # such times
+# glibc's: gives the system back what was freed between pieces that are in use, after messages of megabytes.
+TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)
 SHARED = True  # the ports: with other workers, and with the one that replaces this one
 
 
@@ -111,5 +115,8 @@ class Listeners:
 
     async def _count(self) -> None:
         while True:
-            self.door.count_waiting()
-            await asyncio.sleep(GAUGE_SECONDS)
+            for _ in range(TRIM_EVERY):
+                self.door.count_waiting()
+                await asyncio.sleep(GAUGE_SECONDS)
+            if TRIM is not None:
+                TRIM(0)
