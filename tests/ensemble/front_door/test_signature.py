@@ -275,13 +275,15 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.parametrize("implementation", ["python", "upb"])
+@pytest.mark.parametrize("implementation", ["python", ""])
 def test_each_implementation_of_protobuf_gives_the_same(implementation):
-    """NVIDIA's image has the one in Python."""
+    """NVIDIA's image has the one in Python; elsewhere it is protobuf's own choice, in C."""
     environment = {**os.environ, "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": implementation}
+    if not implementation:
+        del environment["PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"]
     run = subprocess.run([sys.executable, "-c", PURE], env=environment, capture_output=True, text=True, check=True)
     kind, *found = json.loads(run.stdout)
-    assert kind == implementation
+    assert kind in ({implementation} if implementation else {"upb", "cpp"})
     assert found == [
         48,
         [np.array([-7]).tobytes().hex(), (b"\3\0\0\0ncf").hex()],
