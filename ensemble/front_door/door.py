@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import grpc
 from google.protobuf.message import Message
 
-from ensemble.front_door.errors import TritonError
+from ensemble.front_door.errors import ENDED, TritonError
 from ensemble.front_door.joining import WrongAnswerError, joined, parts, whole
 from ensemble.front_door.metrics import CANARY, CLIENT, GRPC, UNKNOWN, Metrics
 from ensemble.front_door.questions import MOST_SAID, UNKNOWN_MODEL, Questions, too_late
@@ -190,7 +190,7 @@ class Door(Questions):
         said = error.said[:MOST_SAID]
         is_loading = any(words in said for words in NOT_LOADED)
         is_broken = BROKEN in said
-        has_ended = error.code == grpc.StatusCode.UNAVAILABLE and not is_loading and not is_broken
+        has_ended = error.code in ENDED and not is_loading and not is_broken
         if not is_loading and not is_broken and not has_ended:
             return self._refused(slices, error.code, said)
         if is_loading and slices[0].of.version:

@@ -2,6 +2,9 @@
 
 import grpc
 
+# How a call ends when Triton does. Nothing here cancels one, so it is Triton that gave up a call that was CANCELLED.
+ENDED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
 
 class TritonError(Exception):
     """

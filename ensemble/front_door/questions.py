@@ -8,7 +8,7 @@ import grpc
 from google.protobuf.message import Message
 from tritonclient.grpc import service_pb2
 
-from ensemble.front_door.errors import TritonError
+from ensemble.front_door.errors import ENDED, TritonError
 from ensemble.front_door.refusal import Refusal
 from ensemble.front_door.upstream import Upstream
 
@@ -118,7 +118,7 @@ class Questions:
                 said = error.said[:MOST_SAID]
                 if UNKNOWN_MODEL in said:
                     raise Refusal(grpc.StatusCode.NOT_FOUND, said, "name") from None
-                if error.code != grpc.StatusCode.UNAVAILABLE:
+                if error.code not in ENDED:
                     raise Refusal(error.code, said, "triton") from None
                 self.upstream.lost(link)
 
