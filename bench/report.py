@@ -154,8 +154,6 @@ def _faults_table(found: dict[str, Any]) -> str:
         "slowest answer": "{slowest_seconds:.1f} s",
         "seconds to recover": "{seconds_to_recover:.1f}",
     }
-    if "slowest_seconds" not in found["faults"][0]:  # figures of before it was measured
-        del columns["slowest answer"]
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     lines += [f"| {' | '.join(columns.values())} |".format(**row) for row in found["faults"]]
     soak = found["faults"][0]

@@ -124,11 +124,13 @@ def test_the_published_paper_results_are_in_their_format(accuracy):
 
 def test_under_every_fault_no_answer_was_wrong_and_harmless_faults_failed_no_request(report):
     found = json.loads(report.FAULTS.read_text())["faults"]
-    assert len(found) >= 10
-    assert all(fault["right"] > 1000 and fault["wrong"] == 0 for fault in found)
+    assert len(found) >= 25
+    assert all(fault["right"] > 100 and fault["wrong"] == 0 for fault in found)
     assert {fault["fault"] for fault in found if fault["failed"] == 0} >= {
         "nothing, for a minute",
-        "four clients that ask nonsense",
+        "clients that ask nonsense, over gRPC and HTTP",
+        "eight clients that cancel, or wait 0 to 8 ms",
+        "malformed strings beside good ones",
         "a new version",
         "rollback",
     }
