@@ -33,10 +33,12 @@ HANG = 600.0  # seconds
 ENDING = 60.0  # seconds that what a killed command has started may take to end
 TIMES = {"seconds", "train_seconds", "samples_per_second", "stages", "peak_mb", "generated_timestamp"}
 # Made from files with times in them, or from the names of partial folders, which Merlin writes into its own files.
-OF_TIMES = {"fingerprint", "sha256"}
-NOT_BY_BYTES = {"config.json", "history.json", "metadata.json", "workflow.pkl", "schema.pbtxt", "schema.json"}
+OF_TIMES = {"fingerprint", "sha256", "serial"}
+CARDS = ("MODEL_CARD.md", "model_card.md")  # they say how long training took
+NOT_BY_BYTES = {"config.json", "history.json", "metadata.json", "workflow.pkl", "schema.pbtxt", "schema.json", *CARDS}
+STAMP = ".evaluation-stamp.json"  # `models` in it stands for files with times in them
 NOT_COMPARED = ("triton.log", "triton.log.1", "stages.json", "workflow.pkl")
-JSON = ("manifest.json", ".evaluation-stamp.json", "config.json", "history.json", "evaluation.json", "metadata.json")
+JSON = ("manifest.json", STAMP, "config.json", "history.json", "evaluation.json", "metadata.json")
 PARTIAL = re.compile(rb"[^\s\"]*\.partial-\d+-[0-9a-f]{8}")
 PREFIX = re.compile(r"shm-region-prefix-name=(marquee-[0-9a-f]+)-")
 
@@ -142,14 +144,18 @@ def content(root: Path) -> dict[str, Any]:
             value = read_json(path)
             listed = value.get("files", {}) if isinstance(value, dict) else {}
             not_by_bytes = {name for name in listed if {*Path(name).parts} & {*NOT_BY_BYTES, "manifest.json"}}
-            found[path.relative_to(root).as_posix()] = without(value, TIMES | OF_TIMES | not_by_bytes)
+            found[path.relative_to(root).as_posix()] = without(
+                value, TIMES | OF_TIMES | not_by_bytes | ({"models"} if path.name == STAMP else set())
+            )
         else:
             found[path.relative_to(root).as_posix()] = hashlib.sha256(_bytes(path)).hexdigest()
     return found
 
 
 def _bytes(path: Path) -> bytes:
-    """Those of a file; of Merlin's schemas, whose tags have no order and which name folders, the sorted words."""
+    """Those of a file, without seconds; the sorted words of Merlin's schemas, as tags have no order and name folders."""
+    if path.name in CARDS:
+        return re.sub(rb"[\d,]+ s \(on", b"", path.read_bytes())
     if path.name not in ("schema.pbtxt", "schema.json"):
         return path.read_bytes()
     return b" ".join(sorted(re.findall(rb"[^\s,\[\]]+", PARTIAL.sub(b"", path.read_bytes()))))
