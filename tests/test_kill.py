@@ -153,7 +153,7 @@ def content(root: Path) -> dict[str, Any]:
 
 
 def _bytes(path: Path) -> bytes:
-    """Those of a file, without seconds; the sorted words of Merlin's schemas, as tags have no order and name folders."""
+    """Those of a file, without seconds; the sorted words of Merlin's schemas: tags have no order, and name folders."""
     if path.name in CARDS:
         return re.sub(rb"[\d,]+ s \(on", b"", path.read_bytes())
     if path.name not in ("schema.pbtxt", "schema.json"):
