@@ -314,11 +314,7 @@ def _memory(running: Served) -> int | None:
 
 def troubles(found: list[dict[str, Any]]) -> list[str]:
     """Wrong answers, faults that lasted too long or were not mended, failures where none may be, and lost memory."""
-    nothing = found[0]
-    wrong = []
-    if nothing["memory_after_mb"] > GROWTH * nothing["memory_before_mb"]:
-        wrong.append(f"memory grew from {nothing['memory_before_mb']} to {nothing['memory_after_mb']} MB")
-    return wrong + [
+    return report.memory_troubles(found[0], GROWTH) + [
         json.dumps(row)
         for row in found
         if row["wrong"]

@@ -7,7 +7,6 @@ Where the run has Merlin Systems' repository too, its runtime takes part.
 
 import argparse
 import contextlib
-import json
 import statistics
 import tempfile
 from pathlib import Path
@@ -122,9 +121,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=report.FRONT_DOOR)
     given = parser.parse_args()
     found = measure(given.run, given.rounds)
-    report.save(given.out, found)
-    print(json.dumps(found, indent=2))
-    report.stop_on(troubles(found))
+    report.conclude(given.out, found, troubles(found))
 
 
 if __name__ == "__main__":

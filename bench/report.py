@@ -20,6 +20,19 @@ LESS = ("MB", "ms")  # units of which less is better
 STAGES = ("fetch", "prepare", "train", "evaluate", "export")
 
 
+def conclude(path: Path, found: dict[str, Any], troubles: list[str]) -> None:
+    """Keeps figures, prints them, and ends with what should not be in them where there is something."""
+    save(path, found)
+    print(json.dumps(found, indent=2))
+    stop_on(troubles)
+
+
+def memory_troubles(found: dict[str, Any], growth: float) -> list[str]:
+    """What is wrong with the memory before and after, which may grow so many times."""
+    before, after = found["memory_before_mb"], found["memory_after_mb"]
+    return [f"memory grew from {before} to {after} MB"] if after > growth * before else []
+
+
 def stop_on(troubles: list[str]) -> None:
     """Ends with exit code 1 and what was wrong, if anything was."""
     if troubles:

@@ -102,8 +102,7 @@ def troubles(found: dict[str, Any]) -> list[str]:
         for row in found["rows"]
         if not faults.BY_NAME[row["fault"]].is_told(row["told"])
     ]
-    if found["memory_after_mb"] > GROWTH * found["memory_before_mb"]:
-        wrong.append(f"memory grew from {found['memory_before_mb']} to {found['memory_after_mb']} MB")
+    wrong += report.memory_troubles(found, GROWTH)
     for name, one in found["faults"].items():
         if one["seconds"] > faults.RECOVERED or (one["failed"] and name in faults.SAFE):
             wrong.append(f"{name}: {one['failed']} failed, {one['seconds']} s to recover")

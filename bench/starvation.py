@@ -4,7 +4,6 @@ The large requests must be answered, or refused at once because the server is bu
 """
 
 import argparse
-import json
 import shutil
 import tempfile
 import time
@@ -88,9 +87,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=report.STARVATION)
     given = parser.parse_args()
     found = measure(given.run, given.seconds)
-    report.save(given.out, found)
-    print(json.dumps(found, indent=2))
-    report.stop_on(troubles(found))
+    report.conclude(given.out, found, troubles(found))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ first round of attacks.
 """
 
 import argparse
-import json
 import shutil
 import tempfile
 import time
@@ -72,8 +71,7 @@ def troubles(found: dict[str, Any]) -> list[str]:
     if found["wrong"] or found["failed"] or not found["right"]:
         counts = f"{found['right']} right, {found['wrong']} wrong, {found['failed']} failed"
         wrong.append(f"good requests: {counts} {found['reasons'] or ''}")
-    if found["memory_after_mb"] > GROWTH * found["memory_before_mb"]:
-        wrong.append(f"memory grew from {found['memory_before_mb']} to {found['memory_after_mb']} MB")
+    wrong += report.memory_troubles(found, GROWTH)
     if missing(found):
         wrong.append(f"attacks that were not made: {', '.join(missing(found))}; give the storm more time")
     return wrong
@@ -96,9 +94,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=report.STORM)
     given = parser.parse_args()
     found = measure(given.run, given.minutes, given.warm_up, given.turn)
-    report.save(given.out, found)
-    print(json.dumps(found, indent=2))
-    report.stop_on(troubles(found))
+    report.conclude(given.out, found, troubles(found))
 
 
 if __name__ == "__main__":

@@ -120,10 +120,8 @@ class Door(Questions):
         finally:
             timer.cancel()
             self.schedule.leave(waiting)
-            del (
-                owner,
-                waiting,
-            )  # else an error in the future keeps this frame, that the future: a cycle with the request
+            # Else an error in the future keeps this frame, and that the future: a cycle with the request.
+            del owner, waiting
 
     def _wait(self, request: Message, seconds: float | None) -> float:
         """Seconds that a request may take: what its client and its parameter say, and the limit."""

@@ -179,7 +179,8 @@ class Schedule:
             Refusal: too much is under way.
         """
         rows = max(1, request.checked.rows)
-        admitted = trusted or (rows == 1 and self.requests < min(spare, 1) * (self.limits.requests + spare))
+        has_spare = spare > 0 and rows == 1 and self.requests < self.limits.requests + spare
+        admitted = trusted or has_spare
         if self.requests >= self.limits.requests and not admitted:
             raise _busy(f"{self.requests} requests are under way")
         if self.rows and self.rows + rows > self.limits.rows and not admitted:
