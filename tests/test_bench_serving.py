@@ -19,8 +19,7 @@ LATENCY = {"p50_ms": 1.0, "p99_ms": 20.5, "longest_ms": 1000.0}
 STORM = {
     "machine": "a machine",
     "minutes": 10.0,
-    "same_processes": True,
-    "front_doors": 1,
+    "same_triton": True,
     "right": 12_345,
     "wrong": 0,
     "failed": 0,
@@ -29,7 +28,10 @@ STORM = {
     "memory_before_mb": 300,
     "memory_after_mb": 310,
     "attacks": {"gRPC: nonsense": {"INVALID_ARGUMENT": 2000, "OK": 1}},
-    "told": [],
+    "told": [
+        "the front door holds 50 MB more than at its start; it is started again",
+        "the front door was started again",
+    ],
 }
 WITHOUT = ", without the secret"
 STARVATION = {
@@ -187,7 +189,8 @@ def test_lines_that_the_console_wrapped_are_put_together(bench, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"same_processes": False}, "another process"),
+        ({"same_triton": False}, "another process"),
+        ({"told": [*STORM["told"], "the front door ended (exit code -11)"]}, "exit code -11"),
         ({"failed": 1, "reasons": {"late": 1}}, "late"),
         ({"wrong": 1}, "1 wrong"),
         ({"right": 0}, "0 right"),
@@ -300,7 +303,8 @@ def test_the_tables_say_what_the_figures_do(bench):
     assert "**12,345 right, 0 wrong, 0 failed**" in storm
     assert "| gRPC: nonsense | 2,001 | INVALID_ARGUMENT 2,000, OK 1 |" in storm
     assert "| score, grpc | 1.0 ms | 20.5 ms | 1,000.0 ms |" in storm
-    assert "not the same" in report._storm_table({**STORM, "same_processes": False})
+    assert "not the same" in report._storm_table({**STORM, "same_triton": False})
+    assert "replaced 1 times" in storm
     starved = report._starvation_table({**STARVATION, "large_lost": {"UNAVAILABLE": 2, "INTERNAL": 1}})
     assert "100 answers; 7 requests were shed, 3 lost" in starved
     row = front_door.compared("score, 8 clients", rounds_of((3000, 2100, 1.0, 1.25)))

@@ -1,8 +1,8 @@
 """A worker of the front door: `python -m ensemble.front_door`.
 
 The first line of its standard input is its settings; each later one is a note of the supervisor. Once it listens it
-prints `ready {"grpc": PORT, "http": PORT, "metrics": PORT}`. It ends when its input does, or by SIGTERM, after it has
-answered what is under way.
+prints `ready {"grpc": PORT, "http": PORT, "metrics": PORT}`, and then, every ten seconds, `holds BYTES`: its memory
+beside what is under way. It ends when its input does, or by SIGTERM, after it has answered what is under way.
 """
 
 import asyncio
@@ -16,7 +16,6 @@ from core.errors import UserError
 from core.json_files import validated
 from ensemble.front_door.settings import FrontDoorSettings
 
-GRACE = 5.0  # seconds for what is under way at the end
 LONGEST_NOTE = 1 << 16
 
 
@@ -24,11 +23,9 @@ async def serve(settings: FrontDoorSettings) -> None:
     """Serves until the standard input ends."""
     from ensemble.front_door.listeners import Listeners
 
-    listeners = Listeners(settings)
-    grace = 0.0  # nothing is under way yet
+    listeners = Listeners(settings, lambda held: print("holds", held, flush=True))
     try:
         ports = await listeners.start()
-        grace = GRACE
         print("ready", json.dumps(ports), flush=True)
         ended = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
@@ -36,7 +33,7 @@ async def serve(settings: FrontDoorSettings) -> None:
         await ended.wait()
         notes.cancel()
     finally:
-        await listeners.stop(grace)
+        await listeners.stop()
 
 
 async def _take_notes(listeners: Any, ended: asyncio.Event) -> None:

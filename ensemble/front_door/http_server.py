@@ -1,5 +1,6 @@
 """aiohttp's server with the front door's bounds: connections, headers, errors in JSON, and bodies that are not read."""
 
+import asyncio
 import json
 import logging
 import ssl
@@ -13,6 +14,7 @@ SERVER = "marquee"  # instead of the versions of Python and aiohttp
 CONNECTIONS = 512  # at once in one process; each may hold half a megabyte that was received and not yet read
 IDLE_SECONDS = 75.0  # for a connection's next request to come, headers and all
 LINGER_SECONDS = 2.0  # for a client to read its refusal while it still sends
+DRAIN_SECONDS = 2.0  # at the end, in which each connection is closed after its next response
 SHUTDOWN_SECONDS = 30.0
 # Received at a time. aiohttp stops its parser after a sixteenth of it in chunks: 4,096, a few milliseconds' work.
 READ_BYTES = 2**16
@@ -86,7 +88,20 @@ class _Server(web.Server):
         return _Connection(self, loop=self._loop, **self._kwargs)
 
 
-class _Runner(web.AppRunner):
+class HttpRunner(web.AppRunner):
+    """
+    Attributes:
+        is_ending: whether each connection is closed after its next response.
+    """
+
+    is_ending = False
+
+    async def close_after(self, _: web.Request, response: web.StreamResponse) -> None:
+        """Says `Connection: close` at the end, so that no client sends another request to what closes just then."""
+        if self.is_ending:
+            response.force_close()
+            response.headers["Connection"] = "close"  # aiohttp has written its headers by now
+
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         return _Server(
@@ -107,7 +122,7 @@ async def serve_http(
     port: int,
     ssl_context: ssl.SSLContext | None = None,
     reuse_port: bool = False,
-) -> tuple[web.AppRunner, int]:
+) -> tuple[HttpRunner, int]:
     """Listens.
 
     Args:
@@ -118,12 +133,13 @@ async def serve_http(
         reuse_port: other processes listen on the same port, and share the connections.
 
     Returns:
-        The runner, whose `cleanup` stops listening, answers what is under way and ends; and the port.
+        The runner, for `stop_http`, and the port.
 
     Raises:
         OSError: it cannot listen there.
     """
-    runner = _Runner(application, shutdown_timeout=SHUTDOWN_SECONDS)
+    runner = HttpRunner(application, shutdown_timeout=SHUTDOWN_SECONDS)
+    application.on_response_prepare.append(runner.close_after)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port, ssl_context=ssl_context, reuse_port=reuse_port or None)
@@ -132,6 +148,18 @@ async def serve_http(
         await runner.cleanup()
         raise
     return runner, site.port
+
+
+async def stop_http(runner: HttpRunner) -> None:
+    """Listens no more, has clients leave for another server, answers what is under way, and ends."""
+    runner.is_ending = True
+    for site in list(runner.sites):
+        await site.stop()
+    loop = asyncio.get_running_loop()
+    until = loop.time() + DRAIN_SECONDS
+    while runner.server and runner.server.connections and loop.time() < until:
+        await asyncio.sleep(0.02)
+    await runner.cleanup()
 
 
 def json_response(value: Any, status: int = 200) -> web.Response:

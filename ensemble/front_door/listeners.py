@@ -3,17 +3,18 @@
 import asyncio
 import ctypes
 import gc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
+import psutil
 from prometheus_client import REGISTRY
 
 from ensemble.front_door import tls
 from ensemble.front_door.door import Door
 from ensemble.front_door.grpc_service import GrpcService, grpc_server
 from ensemble.front_door.http_bodies import BodyLimits
-from ensemble.front_door.http_server import serve_http
+from ensemble.front_door.http_server import HttpRunner, serve_http, stop_http
 from ensemble.front_door.http_service import HttpSettings, application, metrics_application
 from ensemble.front_door.metrics import HTTP, Metrics
 from ensemble.front_door.settings import FrontDoorSettings
@@ -23,21 +24,31 @@ GAUGE_SECONDS = 1.0
 TRIM_EVERY = 10  # such times
 # glibc's: gives the system back what was freed between pieces that are in use, after messages of megabytes.
 TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)
+GRACE = 5.0  # seconds for what is under way at the end
+BYTES_PER_ROW = 64  # that a request under way holds, at most: ids, copies of them, and answers
 SHARED = True  # the ports: with other workers, and with the one that replaces this one
 
 
 class Listeners:
-    """Starts and stops them. Must be made in the event loop that serves."""
+    """Starts and stops them. Must be made in the event loop that serves.
 
-    def __init__(self, settings: FrontDoorSettings):
-        self.settings = settings
+    Args:
+        settings: of the worker.
+        holds: takes, every few seconds, the bytes of memory that are held beside what is under way.
+
+    Attributes:
+        grace: seconds for what is under way at the end.
+    """
+
+    def __init__(self, settings: FrontDoorSettings, holds: Callable[[int], None]):
+        self.settings, self.holds, self.grace = settings, holds, GRACE
         self.metrics = Metrics()
         upstream = Upstream(
             settings.triton, settings.triton_headers, settings.triton_http, settings.triton_http_headers
         )
         self.door = Door(upstream, settings.limits, self.metrics)
         self.servers: list[Any] = []
-        self.runners: list[web.AppRunner] = []
+        self.runners: list[HttpRunner] = []
         self.counting: asyncio.Task[None] | None = None
 
     async def start(self) -> dict[str, int]:
@@ -90,7 +101,10 @@ class Listeners:
         self.door.refused(model, reason, asker, HTTP)
 
     def note(self, message: dict[str, Any]) -> None:
-        """Takes a note of the supervisor: `{"triton": "host:port", "http": "host:port"}` says where a new Triton is.
+        """Takes a note of the supervisor.
+
+        `{"triton": "host:port", "http": "host:port"}` says where a new Triton is, `{"grace": seconds}` how long what is
+        under way may take at the end.
 
         Raises:
             ValueError: it is not a note.
@@ -99,19 +113,21 @@ class Listeners:
             raise ValueError(f"{message!r:.100} is not a note")
         if "triton" in message:
             self.door.upstream.move(str(message["triton"]), str(message.get("http", "")))
+        elif "grace" in message:
+            self.grace = float(message["grace"])
         elif self.settings.worker == 0:  # one counts for all
             self.metrics.note(message)
 
-    async def stop(self, seconds: float) -> None:
-        """Accepts nothing more, waits at most so long for what is under way, and ends."""
+    async def stop(self) -> None:
+        """Accepts nothing more, waits for what is under way, for `grace` seconds at most, and ends."""
         if self.counting is not None:
             self.counting.cancel()
         await asyncio.gather(
-            *(one.stop(seconds) for one in self.servers),
-            *(asyncio.wait_for(one.cleanup(), seconds) for one in self.runners),
+            *(one.stop(self.grace) for one in self.servers),
+            *(asyncio.wait_for(stop_http(one), self.grace) for one in self.runners),
             return_exceptions=True,
         )
-        await self.door.close(seconds)
+        await self.door.close(self.grace)
 
     async def _count(self) -> None:
         while True:
@@ -120,3 +136,5 @@ class Listeners:
                 await asyncio.sleep(GAUGE_SECONDS)
             if TRIM is not None:
                 TRIM(0)
+            memory = psutil.Process().memory_info()
+            self.holds(memory.rss - memory.shared - BYTES_PER_ROW * self.door.schedule.rows)

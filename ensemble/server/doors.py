@@ -16,6 +16,7 @@ from ensemble.front_door.settings import FrontDoorSettings
 from ensemble.server.access import Inside, ServerAccess
 from ensemble.server.backoff import Backoff
 from ensemble.server.events import EventLog
+from ensemble.server.growth import HOLDS_MORE, MOST_GROWTH
 from ensemble.server.logs import rotate
 from ensemble.server.ports import Ports
 from ensemble.server.process import STOP_SECONDS, exit_code
@@ -172,7 +173,7 @@ class FrontDoor:
             troubles.update({place.number: trouble for place, trouble in zip(asked, answers)})
         for place in self.places:
             if place.leaving and place.listens and ask:  # and can end, as Triton answers what it waits for
-                self._send_off(place.leaving)
+                self._send_off(place.leaving, self.settings.limits.seconds)
                 place.leaving = None
             if troubles[place.number]:
                 self._replace(place, troubles[place.number])
@@ -182,6 +183,7 @@ class FrontDoor:
     def close(self) -> None:
         """Has all processes answer what is under way, and ends them after at most `STOP_SECONDS`."""
         workers = [worker for place in self.places for worker in (place.worker, place.leaving) if worker]
+        self.old = [(worker, min(until, time.monotonic() + STOP_SECONDS)) for worker, until in self.old]
         for worker in workers:
             self._send_off(worker)
         for place in self.places:
@@ -204,7 +206,11 @@ class FrontDoor:
             return str(error)
         if not listened:
             self._has_started(place)
-        return "" if os.path.exists(worker.settings.private) else "the front door's private socket is gone"
+        if not os.path.exists(worker.settings.private):
+            return "the front door's private socket is gone"
+        if worker.growth.size > MOST_GROWTH and not place.leaving:
+            return f"the front door holds {worker.growth.size / 1e6:.0f} {HOLDS_MORE}"
+        return ""
 
     def _ask(self, place: Place, ask: Ask) -> str:
         """What is wrong with a process; empty where it answers, or may still do so."""
@@ -276,10 +282,14 @@ class FrontDoor:
             self.count("front_door_restarts")
             place.down_since = 0.0
 
-    def _send_off(self, worker: Worker) -> None:
-        """Has a process answer what is under way, and end."""
-        worker.end()
-        self.old.append((worker, time.monotonic() + STOP_SECONDS))
+    def _send_off(self, worker: Worker, seconds: float | None = None) -> None:
+        """Has a process answer what is under way, and end.
+
+        Args:
+            seconds: that it may take, where another one has its place and nobody waits for its end.
+        """
+        worker.end(seconds)
+        self.old.append((worker, time.monotonic() + STOP_SECONDS + (seconds or 0.0)))
 
     def _see_off(self) -> None:
         """Ends what has had its time to end."""

@@ -18,11 +18,12 @@ import ensemble
 from core.errors import UserError
 from ensemble.front_door.settings import FrontDoorSettings
 from ensemble.server.descent import ending_with_parent
+from ensemble.server.growth import Growth
 from ensemble.server.logs import last_error
 from ensemble.server.process import exit_code
 
 ROOT = Path(ensemble.__file__).resolve().parents[1]
-READY = "ready "
+READY, HOLDS = "ready ", "holds "  # what it says
 START_SECONDS = 60.0
 
 # For glibc's allocator: messages of megabytes come and go, and what is freed in pieces would stay with the process.
@@ -44,6 +45,7 @@ class Worker:
     Attributes:
         ports: where it listens, by protocol; empty until it does.
         misses: questions in a row that it did not answer.
+        growth: of the memory that it holds.
 
     Raises:
         OSError: the process or its log cannot be made.
@@ -52,7 +54,7 @@ class Worker:
     def __init__(self, command: Sequence[str], settings: FrontDoorSettings, log: Path):
         self.settings, self.log = settings, log
         self.ports: dict[str, int] = {}
-        self.misses = 0
+        self.misses, self.growth = 0, Growth()
         self.said = b""
         self.deadline = time.monotonic() + START_SECONDS
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -85,12 +87,7 @@ class Worker:
         Raises:
             UserError: it has ended, or has not said so in `START_SECONDS`; the message carries its last error.
         """
-        with suppress(BlockingIOError):
-            while part := os.read(self.out, 1 << 16):
-                self.said += part if not self.ports else b""  # what it says later is of no use
-        line, end, _ = self.said.decode(errors="replace").partition("\n")
-        if not self.ports and end and line.startswith(READY):
-            self.ports = {name: int(port) for name, port in json.loads(line.removeprefix(READY)).items() if port}
+        self._listen()
         code = exit_code(self.process)
         if code is not None:
             raise UserError(f"the front door ended (exit code {code}): {self.error()}; its log is {self.log}")
@@ -99,6 +96,18 @@ class Worker:
                 f"the front door did not listen after {START_SECONDS:g} s: {self.error()}; its log is {self.log}"
             )
         return bool(self.ports)
+
+    def _listen(self) -> None:
+        """Takes in what it has said."""
+        with suppress(BlockingIOError):
+            while part := os.read(self.out, 1 << 16):
+                self.said += part
+        *lines, self.said = self.said.split(b"\n")
+        for line in (one.decode(errors="replace") for one in lines):
+            if line.startswith(READY):
+                self.ports = {name: int(port) for name, port in json.loads(line.removeprefix(READY)).items() if port}
+            elif line.startswith(HOLDS):
+                self.growth.add(float(line.removeprefix(HOLDS)))
 
     def error(self) -> str:
         """The last error in its log."""
@@ -110,9 +119,15 @@ class Worker:
         said.register(self.out, select.POLLIN)
         said.poll(seconds * 1000)
 
-    def end(self) -> None:
-        """Has it accept nothing more, answer what is under way, and end."""
+    def end(self, seconds: float | None = None) -> None:
+        """Has it accept nothing more, answer what is under way, and end.
+
+        Args:
+            seconds: that it may take; None for a few.
+        """
         assert self.process.stdin is not None
+        if seconds is not None:
+            self.note({"grace": seconds})
         with suppress(OSError):
             self.process.stdin.close()
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from ensemble.front_door.http_server import serve_http
+from ensemble.front_door.http_server import serve_http, stop_http
 from ensemble.front_door.http_service import HttpSettings, application
 from tests.ensemble.front_door.conftest import HANG_SECONDS
 from tests.ensemble.front_door.echo_door import EchoDoor
@@ -50,6 +50,34 @@ def test_the_end_answers_what_is_under_way_and_no_more():
         await ending
         for one in (writer, idle_writer):
             one.close()
+
+    asyncio.run(asyncio.wait_for(end(), HANG_SECONDS))
+
+
+def test_kept_connections_are_closed_after_their_next_answer():
+    async def end():
+        runner, port = await listening(EchoDoor())
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+        async def ask() -> bytes:
+            writer.write(REQUEST)
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = next(line for line in head.lower().splitlines() if line.startswith(b"content-length:"))
+            await reader.readexactly(int(length.partition(b":")[2]))
+            return head
+
+        assert b"connection: close" not in (await ask()).lower()
+        ending = asyncio.create_task(stop_http(runner))
+        while runner.sites:
+            await asyncio.sleep(0)
+        with pytest.raises(OSError):
+            await asyncio.open_connection("127.0.0.1", port)
+        head = await ask()
+        assert head.startswith(b"HTTP/1.1 200")
+        assert b"connection: close" in head.lower()
+        assert await reader.read() == b""
+        await ending
+        writer.close()
 
     asyncio.run(asyncio.wait_for(end(), HANG_SECONDS))
 

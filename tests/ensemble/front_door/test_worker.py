@@ -99,6 +99,13 @@ def metrics(one: Worker, secret: str = "") -> str:
         return answer.read().decode()
 
 
+def test_it_says_what_memory_it_holds(triton):
+    with worker(triton=triton.triton.url) as one:
+        held, bytes_held = one.process.stdout.readline().split()
+        assert held == "holds"
+        assert 5e6 < int(bytes_held) < psutil.Process(one.process.pid).memory_info().rss
+
+
 @pytest.mark.parametrize("how", ["input", "SIGTERM"])
 def test_at_its_end_it_answers_what_is_under_way_and_accepts_nothing_more(triton, how):
     with worker(triton=triton.triton.url) as one:

@@ -49,19 +49,21 @@ class Doors:
         self.folder, self.made = folder, []
         self.history = EventLog(lambda _: None)
 
+    def command(self, trouble: str = "") -> tuple[str, ...]:
+        return sys.executable, "-c", STAND_IN.format(folder=str(self.folder), trouble=trouble)
+
     def start(self, workers: int = 1, trouble: str = "", ports: Ports = ANY, access: ServerAccess = OPEN):
-        command = (sys.executable, "-c", STAND_IN.format(folder=str(self.folder), trouble=trouble))
         door = FrontDoor(
             lambda: self.folder / "work", self.folder / "door.log", ports, access,
-            workers=workers, history=self.history, command=command,
+            workers=workers, history=self.history, command=self.command(trouble),
         )  # fmt: skip
         self.made.append(door)
         door.start("127.0.0.1:1", {"secret": "s"})
         return door
 
-    def given(self, door: FrontDoor, number: int = 0) -> list[dict]:
-        """The settings and notes of a process that runs."""
-        pid = door.places[number].worker.process.pid
+    def given(self, door: FrontDoor, number: int = 0, pid: int = 0) -> list[dict]:
+        """The settings and notes of a process: the one that runs, where none is named."""
+        pid = pid or door.places[number].worker.process.pid
         return [json.loads(line) for line in (self.folder / f"worker-{number}-{pid}").read_text().splitlines()]
 
     def until(self, door: FrontDoor, words: str, ask=lambda *_: None) -> None:
@@ -210,6 +212,26 @@ def test_where_its_socket_is_gone_another_one_listens_before_it_ends(made):
     assert psutil.Process(before).status() != psutil.STATUS_ZOMBIE
     made.until(door, "was started again in")
     wait_for(lambda: door.step(lambda *_: None) or not psutil.pid_exists(before))
+
+
+def test_one_that_has_grown_is_replaced_by_one_that_listens_before_it_ends(made):
+    door = made.start(trouble="for held in (50e6, 99e6, 99e6, 99e6): print('holds', held, flush=True)")
+    (before,) = door.pids()
+    door.command = made.command()
+    door.step(None)
+    assert "holds 49 MB more than at its start" in made.history.events[0].what
+    made.until(door, "was started again in")
+    assert door.pids() != [before]
+    wait_for(lambda: door.step(lambda *_: None) or not psutil.pid_exists(before))
+    assert made.given(door, pid=before)[-1] == {"grace": door.settings.limits.seconds}
+
+
+def test_one_that_holds_much_for_a_moment_stays(made):
+    door = made.start(trouble="for held in (50e6, 999e6, 97e6, 999e6): print('holds', held, flush=True)")
+    before = door.pids()
+    door.step(lambda *_: None)
+    assert door.pids() == before
+    assert made.history.events == []
 
 
 def test_it_gives_up_loudly(made, monkeypatch):
