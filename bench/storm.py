@@ -49,6 +49,7 @@ def measure(run_folder: Path, minutes: float, warm_up: float, turn: float) -> di
                 pass
             time.sleep(SETTLE_SECONDS)
             seen.add(clients.take())
+            told = running.told()[said:]
             return {
                 "machine": report.machine(),
                 "minutes": minutes,
@@ -61,7 +62,8 @@ def measure(run_folder: Path, minutes: float, warm_up: float, turn: float) -> di
                 "memory_before_mb": round(before),
                 "memory_after_mb": round(running.memory()),
                 "attacks": table(attackers.outcomes),
-                "told": running.told()[said:],
+                "renewals": sum(HOLDS_MORE in line for line in told),
+                "told": told,
             }
 
 
