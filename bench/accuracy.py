@@ -15,7 +15,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from inputs import ROOT  # which puts the checkout on Python's path
-from report import BENCH, machine, replace
+from records import BENCH, machine, replace
 
 from core.json_files import write_json
 from models.baselines.base import baselines_of

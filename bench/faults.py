@@ -23,7 +23,7 @@ import attackers
 import inputs
 import numpy as np
 import psutil
-import report
+import records
 from good_clients import Clients, Seen
 from served import Served, served
 
@@ -314,7 +314,7 @@ def _memory(running: Served) -> int | None:
 
 def troubles(found: list[dict[str, Any]]) -> list[str]:
     """Wrong answers, faults that lasted too long or were not mended, failures where none may be, and lost memory."""
-    return report.memory_troubles(found[0], GROWTH) + [
+    return records.memory_troubles(found[0], GROWTH) + [
         json.dumps(row)
         for row in found
         if row["wrong"]
@@ -327,11 +327,11 @@ def troubles(found: list[dict[str, Any]]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=inputs.ROOT / "runs" / "ml-100k", help="a run folder")
-    parser.add_argument("--out", type=Path, default=report.FAULTS)
+    parser.add_argument("--out", type=Path, default=records.FAULTS)
     given = parser.parse_args()
-    found = {"machine": report.machine(), "faults": measure(given.run)}
-    report.save(given.out, found)
-    report.stop_on(troubles(found["faults"]))
+    found = {"machine": records.machine(), "faults": measure(given.run)}
+    records.save(given.out, found)
+    records.stop_on(troubles(found["faults"]))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 
 import inputs
 import numpy as np
-import report
+import records
 import serving
 from served import served
 
@@ -49,7 +49,7 @@ def measure(run_folder: Path, rounds: int) -> dict[str, Any]:
                             figures[what][number][side] = serving.load(server.url, asked, given, clients)
             print(f"round {number + 1}: {[found[number] for found in figures.values()]}", flush=True)
     return {
-        "machine": report.machine(),
+        "machine": records.machine(),
         "dataset": run_folder.name,
         "rounds": rounds,
         "rows": [compared(what, found) for what, found in figures.items()],
@@ -118,10 +118,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=inputs.ROOT / "runs" / "ml-100k", help="a run folder")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--out", type=Path, default=report.FRONT_DOOR)
+    parser.add_argument("--out", type=Path, default=records.FRONT_DOOR)
     given = parser.parse_args()
     found = measure(given.run, given.rounds)
-    report.conclude(given.out, found, troubles(found))
+    records.conclude(given.out, found, troubles(found))
 
 
 if __name__ == "__main__":

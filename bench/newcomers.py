@@ -18,7 +18,7 @@ from typing import Any
 import inputs
 import numpy as np
 import pandas as pd
-import report
+import records
 from inputs import WORK
 
 TAKEN_OUT = 0.2
@@ -107,11 +107,11 @@ def main() -> None:
     parser.add_argument("--dataset", default="ml-100k")
     parser.add_argument("--data", type=Path)
     given = parser.parse_args()
-    others = json.loads(report.NEWCOMERS.read_text()) if report.NEWCOMERS.is_file() else []
+    others = json.loads(records.NEWCOMERS.read_text()) if records.NEWCOMERS.is_file() else []
     others = [result for result in others if result["dataset"] != given.dataset]
     found = measure(given.dataset, given.data)
-    report.NEWCOMERS.write_text(json.dumps([*others, found], indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    report.write()
+    records.NEWCOMERS.write_text(json.dumps([*others, found], indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    records.write()
 
 
 if __name__ == "__main__":

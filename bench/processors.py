@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-import report
+import records
 from inputs import ROOT, WORK  # which puts the checkout on Python's path
 
 from core.json_files import read_json, write_json
@@ -56,7 +56,7 @@ SETTINGS = {
 
 def measure() -> dict[str, Any]:
     """Each setting's metric of each model, a value per seed; settings that were measured before are reused."""
-    found: dict[str, Any] = {"machine": report.machine(), "dataset": DATASET, "metric": METRIC, "settings": {}}
+    found: dict[str, Any] = {"machine": records.machine(), "dataset": DATASET, "metric": METRIC, "settings": {}}
     for name, setting in SETTINGS.items():
         runs = WORK / "processors" / name
         out = runs / f"{PROTOCOL}.json"
@@ -76,8 +76,8 @@ def measure() -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
-    write_json(report.PROCESSORS, measure())
-    report.write()
+    write_json(records.PROCESSORS, measure())
+    records.write()
 
 
 if __name__ == "__main__":

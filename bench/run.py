@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import inputs
-import report
+import records
 from inputs import ROOT, WORK
 
 BENCH = ROOT / "bench"
@@ -48,7 +48,7 @@ class Side:
 class Comparison:
     """Which figure of two sides is compared, of sides that run in the same rounds.
 
-    `of_ours` and `of_theirs` are the names of the figures; the more the better, but for the units in `report.LESS`.
+    `of_ours` and `of_theirs` are the names of the figures; the more the better, but for the units in `records.LESS`.
     """
 
     what: str
@@ -300,7 +300,7 @@ def measure(group: Group, rounds: int, threads: int) -> list[dict[str, Any]]:
 def _compared(group: Group, which: Comparison, figures: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     mine = [figure[which.of_ours] for figure in figures[which.ours]]
     theirs = [figure[which.of_theirs] for figure in figures[which.theirs]]
-    less_is_better = which.unit in report.LESS
+    less_is_better = which.unit in records.LESS
     ratios = [t / m if less_is_better else m / t for m, t in zip(mine, theirs)]
     return {
         "what": which.what,
@@ -334,13 +334,13 @@ def main() -> None:
     for name in wanted:
         if name in GROUPS:
             group = GROUPS[name]
-            report.keep(name, measure(group, group.rounds or given.rounds, given.threads))
+            records.keep(name, measure(group, group.rounds or given.rounds, given.threads))
     if "scaling" in wanted:
-        report.keep_scaling([whole_pipeline(scale) for scale in SCALES])
+        records.keep_scaling([whole_pipeline(scale) for scale in SCALES])
     for script in SCRIPTS:
         if script in wanted:
             subprocess.run([sys.executable, str(BENCH / f"{script}.py")], cwd=ROOT, check=True)
-    report.write()
+    records.write()
 
 
 def whole_pipeline(scale: float) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import faults
 import inputs
-import report
+import records
 from good_clients import Clients, Seen
 from served import served
 
@@ -59,7 +59,7 @@ def measure(run_folder: Path, minutes: int, seed: int, out: Path) -> dict[str, A
                 later = {"failed_later": len(rest.failures), "wrong_later": rest.wrong}
                 rows.append({"minute": minute, **row, **later})
                 figures = summary(rows, seen, seed, before, row["memory_after_mb"] or before)
-                report.save(out, figures)
+                records.save(out, figures)
                 print(json.dumps(rows[-1]), flush=True)
     return figures
 
@@ -67,7 +67,7 @@ def measure(run_folder: Path, minutes: int, seed: int, out: Path) -> dict[str, A
 def summary(rows: list[dict[str, Any]], seen: Seen, seed: int, before: float, after: float) -> dict[str, Any]:
     """The figures of all minutes so far."""
     return {
-        "machine": report.machine(),
+        "machine": records.machine(),
         "minutes": len(rows),
         "seed": seed,
         "right": seen.right,
@@ -102,7 +102,7 @@ def troubles(found: dict[str, Any]) -> list[str]:
         for row in found["rows"]
         if not faults.BY_NAME[row["fault"]].is_told(row["told"])
     ]
-    wrong += report.memory_troubles(found, GROWTH)
+    wrong += records.memory_troubles(found, GROWTH)
     for name, one in found["faults"].items():
         if one["seconds"] > faults.RECOVERED or (one["failed"] and name in faults.SAFE):
             wrong.append(f"{name}: {one['failed']} failed, {one['seconds']} s to recover")
@@ -114,9 +114,9 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=inputs.ROOT / "runs" / "ml-100k", help="a run folder")
     parser.add_argument("--minutes", type=int, default=MINUTES)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=report.SOAK)
+    parser.add_argument("--out", type=Path, default=records.SOAK)
     given = parser.parse_args()
-    report.stop_on(troubles(measure(given.run, given.minutes, given.seed, given.out)))
+    records.stop_on(troubles(measure(given.run, given.minutes, given.seed, given.out)))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import inputs
-import report
+import records
 from attackers import LARGEST_BATCHES, attacking
 from attacks import LARGE_CLIENTS
 from good_clients import ASKS, PATIENCE, percentiles, questions
@@ -53,7 +53,7 @@ def measure(run_folder: Path, seconds: float) -> dict[str, Any]:
             took = time.monotonic() - began
             counts = attackers.outcomes[LARGEST_BATCHES]
             return {
-                "machine": report.machine(),
+                "machine": records.machine(),
                 "seconds": seconds,
                 "large_clients": LARGE_CLIENTS,
                 "alone": alone,
@@ -84,10 +84,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=inputs.ROOT / "runs" / "ml-100k", help="a run folder")
     parser.add_argument("--seconds", type=float, default=SECONDS)
-    parser.add_argument("--out", type=Path, default=report.STARVATION)
+    parser.add_argument("--out", type=Path, default=records.STARVATION)
     given = parser.parse_args()
     found = measure(given.run, given.seconds)
-    report.conclude(given.out, found, troubles(found))
+    records.conclude(given.out, found, troubles(found))
 
 
 if __name__ == "__main__":

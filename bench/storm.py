@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import inputs
-import report
+import records
 from attackers import LANES, TURN, WITHOUT, attacking, table
 from good_clients import Clients
 from served import served
@@ -51,7 +51,7 @@ def measure(run_folder: Path, minutes: float, warm_up: float, turn: float) -> di
             seen.add(clients.take())
             told = running.told()[said:]
             return {
-                "machine": report.machine(),
+                "machine": records.machine(),
                 "minutes": minutes,
                 "same_triton": running.triton().pid == triton,
                 "right": seen.right,
@@ -77,7 +77,7 @@ def troubles(found: dict[str, Any]) -> list[str]:
     if found["wrong"] or found["failed"] or not found["right"]:
         counts = f"{found['right']} right, {found['wrong']} wrong, {found['failed']} failed"
         wrong.append(f"good requests: {counts} {found['reasons'] or ''}")
-    wrong += report.memory_troubles(found, GROWTH)
+    wrong += records.memory_troubles(found, GROWTH)
     if missing(found):
         wrong.append(f"attacks that were not made: {', '.join(missing(found))}; give the storm more time")
     return wrong
@@ -97,10 +97,10 @@ def main() -> None:
     parser.add_argument(
         "--turn", type=float, default=TURN, help="seconds of an attack, before the next one's turn comes"
     )
-    parser.add_argument("--out", type=Path, default=report.STORM)
+    parser.add_argument("--out", type=Path, default=records.STORM)
     given = parser.parse_args()
     found = measure(given.run, given.minutes, given.warm_up, given.turn)
-    report.conclude(given.out, found, troubles(found))
+    records.conclude(given.out, found, troubles(found))
 
 
 if __name__ == "__main__":

@@ -81,6 +81,15 @@ class Run:
         """The list of results."""
         return self.root / "evaluation.json"
 
+    def kept(self, protocol: str, name: str) -> Path:
+        """The ranks of users, lists and scores of rows that one model was judged by."""
+        return self.root / "evaluation" / protocol / name
+
+    @property
+    def report(self) -> Path:
+        """The pictures and `report.html`."""
+        return self.root / "report"
+
     @property
     def repository(self) -> Path:
         """The Triton model repository."""

@@ -22,12 +22,12 @@ def load(name: str) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def report() -> ModuleType:
-    return load("report")
+def records() -> ModuleType:
+    return load("records")
 
 
 @pytest.fixture(scope="module")
-def accuracy(report) -> ModuleType:
+def accuracy(records) -> ModuleType:
     load("inputs")
     return load("accuracy")
 
@@ -48,32 +48,32 @@ def test_the_results_are_in_their_format(results):
         assert 0 < result["scale"] <= 1
 
 
-def test_a_ratio_above_one_is_better(report, results):
+def test_a_ratio_above_one_is_better(records, results):
     for result in results:
         if result["runs"] == 1:
             plain = result["ours"] / result["theirs"]
-            assert result["ratio"] == pytest.approx(1 / plain if result["unit"] in report.LESS else plain)
+            assert result["ratio"] == pytest.approx(1 / plain if result["unit"] in records.LESS else plain)
 
 
-def test_the_page_shows_the_figures_of_the_files(report, tmp_path, monkeypatch):
+def test_the_page_shows_the_figures_of_the_files(records, tmp_path, monkeypatch):
     page, front = tmp_path / "README.md", tmp_path / "front.md"
     page.write_text((BENCH / "README.md").read_text())
     front.write_text((BENCH.parent / "README.md").read_text())
-    monkeypatch.setattr(report, "README", page)
-    monkeypatch.setattr(report, "PAGE", front)
-    monkeypatch.setattr(report, "PICTURE", tmp_path / "scaling.png")
-    report.write()
+    monkeypatch.setattr(records, "README", page)
+    monkeypatch.setattr(records, "PAGE", front)
+    monkeypatch.setattr(records, "PICTURE", tmp_path / "scaling.png")
+    records.write()
     assert page.read_text() == (BENCH / "README.md").read_text()
     assert front.read_text() == (BENCH.parent / "README.md").read_text()
     assert (tmp_path / "scaling.png").stat().st_size > 10_000
 
 
-def test_the_whole_pipeline_ran_at_three_scales(report):
+def test_the_whole_pipeline_ran_at_three_scales(records):
     points = json.loads((BENCH / "scaling.json").read_text())
     assert [point["scale"] for point in points] == sorted(point["scale"] for point in points)
     assert len(points) == 3
     for point in points:
-        assert list(point["stages"]) == list(report.STAGES)
+        assert list(point["stages"]) == list(records.STAGES)
         assert {(model["model"], model["protocol"]) for model in point["models"]} >= {
             (model, protocol) for model in ("dlrm", "ncf", "truth") for protocol in ("leave-one-out", "random-split")
         }
@@ -122,8 +122,8 @@ def test_the_published_paper_results_are_in_their_format(accuracy):
     assert all(result.keys() == {"model", "seed", "hr@10", "ndcg@10"} for result in found["results"])
 
 
-def test_under_every_fault_no_answer_was_wrong_and_harmless_faults_failed_no_request(report):
-    found = json.loads(report.FAULTS.read_text())["faults"]
+def test_under_every_fault_no_answer_was_wrong_and_harmless_faults_failed_no_request(records):
+    found = json.loads(records.FAULTS.read_text())["faults"]
     assert len(found) >= 25
     assert all(fault["right"] > 100 and fault["wrong"] == 0 for fault in found)
     assert {fault["fault"] for fault in found if fault["failed"] == 0} >= {
@@ -136,8 +136,8 @@ def test_under_every_fault_no_answer_was_wrong_and_harmless_faults_failed_no_req
     }
 
 
-def test_histories_are_better_than_popularity_on_people_whom_training_never_saw(report):
-    found = {result["dataset"]: result for result in json.loads(report.NEWCOMERS.read_text())}
+def test_histories_are_better_than_popularity_on_people_whom_training_never_saw(records):
+    found = {result["dataset"]: result for result in json.loads(records.NEWCOMERS.read_text())}
     assert found["ml-1m"]["people"] > 1000
     for figures in found["ml-1m"]["models"].values():
         assert figures["hr@10"]["margin_95"][0] > 0

@@ -296,21 +296,21 @@ def test_a_soak_is_held_to_its_bounds(bench):
 
 
 def test_the_tables_say_what_the_figures_do(bench):
-    report, front_door = bench("report"), bench("front_door")
-    storm = report._storm_table(STORM)
+    records, front_door = bench("records"), bench("front_door")
+    storm = records._storm_table(STORM)
     assert "**12,345 right, 0 wrong, 0 failed**" in storm
     assert "| gRPC: nonsense | 2,001 | INVALID_ARGUMENT 2,000, OK 1 |" in storm
     assert "| score, grpc | 1.0 ms | 20.5 ms | 1,000.0 ms |" in storm
-    assert "not the same" in report._storm_table({**STORM, "same_triton": False})
+    assert "not the same" in records._storm_table({**STORM, "same_triton": False})
     assert "replaced 1 times" in storm
-    starved = report._starvation_table({**STARVATION, "large_lost": {"UNAVAILABLE": 2, "INTERNAL": 1}})
+    starved = records._starvation_table({**STARVATION, "large_lost": {"UNAVAILABLE": 2, "INTERNAL": 1}})
     assert "100 answers; 7 requests were shed, 3 lost" in starved
     row = front_door.compared("score, 8 clients", rounds_of((3000, 2100, 1.0, 1.25)))
     cost = {"rows": [{**row, "times_merlin": 40.0}], "rounds": 1, "dataset": "ml-100k", "machine": "a machine"}
-    text = report._front_door_table(cost)
+    text = records._front_door_table(cost)
     assert "| 3,000/s | 2,100/s | **0.70** (0.70 to 0.70) | 1.00 ms | 1.25 ms | **+0.25 ms**" in text
     assert "score, 8 clients: 40 times" in text
-    text = report._soak_table(soak_figures(bench("soak"), bench("good_clients")))
+    text = records._soak_table(soak_figures(bench("soak"), bench("good_clients")))
     assert "2 minutes, seed 0: 10 right, 0 wrong, 1 failed" in text
     assert "| the front door hangs (SIGSTOP) | 1 | 1 | 0 | 2.0 s |" in text
     assert "- 1 times: late" in text
@@ -322,9 +322,9 @@ def test_outcomes_are_listed_the_most_frequent_first(attackers):
 
 
 def test_figures_replace_the_former_ones_whole(bench, tmp_path):
-    report = bench("report")
-    report.save(tmp_path / "figures.json", {"a": 1})
-    report.save(tmp_path / "figures.json", {"a": 2})
+    records = bench("records")
+    records.save(tmp_path / "figures.json", {"a": 1})
+    records.save(tmp_path / "figures.json", {"a": 2})
     assert json.loads((tmp_path / "figures.json").read_text()) == {"a": 2}
     assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
 

@@ -1,0 +1,82 @@
+"""A run's files as pictures need them: each is read once, and nothing is trained or scored again."""
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from core.errors import UserError
+from core.json_files import read_json
+from core.run_folder import Run
+from models.evaluation.results import Result, read_results
+
+SAMPLED, FULL, LISTS, ROWS = "sampled", "full", "lists", "rows"  # the kept files of a judged model
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """See the module. Every method raises `UserError` where a file is missing, and names the command that writes it."""
+
+    run: Run
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    @cached_property
+    def ratings(self) -> pd.DataFrame:
+        """`userId`, `movieId`, `rating`, `timestamp`."""
+        return self._table("ratings")
+
+    @cached_property
+    def movies(self) -> pd.DataFrame:
+        """`movieId`, `title`, `year` (0 where it is unknown), `genres` (a list each)."""
+        return self._table("movies")
+
+    def _table(self, name: str) -> pd.DataFrame:
+        path = self.run.tables / f"{name}.parquet"
+        if not path.is_file():
+            raise UserError(f"{path} is missing; run: {self.run.command('fetch')}")
+        return pq.read_table(path).to_pandas()
+
+    @cached_property
+    def results(self) -> list[Result]:
+        """The entries of `evaluation.json`."""
+        return read_results(self.run)
+
+    def result(self, protocol: str, model: str) -> Result:
+        """One of them."""
+        for one in self.results:
+            if (one.protocol, one.model) == (protocol, model):
+                return one
+        raise UserError(f"{self.run.evaluation} has no {model}, {protocol}; run: {self.run.command('evaluate')}")
+
+    def models(self, protocol: str) -> list[str]:
+        """The models that a protocol has judged, in the order of the tables."""
+        return [one.model for one in self.results if one.protocol == protocol]
+
+    @cache  # noqa: B019 - one object for each run and notebook
+    def history(self, protocol: str, model: str) -> pd.DataFrame:
+        """Loss and validation metrics of a trained network, a row for each epoch from 1 on."""
+        path = self.run.model(protocol, model) / "history.json"
+        return pd.DataFrame(read_json(path, self.run.command("train"))).set_index("epoch")
+
+    @cache  # noqa: B019
+    def config(self, protocol: str, model: str) -> dict[str, Any]:
+        """`config.json` of a trained network."""
+        return dict(read_json(self.run.model(protocol, model) / "config.json", self.run.command("train")))
+
+    @cache  # noqa: B019
+    def kept(self, protocol: str, model: str, part: str) -> pd.DataFrame:
+        """What `evaluate` has kept of a judged model.
+
+        Args:
+            part: `sampled` or `full` (`user_id`, `movie_id`, `rank` from 0, `ties`, `others`), `lists` (`user_id`,
+                `place` from 0 to 9, `movie_id`, `score`) or `rows` (`user_id`, `movie_id`, `timestamp`, `label`,
+                `score`).
+        """
+        path = self.run.kept(protocol, model) / f"{part}.parquet"
+        if not path.is_file():
+            raise UserError(f"{path} is missing; run: {self.run.command('evaluate')}")
+        return pq.read_table(path).to_pandas()
