@@ -76,7 +76,7 @@ def _drawn(picture: Picture, files: RunFiles, folder: Path, png: bool) -> Drawn:
         section=picture.section,
         title=picture.title,
         text=text,
-        svg=Markup(svg),  # noqa: S704 - matplotlib's, whose texts ElementTree has escaped
+        svg=Markup(svg),
         is_wide=figure.get_figwidth() > WIDE * WIDTH,
     )
 

@@ -93,7 +93,11 @@ def page(
     parts = [_part(files, name, found.protocols.get(name), published.get(name)) for name in _judged(files)]
     configs = [config for name in _judged(files) for config in _configs(files, name).values()]
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     return environment.get_template("report.html.j2").render(
         dataset=run.root.name,

@@ -22,7 +22,9 @@ HOSTILE = "<script>alert('1')</script> & \"quotes\""
 MOST_BYTES = 3_000_000
 
 
-def picture(name: str, section: str = "data", title: str = "A title", lacking: str = "", width: float = WIDTH) -> Picture:
+def picture(
+    name: str, section: str = "data", title: str = "A title", lacking: str = "", width: float = WIDTH
+) -> Picture:
     def draw(files):
         drawn, (axes,) = figure(width=width)
         axes.hist(files.ratings["rating"])

@@ -19,7 +19,8 @@ def drawn(title: str = "Stars", marks: int = 5) -> Figure:
     with styled():
         left.bar(["one", title], [1, 2], color=BLUE)
         left.set_title(title)
-        left.text(0, 1, "grey", color="#555555")
+        left.text(0, 1, "grey", color=GREY)
+        left.text(0, 1, "on yellow", color="#1a1a1a")
         left.text(0, 1, "boxed", bbox={"facecolor": "white"})
         left.text(0, 1, "on a bar", color="white")
         right.plot(np.linspace(0, 1, marks), np.linspace(0, 1, marks), "o", color=GREY)
@@ -40,6 +41,7 @@ def test_text_and_axes_follow_the_page():
     styles = {one.text: one.get("style", "") for one in elements(svg, "text")}
     assert "fill:" not in styles["one"]
     assert "fill:currentColor" in styles["grey"]
+    assert "fill:#1a1a1a" in styles["on yellow"]
     assert "fill:#ffffff" in styles["on a bar"]
     assert "fill:var(--page,#fff)" in svg
     assert BLUE.lower() in svg
