@@ -28,8 +28,8 @@ ALONE = "#{id}{{color:#1d2127;--page:#fff}}@media(prefers-color-scheme:dark){{#{
 def inline_svg(figure: Figure, name: str, title: str, text: str) -> str:
     """A figure as an `<svg>` element for an HTML page.
 
-    Black becomes the page's `currentColor`, as do the grid and grey text in a fainter shade; white, but for text, becomes
-    the page's `--page`. Every other colour stays as it is.
+    Black becomes the page's `currentColor`, as do the grid and grey text in a fainter shade. White becomes the page's
+    `--page`, but not in text. Every other colour stays as it is.
 
     Args:
         name: of the picture; all ids begin with `picture-` and the name.

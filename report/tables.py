@@ -100,9 +100,8 @@ def _figures_table(
     protocol: str, rows: Mapping[str, tuple[list[Cell], float]], others: tuple[int, int] | None, found: list[str]
 ) -> FiguresTable:
     columns = columns_of(PROTOCOLS[protocol].task)
-    best = [
-        _best(protocol, name, [cells[place] for cells, _ in rows.values()]) for place, (_, name) in enumerate(columns)
-    ]
+    by_column = zip(*(cells for cells, _ in rows.values()))
+    best = [_best(protocol, name, cells) for (_, name), cells in zip(columns, by_column)]
     networks = compared()
     return FiguresTable(
         title=PROTOCOLS[protocol].heading(others),

@@ -173,7 +173,7 @@ def test_a_network_that_was_trained_again_makes_results_old(run, pictures):
     (folder / "manifest.json").unlink()
     (folder / "history.json").write_text("[]")
     seal(folder, ORIGIN)
-    with pytest.raises(UserError, match="dlrm has changed since .* was written; run again: python -m marquee evaluate"):
+    with pytest.raises(UserError, match=r"dlrm has changed since .* was written; run again: python -m marquee eval"):
         write(run)
 
 

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -72,7 +73,7 @@ def test_every_figure_and_interval_is_that_of_the_evaluation(files, whole, proto
     found = {}
     for row in table.all("tbody")[0].all("tr"):
         for (_, metric), cell in zip(columns, row.all("td")):
-            value = [one for one in cell.all("data")]
+            value = cell.all("data")
             interval = [one.text for one in cell.all("span")]
             found[row.attributes["data-model"], metric] = (value, interval, cell.text)
     judged = {one["model"]: one for one in read_json(files.run.evaluation) if one["protocol"] == protocol}
@@ -209,7 +210,7 @@ def test_its_parts_are_named_and_every_link_leads_somewhere(whole):
             assert element.attributes["href"][1:] in ids
     levels = [int(one.tag[1]) for one in whole.all() if re.fullmatch("h[1-6]", one.tag)]
     assert levels[0] == 1
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:]))
+    assert all(after - before <= 1 for before, after in pairwise(levels))
     for scrolled in (one for one in whole.all("div") if one.attributes.get("class") == "scroll"):
         assert (scrolled.attributes["tabindex"], scrolled.attributes["role"]) == ("0", "region")
     assert all(one.attributes.get("scope") for one in whole.all("th"))
