@@ -20,6 +20,7 @@ IMAGE_DPI = 200
 GRID = "#b0b0b0"  # matplotlib's
 SOFT, FAINT = 0.75, 0.31  # opacity of grey text, and of what is as light as the grid
 DECIMALS = re.compile(r"-?\d+\.\d{3,}")
+FONT_SIZE = re.compile(r"\d[\d.]*px")
 REFERENCE = re.compile(r"url\(#([^)]+)\)")
 # For a file of its own, which has no page around it: the reader's colours.
 ALONE = "#{id}{{color:#1d2127;--page:#fff}}@media(prefers-color-scheme:dark){{#{id}{{color:#e6e8eb;--page:#14171b}}}}"
@@ -129,11 +130,26 @@ def _restyle(element: ElementTree.Element) -> None:
     style = {key.strip(): value.strip() for key, _, value in pairs}
     is_text = element.tag == f"{{{SVG}}}text"
     if is_text:
+        style |= _font(style.pop("font", ""))
         style.pop("font-family", None)  # formulas, which are set letter by letter, keep theirs in their <tspan>
     for kind in ("fill", "stroke"):
         _follow_page(style, kind, is_text)
     if style:
         element.set("style", ";".join(f"{key}:{value}" for key, value in style.items()))
+
+
+def _font(shorthand: str) -> dict[str, str]:
+    """Size, weight and slope of `bold 10px 'DejaVu Sans', ...`, as earlier versions of matplotlib write it."""
+    size = FONT_SIZE.search(shorthand)
+    if size is None:
+        return {}
+    found = {"font-size": size[0]}
+    for word in shorthand[: size.start()].split():
+        if word in ("italic", "oblique"):
+            found["font-style"] = word
+        elif word == "bold" or word.isdecimal():
+            found["font-weight"] = word
+    return found
 
 
 def _follow_page(style: dict[str, str], kind: str, is_text: bool) -> None:

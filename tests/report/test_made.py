@@ -72,7 +72,7 @@ def test_the_page_and_every_picture_are_written(run, pictures):
     written = write(run)
     assert (written.path, written.pictures) == (run.report / "report.html", 2)
     assert files_of(run.report) == {
-        *("report.html", "pictures.json", "manifest.json", "pictures/stars.svg", "pictures/wide.svg")
+        *("report.html", "pictures.json", "names.json", "manifest.json", "pictures/stars.svg", "pictures/wide.svg")
     }
     assert json.loads((run.report / "pictures.json").read_text()) == [
         {"name": "stars", "section": "data", "title": "A title", "text": "1,200 ratings, seed 42."},

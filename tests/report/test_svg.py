@@ -49,6 +49,21 @@ def test_text_and_axes_follow_the_page():
     assert "DejaVu" not in "".join(styles.values())
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("font: 10.5px 'DejaVu Sans', sans-serif; text-anchor: middle", "text-anchor:middle;font-size:10.5px"),
+        ("font: italic 700 8px 'DejaVu Sans'", "font-size:8px;font-style:italic;font-weight:700"),
+        ("font-size: 8px; font-weight: 700; font-family: 'DejaVu Sans'", "font-size:8px;font-weight:700"),
+    ],
+)
+def test_text_is_in_the_pages_font_whichever_way_matplotlib_writes_it(monkeypatch, before, after):
+    drawing = f'<svg xmlns="{SVG}" viewBox="0 0 9 9"><text style="{before}">words</text></svg>'
+    monkeypatch.setattr("report.svg._drawn", lambda figure: drawing)
+    (text,) = elements(inline_svg(Figure(), "stars", "Stars", ""), "text")
+    assert text.get("style") == after
+
+
 def test_what_a_screen_reader_says():
     root = elements(inline_svg(drawn(), "stars", "Stars", "How often."))[0]
     assert root.get("role") == "img"
