@@ -90,7 +90,7 @@ def _of_one_seed(files: RunFiles, protocol: str) -> tuple[str, str]:
     asked, kept = results[0].test_rows, len(files.kept(protocol, networks[0], part_of(protocol)))
     some = f" on {kept:,} of the {asked:,} test ratings" if asked not in (None, kept) else ""
     basis = (
-        f"From one training seed each ({seeds}): a paired test over users{some}, which does not cover training. Another "
-        "seed gives the networks other figures."
+        f"From one training seed each ({seeds}): a paired test over users{some}, which does not cover training. "
+        "Another seed gives the networks other figures."
     )
     return " ".join(of_two(files, protocol, *pair) for pair in combinations(networks, 2)), basis
