@@ -78,6 +78,7 @@ def draw(protocol: str, files: RunFiles) -> Figure:
     made, axes = mosaic([[first, first], *pairs], height=2.9 + 2.1 * len(pairs))
     for name, axis in axes.items():
         _panel(axis, files, protocol, name)
+        axis.xaxis.set_major_locator(whole_numbers(9 if name == first else 5))
     handles = [
         Line2D(
             [], [], color=color_of(one), marker=marker_of(one), linestyle=line_of(one), label=title_of(protocol, one)
@@ -110,7 +111,6 @@ def _panel(axis: Axes, files: RunFiles, protocol: str, name: str) -> None:
     longest = max(len(files.history(protocol, model)) for model in learned(files, protocol))
     axis.set(title=title(protocol, name), xlabel="epoch", xlim=(0.5, longest + 0.5))
     axis.margins(y=0.15)
-    axis.xaxis.set_major_locator(whole_numbers(9))
 
 
 def text(protocol: str, files: RunFiles) -> str:
