@@ -39,7 +39,7 @@ def dot(
     axes.plot([value], [y], marker_of(model), label=label or "_", zorder=3, **style)
 
 
-def rows(axes: Axes, names: Sequence[str], labelled: bool = True, ticks: int = 4) -> None:
+def rows(axes: Axes, names: Sequence[str], labelled: bool = True, ticks: int = 3) -> None:
     """A row for each name, the first at the top.
 
     Args:
@@ -64,6 +64,12 @@ def beside(axes: Axes, y: float, value: float, words: str) -> None:
     """A value in figures, above its mark."""
     where: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": SMALL}
     axes.annotate(words, (value, y), (0, 4), **where)
+
+
+def undefined(axes: Axes, row: int) -> None:
+    """Says in a row that it has no value."""
+    where = axes.get_yaxis_transform()
+    axes.text(0.03, row, "undefined", color=GREY, fontsize=SMALL, va="center", transform=where)
 
 
 def nothing(axes: Axes, reason: str) -> None:

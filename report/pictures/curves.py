@@ -153,7 +153,7 @@ def draw_separation(files: RunFiles, protocol: str) -> Figure:
     """The two curves side by side, with the areas in the legend: the AUC is that of `evaluation.json`."""
     models = models_with(files, protocol, ROWS)
     drawn = looks(files, protocol)
-    made, (left, right) = figure(1, 2, height=2.8 + 0.2 * len(models))
+    made, (left, right) = figure(1, 2, height=3.1 + 0.2 * len(models))
     labels = {}
     for model in models:
         found, result = separation(files, protocol, model), files.result(protocol, model)

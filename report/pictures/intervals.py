@@ -13,7 +13,7 @@ from models.evaluation.metrics.base import FULL
 from models.evaluation.paired import verdict
 from models.protocols.base import PROTOCOLS
 from report.calculations.differences import Interval, difference_with_p, differences
-from report.drawing import SMALL, beside, direction, dot, nothing, rows
+from report.drawing import SMALL, beside, direction, dot, nothing, rows, undefined
 from report.files import FULL as FULL_CATALOGUE
 from report.files import RunFiles
 from report.judged import (
@@ -70,7 +70,9 @@ def draw_forest(files: RunFiles, protocol: str) -> Figure:
         for row, result in enumerate(results):
             value = result.metrics.get(metric)
             dot(panel, row, value, result.ci95.get(metric), result.model)
-            if value is not None:
+            if value is None:
+                undefined(panel, row)
+            else:
                 beside(panel, row, value, f"{value:.3f}")
         direction(panel, higher)
         panel.margins(x=0.12)
@@ -155,7 +157,7 @@ def draw_paired(files: RunFiles, protocol: str) -> Figure:
         for row, one in found.items():
             _difference(panel, row, one, pairs[row].one, low, high)
         for row in set(range(len(pairs))) - set(found):
-            panel.text(0, row, " undefined", color=GREY, fontsize=SMALL, va="center")
+            undefined(panel, row)
         panel.set_xlim(low, high)
         direction(panel, higher)
     return made
@@ -199,7 +201,7 @@ def text_paired(files: RunFiles, protocol: str) -> str:
     sentences = [verdict_of(files, protocol, *pair) for pair in combinations(_networks(files, protocol), 2)]
     kept = len(files.kept(protocol, models_with(files, protocol, part)[0], part))
     shown = f" on {kept:,} of the rows" if result.test_rows not in (None, kept) else ""
-    method = f"95 % intervals by paired bootstrap over users{shown}; hollow: holds 0; arrow: beyond the panel"
+    method = f"95 % intervals by paired bootstrap over users{shown}; hollow: it holds 0; arrow: beyond the panel"
     return " ".join([*sentences, f"{method}; {asked(result, *COUNTS)}."])
 
 

@@ -15,7 +15,7 @@ from models.protocols.base import PROTOCOLS
 from report.calculations.differences import minus
 from report.calculations.groups import dense, grouped
 from report.calculations.ranks import per_user
-from report.drawing import SMALL, direction, dot, rows
+from report.drawing import SMALL, direction, dot, rows, undefined
 from report.files import FULL as FULL_CATALOGUE
 from report.files import ROWS, SAMPLED, RunFiles
 from report.judged import (
@@ -32,7 +32,7 @@ from report.judged import (
     without_kept,
 )
 from report.slicings import SLICINGS, with_times
-from report.style import GREY, color_of, heading_of, listed, marker_of, mosaic, title_of
+from report.style import color_of, heading_of, listed, marker_of, mosaic, title_of
 from report.words import METHOD, asked
 
 WHAT = {SAMPLED: "users", FULL_CATALOGUE: "users", ROWS: "rows"}
@@ -140,7 +140,7 @@ def _ends(classes: list[Slice]) -> tuple[float, float]:
 
 
 def _panel(panel: Axes, classes: list[Slice], models: tuple[str, ...]) -> None:
-    rows(panel, [f"{one.name} ({one.count:,})" for one in classes], ticks=3)
+    rows(panel, [f"{one.name} ({one.count:,})" for one in classes])
     panel.tick_params(axis="y", labelsize=SMALL)
     for row, one in enumerate(classes):
         for place, model in enumerate(models):
@@ -148,8 +148,7 @@ def _panel(panel: Axes, classes: list[Slice], models: tuple[str, ...]) -> None:
             pair = one.ci95[model]
             dot(panel, y, one.metrics[model], pair, model, filled=pair is not None, size=4.5)
         if all(value is None for value in one.metrics.values()):
-            edge = panel.get_yaxis_transform()
-            panel.text(0.02, row, "undefined", color=GREY, fontsize=SMALL, va="center", transform=edge)
+            undefined(panel, row)
 
 
 def text(part: str, files: RunFiles, protocol: str) -> str:
