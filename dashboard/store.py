@@ -245,7 +245,10 @@ class Store:
                 "AND id IN (SELECT person FROM ratings) ORDER BY id"
             ).fetchall()
             if last + len(waiting) > LARGEST_ID:
-                raise StoreError(f"{self._database.path}: no user id up to {LARGEST_ID} is left for a new person")
+                raise StoreError(
+                    f"{self._database.path}: no user id up to {LARGEST_ID} is left for a new person; the dataset's "
+                    f"largest is {largest_user}"
+                )
             connection.executemany(
                 "UPDATE people SET exported_id = ? WHERE id = ?",
                 [(exported_id, person) for exported_id, (person,) in enumerate(waiting, last + 1)],

@@ -83,9 +83,8 @@ def _whole(ratings: pa.Table) -> int:
 
 
 def _with_users(users: pd.DataFrame, new: np.ndarray) -> pd.DataFrame:
-    """The users and new ones, of whom no more than the id is known, sorted by id; each column keeps its type."""
+    """The users and new ones, of whom no more than the id is known, sorted by id."""
     if not len(new):
         return users
-    nullable = {name: str(kind).replace("int", "Int") for name, kind in users.dtypes.items() if kind.kind == "i"}
-    added = pd.concat([users.astype(nullable), pd.DataFrame({RAW_USER: new})], ignore_index=True)
-    return added.sort_values(RAW_USER, ignore_index=True).astype({RAW_USER: users[RAW_USER].dtype})
+    added = pd.concat([users, pd.DataFrame({RAW_USER: new})], ignore_index=True)
+    return added.sort_values(RAW_USER, ignore_index=True)

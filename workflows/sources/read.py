@@ -89,7 +89,7 @@ def check_files(release: Release) -> None:
         if name not in release.files:
             raise UserError(
                 f"{release.shown(name)} is missing; a {layout.title} folder has {layout.ratings_file} "
-                f"and {layout.movies_file}"
+                f"and {layout.movies_file} (a file of ratings to add to a dataset's own is for --more-ratings)"
             )
 
 
