@@ -202,7 +202,7 @@ class Store:
             connection.execute("DELETE FROM shown WHERE id <= ?", ((last or 0) - SHOWN_KEPT,))
 
     def shown(self, limit: int = 100) -> list[Shown]:
-        """The answers that were shown last, to whomever, the latest first."""
+        """The answers that were shown last, to anyone, the latest first."""
         with self._database.reading() as connection:
             rows = connection.execute(
                 "SELECT key, model, version, movie_ids, scores, time, milliseconds "

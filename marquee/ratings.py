@@ -3,7 +3,7 @@
 import os
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,10 +14,12 @@ from core.json_files import validated
 from core.partial import partial_file
 from core.progress import console
 from core.run_folder import DEFAULT_DATASET, DEFAULT_RUNS, Run
-from dashboard.store import Export, Store, StoreError
 from marquee import pipeline
 from marquee.help import CONTEXT_SETTINGS, Command, Group
 from marquee.options import DatasetOption, RunsOption
+
+if TYPE_CHECKING:
+    from dashboard.store import Export
 
 app = typer.Typer(
     cls=Group,
@@ -40,11 +42,13 @@ def export(
 
     Someone who is not a user of the dataset gets a user id above the dataset's own, the same in every export.
     """
+    from dashboard.store import Store, StoreError  # the serving image is without it
+
     run = pipeline.run_folder(dataset, runs)
     largest = largest_user(run)
     path = database or run.people
     if not path.is_file():
-        raise UserError(f"{path} does not exist; nobody has rated a movie on the page of {run.root.name} yet")
+        raise UserError(f"{path} does not exist; no movie was rated on the page of {run.root.name} yet")
     _refuse_dataset(out)
     try:
         found = Store(path, run.root.name).export(largest)
@@ -77,7 +81,7 @@ def _refuse_dataset(out: Path) -> None:
         raise UserError(f"{out} is beside a movies.csv, so it may be a dataset's own; give another file with --out")
 
 
-def _write(found: Export, out: Path) -> None:
+def _write(found: "Export", out: Path) -> None:
     """Writes the rows whole or not at all."""
     lines = [",".join(RATINGS_COLUMNS)]
     lines += [f"{user},{movie},{stars:.1f},{timestamp}" for user, movie, stars, timestamp in found.rows]
@@ -86,13 +90,13 @@ def _write(found: Export, out: Path) -> None:
         os.replace(partial, out)
 
 
-def _tell(found: Export, run: Run, out: Path) -> None:
+def _tell(found: "Export", run: Run, out: Path) -> None:
     """Says what was written, and the command that reads it."""
     users = sorted({user for user, *_ in found.rows})
     new = f", {found.new_users:,} of them new (ids {users[-found.new_users]} to {users[-1]})" if found.new_users else ""
     if found.moved:
         console.print(
-            f"warning: {found.moved:,} people have new ids, as {run.root.name} has users of those that they had before",
+            f"warning: {run.root.name} has users now with ids of earlier exports; people with new ids: {found.moved:,}",
             soft_wrap=True,
         )
     console.print(f"{out}: {len(found.rows):,} ratings of {len(users):,} users{new}", soft_wrap=True)

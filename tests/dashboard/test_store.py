@@ -90,19 +90,19 @@ def test_one_person_s_ratings_are_not_another_s(store):
 @pytest.mark.parametrize(
     "act",
     [
-        lambda store: store.rate("nobody", 1, 3),
-        lambda store: store.unrate("nobody", 1),
-        lambda store: store.ratings("nobody"),
-        lambda store: store.thumb("nobody", 1, True),
-        lambda store: store.unthumb("nobody", 1),
-        lambda store: store.thumbs("nobody"),
-        lambda store: store.record(answer(key="nobody")),
+        lambda store: store.rate("an unknown key", 1, 3),
+        lambda store: store.unrate("an unknown key", 1),
+        lambda store: store.ratings("an unknown key"),
+        lambda store: store.thumb("an unknown key", 1, True),
+        lambda store: store.unthumb("an unknown key", 1),
+        lambda store: store.thumbs("an unknown key"),
+        lambda store: store.record(answer(key="an unknown key")),
     ],
 )
 def test_an_unknown_key_is_refused(store, act):
     line = refusal(lambda: act(store))
     assert "no person with this key" in line
-    assert "nobody" not in line
+    assert "an unknown key" not in line
 
 
 # -- ratings and thumbs ------------------------------------------------------------------------------------------------

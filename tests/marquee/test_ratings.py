@@ -4,6 +4,8 @@ import os
 import resource
 import signal
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from marquee.app import main
 from tests.conftest import write_movielens
 from tests.workflows.sources.test_readers import DAT, ML_100K_LATIN, write
 
+ROOT = Path(__file__).resolve().parents[2]
 HEADER = "userId,movieId,rating,timestamp"
 
 
@@ -136,7 +139,7 @@ def test_a_dataset_with_more_users_moves_people_with_a_sentence(home, capsys):
     capsys.readouterr()
     assert home.export() == 0
     assert home.lines() == [HEADER, "8,10,3.0,5"]
-    assert "warning: 1 people have new ids" in capsys.readouterr().out
+    assert "people with new ids: 1" in capsys.readouterr().out
 
 
 def test_another_file_is_exported_with_database(home, tmp_path):
@@ -201,6 +204,12 @@ def test_a_full_disk_leaves_the_earlier_file(home):
     assert sorted(path.name for path in home.folder.iterdir()) == ["data", "ratings.csv", "runs"]
     assert home.export() == 0
     assert len(home.lines()) == 3902
+
+
+def test_the_other_commands_do_without_the_page():
+    """The serving image is without it."""
+    code = "import marquee.app, sys; sys.exit('dashboard' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize("command", ["fetch", "run"])

@@ -271,5 +271,7 @@ def test_features_are_made_for_the_new_people(tmp_path):
     run = Run(tmp_path / "runs" / "ml-100k")
     fetch(run.tables, write(tmp_path / "100k", described), more)
     prepare(run, "random-split", PrepareSettings(1, 42), lambda *_: None, None)
-    known = pq.read_table(next(run.features.rglob("unique.user_id.parquet")))
-    assert 1000 in known.to_pandas().to_numpy()
+    users_known = pq.read_table(run.features_of("random-split") / "vocabulary" / "user_id.parquet").to_pylist()
+    (new,) = (row for row in users_known if row["user_id"] == 1000)
+    assert new["known"]
+    assert 0 < new["ratings"] < 6
