@@ -38,11 +38,14 @@ class Person:
     Attributes:
         key: what the page knows the person by; it cannot be guessed.
         user_id: of the dataset's user that the person is; None for a new person.
+        exported_id: the user id that a new person has had since the first export with a rating of theirs, which models
+            trained after it know; None before, and for a user of the dataset.
         created: Unix time in seconds.
     """
 
     key: str
     user_id: int | None
+    exported_id: int | None
     created: int
 
 
@@ -123,7 +126,7 @@ class Store:
 
     def new_person(self, user_id: int | None = None) -> Person:
         """Adds a person: a new one, or one who is a user of the dataset. Several may be the same user."""
-        person = Person(secrets.token_urlsafe(16), None if user_id is None else _id(user_id), _now())
+        person = Person(secrets.token_urlsafe(16), None if user_id is None else _id(user_id), None, _now())
         with self._database.writing() as connection:
             connection.execute(
                 "INSERT INTO people (key, user_id, created) VALUES (?, ?, ?)",
@@ -134,7 +137,9 @@ class Store:
     def person(self, key: str) -> Person | None:
         """The person with a key; None where there is none."""
         with self._database.reading() as connection:
-            row = connection.execute("SELECT key, user_id, created FROM people WHERE key = ?", (key,)).fetchone()
+            row = connection.execute(
+                "SELECT key, user_id, exported_id, created FROM people WHERE key = ?", (key,)
+            ).fetchone()
         return Person(*row) if row else None
 
     # -- ratings and thumbs --------------------------------------------------------------------------------------------

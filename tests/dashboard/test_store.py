@@ -221,6 +221,7 @@ def test_new_people_have_ids_above_the_dataset_s_and_keep_them(store):
     for person in (user, one, other):
         store.rate(person.key, 50, 4, 10)
     assert store.export(943).rows == ((7, 50, 4.0, 10), (944, 50, 4.0, 10), (945, 50, 4.0, 10))
+    assert [store.person(each.key).exported_id for each in (user, one, other, silent)] == [None, 944, 945, None]
     store.rate(silent.key, 1, 5, 20)
     store.unrate(one.key, 50)
     later = store.export(943)
