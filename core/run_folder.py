@@ -91,6 +91,11 @@ class Run:
         return self.root / "report"
 
     @property
+    def people(self) -> Path:
+        """The people who use the page, their ratings, and what was recommended to them (SQLite)."""
+        return self.root / "people.sqlite3"
+
+    @property
     def repository(self) -> Path:
         """The Triton model repository."""
         return self.root / "repository"

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LAYERS = ("core", "workflows", "models", "ensemble", "report", "marquee")  # each may import itself and those before it
+# Each may import itself and those before it.
+LAYERS = ("core", "workflows", "models", "ensemble", "report", "dashboard", "marquee")
+CLIENT = "ensemble.client"  # of the project, all that the page may import, with what that imports
+STORE = "dashboard.store"  # of the page, all that others may import: the rest has an environment of its own
 INSIDE_TRITON = "ensemble/triton_models"
 MERLINS_BACKEND = "ensemble/merlin_systems/backends"  # runs inside Triton, too
 LONGEST_FILE = 320  # lines
@@ -132,6 +135,53 @@ def test_the_search_for_cycles_finds_one():
 
 def test_there_are_no_import_cycles():
     assert cycle_in(import_graph()) == ""
+
+
+def reached_from(graph: dict[str, set[str]], names: set[str]) -> set[str]:
+    """The modules that some modules import, directly or through others, and themselves."""
+    found: set[str] = set()
+    waiting = set(names)
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        # importing a module runs the packages that it lies in
+        waiting |= (graph.get(name, set()) | {parent for parent in parents_of(name) if parent in graph}) - found
+    return found
+
+
+def parents_of(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts))]
+
+
+def test_what_is_reached_is_found_through_others_and_packages():
+    graph = {"a.b": {"c"}, "a": {"d"}, "c": set(), "d": set(), "e": {"a.b"}}
+    assert reached_from(graph, {"a.b"}) == {"a.b", "a", "c", "d"}
+
+
+def test_the_page_imports_of_the_project_the_client_and_what_that_imports():
+    graph = import_graph()
+    page = {name for name in graph if name.split(".")[0] == "dashboard"}
+    assert STORE in page
+    client = reached_from(graph, {name for name in graph if f"{name}.".startswith(f"{CLIENT}.")})
+    assert reached_from(graph, page) <= page | client
+
+
+def test_others_import_the_page_s_store_alone():
+    found = [
+        f"{name} imports {target}"
+        for name, targets in import_graph().items()
+        for target in targets
+        if target.split(".")[0] == "dashboard" and target != STORE and name.split(".")[0] != "dashboard"
+    ]
+    assert not found
+
+
+def test_the_store_needs_the_standard_library_alone():
+    code = f"import {STORE}, sys; print(*{{name.split('.')[0] for name in sys.modules}})"
+    command = [sys.executable, "-S", "-c", code]  # without installed packages
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert set(result.stdout.split()) <= {*sys.stdlib_module_names, "__main__", "dashboard"}
 
 
 def room_of(module: str, files: dict[str, Path]) -> str:

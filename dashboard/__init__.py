@@ -1,0 +1,1 @@
+"""The page that asks Triton, and what people have rated there."""
