@@ -1,0 +1,47 @@
+"""*Compare*: what `evaluate` found, and the report's pictures of it."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from dashboard.parts.gallery import gallery, sections
+from dashboard.parts.words import title
+from dashboard.results import protocols, table_of
+from dashboard.settings import settings
+from dashboard.shared import names, networks, read
+
+WHAT = {  # the question that a protocol asks
+    "leave-one-out": "What will they watch next?",
+    "random-split": "Will they like it?",
+    "rating": "How many stars will they give?",
+}
+DATA, COMPARISON = "data", "comparison"  # sections of the report; the page *Data* shows the first
+
+
+def show() -> None:
+    """Draws the page."""
+    st.html(title("Compare", "DLRM, NCF and the baselines on the same test sets, each figure with its interval."))
+    results = read(Path(settings().evaluation))
+    if not isinstance(results, list) or not results:
+        st.info("This run is not evaluated yet. Do that in a terminal with:", icon=":material/info:")
+        st.code(settings().commands["evaluate"], language="bash")
+    else:
+        for tab, protocol in zip(st.tabs([_heading(one) for one in protocols(results)]), protocols(results)):
+            tab.html(table_of(results, protocol, names(), networks()))
+    _pictures()
+
+
+@st.fragment
+def _pictures() -> None:
+    found = [one for one in sections() if one != DATA]
+    chosen = found[-1] if found else COMPARISON
+    if len(found) > 1:
+        chosen = (
+            st.segmented_control("Pictures", found, default=chosen, key="compare_section", format_func=str.capitalize)
+            or chosen
+        )
+    gallery(chosen)
+
+
+def _heading(protocol: str) -> str:
+    return f"{WHAT[protocol]} ({protocol})" if protocol in WHAT else protocol
