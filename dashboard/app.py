@@ -22,7 +22,9 @@ PAGES = (
 
 st.set_page_config(page_title="Marquee", page_icon=str(HERE / "icon.svg"), layout="wide")
 st.html(HERE / "page.css")
-st.html(f"<style>:root {{ --m-page: {st.get_option(f'theme.{st.context.theme.type or LIGHT}.backgroundColor')} }}</style>")
+st.html(
+    f"<style>:root {{ --m-page: {st.get_option(f'theme.{st.context.theme.type or LIGHT}.backgroundColor')} }}</style>"
+)
 pages = [
     st.Page(draw, title=title, url_path=path, icon=icon, default=path == "for-you") for draw, title, path, icon in PAGES
 ]

@@ -47,6 +47,9 @@ class Catalogue:
         frame["genres"] = [tuple(one for one in genres if one != NO_GENRES) for genres in frame["genres"]]
         frame["folded"] = [folded(title) for title in frame["title"]]
         self.frame = frame
+        ids = frame.index.tolist()
+        self._titles = dict(zip(ids, zip(frame["title"].tolist(), frame["year"].tolist())))
+        self._genres: dict[int, tuple[str, ...]] = dict(zip(ids, frame["genres"].tolist()))
         self.genres = sorted({genre for genres in frame["genres"] for genre in genres})
         known = frame["year"][frame["year"] > 0]
         self.years = (int(known.min()), int(known.max())) if len(known) else (0, 0)
@@ -54,14 +57,12 @@ class Catalogue:
 
     def title(self, movie_id: int) -> str:
         """A movie's title and year, such as `Toy Story (1995)`; `movie 7` where the tables do not have it."""
-        if movie_id not in self.frame.index:
-            return f"movie {movie_id}"
-        title, year = self.frame.at[movie_id, "title"], int(self.frame.at[movie_id, "year"])
-        return f"{title} ({year})" if year else str(title)
+        title, year = self._titles.get(movie_id, (f"movie {movie_id}", 0))
+        return f"{title} ({year})" if year else title
 
     def genres_of(self, movie_id: int) -> tuple[str, ...]:
         """A movie's genres."""
-        return self.frame.at[movie_id, "genres"] if movie_id in self.frame.index else ()
+        return self._genres.get(movie_id, ())
 
     def search(
         self,

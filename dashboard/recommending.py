@@ -91,6 +91,4 @@ def reasons_for(question: Question, answers: Sequence[Answer]) -> dict[int, Reas
     """
     movie_ids = {movie_id: answer.version for answer in answers for movie_id in answer.movie_ids if answer.is_personal}
     liked = question.liked
-    return reasons(
-        movie_ids, liked, lambda one: triton().neighbours(one, movie_ids[one]), catalogue().genres_of
-    )
+    return reasons(movie_ids, liked, lambda one: triton().neighbours(one, movie_ids[one]), catalogue().genres_of)

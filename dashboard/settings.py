@@ -1,4 +1,4 @@
-"""What the command line tells the page: where a run's files are, whom to ask, and the commands that its messages name."""
+"""What the command line tells the page: where a run's files are, whom to ask, the commands that messages name."""
 
 import json
 import os
@@ -24,6 +24,9 @@ class Settings:
         secret_file: file with the server's secret; empty for none.
         ca: PEM file of the root certificate for TLS; empty for none.
         commands: command lines by name: `serve`, `evaluate` and `report`.
+        questions: what each protocol asks, in words, by its name.
+        metrics: each metric's title, by its name in `evaluation.json`.
+        lower_is_better: the metrics of which less is better.
     """
 
     dataset: str
@@ -36,6 +39,9 @@ class Settings:
     secret_file: str
     ca: str
     commands: dict[str, str]
+    questions: dict[str, str]
+    metrics: dict[str, str]
+    lower_is_better: list[str]
 
     def to_json(self) -> str:
         """The value of `VARIABLE`."""

@@ -1,38 +1,15 @@
 """What all sessions of the page share: made once, and again where its files have changed."""
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import streamlit as st
 
 from dashboard.catalogue import Catalogue
+from dashboard.names import Names
 from dashboard.settings import settings
 from dashboard.store import Store
 from dashboard.triton import Triton
-
-
-@dataclass(frozen=True)
-class Names:
-    """What models and metrics are called, and the models' colours, as the report has written them.
-
-    Attributes:
-        models: titles by model.
-        metrics: titles by metric.
-        colors: CSS colours by model.
-    """
-
-    models: dict[str, str] = field(default_factory=dict)
-    metrics: dict[str, str] = field(default_factory=dict)
-    colors: dict[str, str] = field(default_factory=dict)
-
-    def model(self, name: str) -> str:
-        """A model's title; without a report its name in capitals where it is short, as abbreviations are."""
-        return self.models.get(name) or (name.upper() if len(name) <= 4 else name.capitalize())
-
-    def metric(self, name: str) -> str:
-        """A metric's title; without a report its name."""
-        return self.metrics.get(name) or (name.upper() if "@" in name else name).replace("_", " ").replace("FULL ", "full ")
 
 
 @st.cache_resource(show_spinner="Reading the movies")
@@ -80,7 +57,8 @@ def modified(path: Path) -> float:
 def names() -> Names:
     """The names that the report uses."""
     found = read(Path(settings().report, "names.json"))
-    return Names(**found) if isinstance(found, dict) else Names()
+    known = found if isinstance(found, dict) else {}
+    return Names(settings().metrics, known.get("models", {}), known.get("colors", {}))
 
 
 def networks() -> list[str]:

@@ -43,7 +43,8 @@ def dashboard(
     database: Annotated[
         Path | None,
         typer.Option(
-            help="SQLite file of the people who use the page and their ratings. Default: people.sqlite3 in the run folder.",
+            help="SQLite file of the people who use the page and their ratings. Default: people.sqlite3 in the run "
+            "folder.",
             metavar="FILE",
         ),
     ] = None,
@@ -62,12 +63,16 @@ def dashboard(
     if not (ENVIRONMENT / ".ready").is_file():
         raise UserError(f"the page's packages are not installed in {ENVIRONMENT}; run: {MAKE_IT}")
     Ports(port, host=host).check()
-    console.print("The page:", data_text(f"http://{address(ANY_ADDRESS.get(host, host), port)}", "bold"), "(Ctrl-C stops it)")
+    console.print(
+        "The page:", data_text(f"http://{address(ANY_ADDRESS.get(host, host), port)}", "bold"), "(Ctrl-C stops it)"
+    )
     sys.stdout.flush()
     os.chdir(FOLDER)  # where Streamlit finds its configuration
-    os.execve(python, [str(python), "-m", "streamlit", "run", *_flags(host, port), "app.py"], _environment(
-        run, server, secret_file, ca, database
-    ))
+    os.execve(
+        python,
+        [str(python), "-m", "streamlit", "run", *_flags(host, port), "app.py"],
+        _environment(run, server, secret_file, ca, database),
+    )
 
 
 def _flags(host: str, port: int) -> list[str]:
@@ -91,7 +96,10 @@ def _environment(
 ) -> dict[str, str]:
     """The page's environment variables: of this process's, and its settings."""
     from dashboard.settings import VARIABLE, Settings
+    from models.evaluation.metrics.base import FULL, METRICS
+    from models.protocols.base import PROTOCOLS
 
+    metrics = {key.partition("/")[2]: metric for key, metric in METRICS.items()}
     settings = Settings(
         dataset=run.root.name,
         tables=_absolute(run.tables),
@@ -103,6 +111,10 @@ def _environment(
         secret_file=_absolute(secret_file),
         ca=_absolute(ca),
         commands={name: run.command(name) for name in ("serve", "evaluate", "report")},
+        questions={name: protocol.question for name, protocol in PROTOCOLS.items()},
+        metrics={name: metric.title for name, metric in metrics.items()}
+        | {FULL + name: f"{metric.title}, all movies" for name, metric in metrics.items() if metric.full_catalogue},
+        lower_is_better=[name for name, metric in metrics.items() if not metric.higher_is_better],
     )
     return {**os.environ, VARIABLE: settings.to_json(), "PYTHONPATH": str(CHECKOUT)}
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard.parts.picture import picture
+from dashboard.parts.picture import is_wide, picture
 from dashboard.settings import settings
 from dashboard.shared import read
 
@@ -28,7 +28,25 @@ def gallery(section: str) -> None:
         st.info("The report's pictures are not made yet. Make them in a terminal with:", icon=":material/info:")
         st.code(settings().commands["report"], language="bash")
         return
-    for first in range(0, len(chosen), 2):
-        for column, (one, svg) in zip(st.columns(2, gap="medium"), chosen[first : first + 2]):
-            with column:
-                picture(one["name"], one["title"], one["text"], svg)
+    waiting: list[tuple[dict[str, str], Path]] = []
+    for one, svg in chosen:
+        if is_wide(svg):
+            _row(waiting)
+            _row([(one, svg)])
+            waiting = []
+        else:
+            waiting.append((one, svg))
+        if len(waiting) == 2:
+            _row(waiting)
+            waiting = []
+    _row(waiting)
+
+
+def _row(pictures: list[tuple[dict[str, str], Path]]) -> None:
+    """Up to two pictures beside each other; a wide one takes the row."""
+    if not pictures:
+        return
+    columns = [st.container()] if is_wide(pictures[0][1]) else st.columns(2, gap="medium")
+    for column, (one, svg) in zip(columns, pictures):
+        with column:
+            picture(one["name"], one["title"], one["text"], svg)

@@ -1,4 +1,4 @@
-"""A list of movies with buttons or stars, drawn in the browser. Titles are set there as text: markup in one is shown."""
+"""A list of movies with buttons or stars, drawn in the browser. Markup in a title is shown as text."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field

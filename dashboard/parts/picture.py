@@ -1,5 +1,6 @@
 """A picture of the run's report, in the page's own colours where it is drawn with `currentColor`."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import streamlit as st
 
 from dashboard.parts.words import caption, heading
 
-HERE = Path(__file__).parent
+VIEW_BOX = re.compile(r'viewBox="\S+ \S+ (\S+) \S+"')
+WIDE = 640  # points; pictures of the usual width are narrower
 JS = """
 export default function ({ data, parentElement }) {
   const read = new DOMParser().parseFromString(data.svg, "image/svg+xml");
@@ -43,6 +45,12 @@ def _svg(path: str, modified: float) -> str:
         modified: when it last did.
     """
     return Path(path).read_text(encoding="utf-8")
+
+
+def is_wide(svg: Path) -> bool:
+    """Whether a picture was drawn for the page's whole width."""
+    found = VIEW_BOX.search(_svg(str(svg), svg.stat().st_mtime)[:2000])
+    return found is not None and float(found[1]) > WIDE
 
 
 def picture(name: str, title: str, text: str, svg: Path) -> None:

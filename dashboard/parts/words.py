@@ -4,6 +4,7 @@ import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 
+NOTHING = "-"  # in a cell without a value
 LEFT = ' class="m-text"'
 
 

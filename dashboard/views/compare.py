@@ -10,11 +10,6 @@ from dashboard.results import protocols, table_of
 from dashboard.settings import settings
 from dashboard.shared import names, networks, read
 
-WHAT = {  # the question that a protocol asks
-    "leave-one-out": "What will they watch next?",
-    "random-split": "Will they like it?",
-    "rating": "How many stars will they give?",
-}
 DATA, COMPARISON = "data", "comparison"  # sections of the report; the page *Data* shows the first
 
 
@@ -27,7 +22,7 @@ def show() -> None:
         st.code(settings().commands["evaluate"], language="bash")
     else:
         for tab, protocol in zip(st.tabs([_heading(one) for one in protocols(results)]), protocols(results)):
-            tab.html(table_of(results, protocol, names(), networks()))
+            tab.html(table_of(results, protocol, names(), networks(), settings().lower_is_better))
     _pictures()
 
 
@@ -44,4 +39,5 @@ def _pictures() -> None:
 
 
 def _heading(protocol: str) -> str:
-    return f"{WHAT[protocol]} ({protocol})" if protocol in WHAT else protocol
+    question = settings().questions.get(protocol)
+    return f"{question} ({protocol})" if question else protocol

@@ -23,7 +23,9 @@ USER, THUMBS = "for_you_user", "for_you_thumbs"  # in the session
 
 def show() -> None:
     """Draws the page."""
-    st.html(title("For you", "Ten movies from each network, side by side, and why each is there. A thumb changes both."))
+    st.html(
+        title("For you", "Ten movies from each network, side by side, and why each is there. A thumb changes both.")
+    )
     who = st.segmented_control("Recommend from", [MINE, USERS], default=_kept("for_you_who", MINE), key="who")
     st.session_state.for_you_who = who or MINE
     question = _user() if st.session_state.for_you_who == USERS else _mine()
@@ -93,8 +95,8 @@ def _user() -> Question:
         return Question(int(user_id), tuple(theirs), frozenset(stars))
     st.html(
         caption(
-            "A trained user's list does not follow new ratings. With your thumbs the networks are asked for someone new "
-            f"who likes this user's movies and yours ({counted(len(thumbs), 'thumb')})."
+            "A trained user's list does not follow new ratings. With your thumbs the networks are asked for someone "
+            f"new who likes this user's movies and yours ({counted(len(thumbs), 'thumb')})."
         )
     )
     st.button("Take the thumbs back", icon=":material/undo:", on_click=lambda: st.session_state.pop(THUMBS, None))
@@ -144,11 +146,13 @@ def _lists(question: Question) -> None:
 
 def _score_text(found: list[Answer]) -> str:
     if not found[0].is_personal:
-        return "Nothing is known yet, so these are the most rated movies; each figure is the share of users who rated one."
+        return (
+            "Nothing is known yet, so these are the most rated movies; each figure is the share of users who rated one."
+        )
     took = ", ".join(f"{answer.milliseconds:.0f} ms" for answer in found)
     return (
-        "The figure is the network's probability that the movie is watched next. Marked genres are those of liked movies. "
-        f"Answered by Triton in {took}; version {found[0].version} of the models."
+        "The figure is the network's probability that the movie is watched next. Marked genres are those of liked "
+        f"movies. Answered by Triton in {took}; version {found[0].version} of the models."
     )
 
 

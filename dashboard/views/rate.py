@@ -23,7 +23,12 @@ def show() -> None:
     first = min(st.session_state.get(PAGE, 0) * SHOWN, max(0, len(movie_ids) - 1) // SHOWN * SHOWN)
     here = movie_ids[first : first + SHOWN]
     which = "rated by you" if only_mine else "found"
-    st.html(caption(f"{counted(len(movie_ids), 'movie')} {which}" + (f", {first + 1} to {first + len(here)} shown" if here else "")))
+    st.html(
+        caption(
+            f"{counted(len(movie_ids), 'movie')} {which}"
+            + (f", {first + 1} to {first + len(here)} shown" if here else "")
+        )
+    )
     movie_list("rate", "Movies to rate", plain_rows(here, stars), [RATE], _act, empty="No movie has all of this.")
     _turn(first, len(movie_ids))
 
@@ -33,7 +38,9 @@ def _person() -> None:
     key = people.current()
     with st.container(border=True):
         if key is None:
-            st.html(caption("You are someone new. Your first stars make a key that keeps them; or start with one here."))
+            st.html(
+                caption("You are someone new. Your first stars make a key that keeps them; or start with one here.")
+            )
             left, right = st.columns([1, 2], vertical_alignment="bottom", gap="medium")
             left.button("New person", type="primary", on_click=people.become_new, width="stretch")
             right.text_input("Or go on with your key", key="rate_key", on_change=_go_on)
@@ -41,7 +48,12 @@ def _person() -> None:
                 st.error("No person has this key. Check it, or start as a new person.")
             return
         count = len(people.taste().stars)
-        st.html(caption(f"You have rated {counted(count, 'movie')}. This key is the only way back to them; it is in this page's address, too."))
+        st.html(
+            caption(
+                f"You have rated {counted(count, 'movie')}. This key is the only way back to them; it is in this "
+                "page's address, too."
+            )
+        )
         left, right = st.columns([2, 1], vertical_alignment="center", gap="medium")
         left.code(key, language=None)
         right.button("Be someone new", on_click=people.leave, width="stretch")
@@ -83,9 +95,16 @@ def _turn(first: int, count: int) -> None:
         return
     page = first // SHOWN
     left, right = st.columns(2)
-    left.button("Before", icon=":material/chevron_left:", disabled=page == 0, on_click=_go_to, args=(page - 1,), width="stretch")
+    left.button(
+        "Before", icon=":material/chevron_left:", disabled=page == 0, on_click=_go_to, args=(page - 1,), width="stretch"
+    )
     right.button(
-        "More", icon=":material/chevron_right:", disabled=first + SHOWN >= count, on_click=_go_to, args=(page + 1,), width="stretch"
+        "More",
+        icon=":material/chevron_right:",
+        disabled=first + SHOWN >= count,
+        on_click=_go_to,
+        args=(page + 1,),
+        width="stretch",
     )
 
 

@@ -7,7 +7,7 @@ from statistics import median, quantiles
 
 import streamlit as st
 
-from dashboard.parts.words import caption, figures, heading, row, table, title
+from dashboard.parts.words import NOTHING, caption, figures, heading, row, table, title
 from dashboard.settings import settings
 from dashboard.shared import catalogue, names, store, triton
 from dashboard.triton import KEPT, Asked
@@ -38,7 +38,10 @@ def _health() -> None:
     st.html(
         figures(
             [
-                ("version that serves" if len(found.versions) == 1 else "versions that serve", ", ".join(found.versions)),
+                (
+                    "version that serves" if len(found.versions) == 1 else "versions that serve",
+                    ", ".join(found.versions),
+                ),
                 ("for a test request to every model", f"{1000 * seconds:.0f} ms"),
                 ("UTC, last asked", time.strftime("%H:%M:%S", time.gmtime())),
             ]
@@ -55,8 +58,14 @@ def _latency(requests: list[Asked]) -> None:
     for one in requests:
         kinds[one.what].append(one)
     lines = [_line(what, asked) for what, asked in sorted(kinds.items())]
-    st.html(caption(f"All sessions since the page was started, the last {KEPT} requests; bars: the latest {BARS} of each."))
-    st.html(table("Last requests", ["Question", "Answers", "Failed", "Median", "95th percentile", "Slowest", "Latest"], lines))
+    st.html(
+        caption(f"All sessions since the page was started, the last {KEPT} requests; bars: the latest {BARS} of each.")
+    )
+    st.html(
+        table(
+            "Last requests", ["Question", "Answers", "Failed", "Median", "95th percentile", "Slowest", "Latest"], lines
+        )
+    )
 
 
 def _line(what: str, asked: list[Asked]) -> str:
@@ -67,7 +76,7 @@ def _line(what: str, asked: list[Asked]) -> str:
 
 def _milliseconds(values: list[float]) -> list[str]:
     if not values:
-        return ["–"] * 3
+        return [NOTHING] * 3
     high = quantiles(values, n=20, method="inclusive")[-1] if len(values) > 1 else values[0]
     return [f"{value:.1f} ms" for value in (median(values), high, max(values))]
 
@@ -92,9 +101,11 @@ def _shown() -> None:
                 escape(names().model(one.model)),
                 escape(one.version),
                 f"{one.milliseconds:.1f} ms",
-                f'<td class="m-text">{escape(catalogue().title(one.movie_ids[0]) if one.movie_ids else "–")}</td>',
+                f'<td class="m-text">{escape(catalogue().title(one.movie_ids[0]) if one.movie_ids else NOTHING)}</td>',
             ],
         )
         for one in last
     ]
-    st.html(table("Recommendations shown last", ["Time (UTC)", "Network", "Version", "Answered in", FIRST], lines, [FIRST]))
+    st.html(
+        table("Recommendations shown last", ["Time (UTC)", "Network", "Version", "Answered in", FIRST], lines, [FIRST])
+    )

@@ -20,7 +20,9 @@ def show() -> None:
     with left:
         words = search_field("Find a movie", "similar_search", "Part of a title, then Enter")
         found = catalogue().search(words)[:FOUND]
-        movie_list("similar-found", "Movies found", plain_rows(found), [OPEN], _choose, empty="No movie has these words.")
+        movie_list(
+            "similar-found", "Movies found", plain_rows(found), [OPEN], _choose, empty="No movie has these words."
+        )
     if words != st.session_state.get(WORDS, ""):
         st.session_state[WORDS] = words
         st.session_state.pop(CHOSEN, None)
@@ -47,7 +49,12 @@ def _neighbours(chosen: int) -> None:
         for movie_id, cosine in zip(answer.movie_id.tolist(), answer.score.tolist())
     ]
     movie_list("similar", "Similar movies", rows, [OPEN], _choose, is_ranked=True, empty="No movie is like it.")
-    st.html(caption(f"The figure is the cosine of the two vectors; marked genres are shared. Version {answer.version} of the models."))
+    st.html(
+        caption(
+            "The figure is the cosine of the two vectors; marked genres are shared. "
+            f"Version {answer.version} of the models."
+        )
+    )
 
 
 def _choose(_: str, movie_id: int, __: float) -> None:
