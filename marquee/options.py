@@ -57,6 +57,12 @@ DataOption = Annotated[
         metavar="PATH",
     ),
 ]
+MoreRatingsOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="File of more ratings, as `ratings export` writes it, to read beside the dataset's own.", metavar="FILE"
+    ),
+]
 RunsOption = Annotated[
     Path, typer.Option(help="Folder that holds the run folders.", envvar="MARQUEE_RUNS", metavar="FOLDER")
 ]

@@ -73,13 +73,14 @@ def run_folder(dataset: str, runs: Path) -> Run:
 # -- stages ------------------------------------------------------------------------------------------------------------
 
 
-def fetch(run: Run, dataset: str, data: Path | None) -> None:
-    """Reads a dataset into tables."""
+def fetch(run: Run, dataset: str, data: Path | None, more: Path | None) -> None:
+    """Reads a dataset into tables, with the ratings of one file more where that is given."""
     from workflows.sources.datasets import get_dataset
     from workflows.sources.fetch import fetch_tables
 
     with measured(run, "fetch") as measure:
-        measure.counts = fetch_tables(get_dataset(dataset), data, run.tables, partial(console.print, soft_wrap=True))
+        say = partial(console.print, soft_wrap=True)
+        measure.counts = fetch_tables(get_dataset(dataset), data, run.tables, say, more)
 
 
 def prepare(run: Run, options: PrepareOptions) -> None:
@@ -241,11 +242,13 @@ class RunOptions:
 
     Attributes:
         data: where the dataset's files are; None to look for them.
+        more_ratings: a file of ratings to read beside the dataset's own; None for none.
         user: whose recommendations are displayed at the end; None for the first user's.
     """
 
     dataset: str
     data: Path | None
+    more_ratings: Path | None
     user: int | None
     prepare: PrepareOptions
     train: TrainOptions
@@ -257,7 +260,7 @@ def run_everything(run: Run, options: RunOptions) -> None:
 
     with run.lock():
         with stage("fetch"):
-            fetch(run, options.dataset, options.data)
+            fetch(run, options.dataset, options.data, options.more_ratings)
             user = known_user(run, options.user)
         with stage("prepare"):
             prepare(run, options.prepare)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from core.artifacts import fingerprint, missing_folders, new_folder, remove_empty, sha256, verify
+from core.columns import RAW_USER
 from core.errors import UserError
 from core.json_files import read_json, validated
 from core.locks import held
@@ -21,21 +22,24 @@ from workflows.sources.download import Unreachable, clear_partial, download_lock
 from workflows.sources.find import PREFIX, Packed, Place, find_release, is_raw, place_of, what_is_read
 from workflows.sources.fit import deviations
 from workflows.sources.layouts.base import LAYOUTS
+from workflows.sources.more_ratings import check_more, with_more
 from workflows.sources.read import Tables, check_files, read_files
 from workflows.synthetic.files import SUMMARY, TRUTH_FILES
 
 Say = Callable[[str], None]
+LARGEST_USER = "largest_user"  # in the tables' manifest: the dataset's own largest user id, without more ratings
 
 
-def fetch_tables(dataset: Dataset, data: Path | None, tables: Path, say: Say) -> bool:
+def fetch_tables(dataset: Dataset, data: Path | None, tables: Path, say: Say, more: Path | None = None) -> bool:
     """Finds the dataset's files and writes the canonical tables in Parquet; does nothing where they are up to date.
 
     Looks, in this order, at `data`, at `$MARQUEE_DATA/<name>` and `<name>.zip`, and at the sources of the dataset.
-    Where the data is synthetic (`marquee synth`), its truth comes with it.
+    Where the data is synthetic (`marquee synth`), its truth comes with it, unless there are more ratings than its own.
 
     Args:
         data: a folder, an archive (zip, or tar, compressed or not), or the ratings file in a folder.
         say: is given one line of plain text for each thing that a user should know.
+        more: a file of more ratings in MovieLens' CSV layout, of users of the dataset or of new ones; None for none.
 
     Returns:
         Whether there was anything to do.
@@ -44,8 +48,10 @@ def fetch_tables(dataset: Dataset, data: Path | None, tables: Path, say: Say) ->
         UserError: the files cannot be found or read.
     """
     clear(PREFIX)  # of a process that was killed
+    if more:
+        check_more(more)
     place, source = _find(dataset, data, say)
-    written = _Written.of(dataset, tables)
+    written = _Written.of(dataset, tables, more)
     # An archive that was read before need not be unpacked; where its bytes are others, its content may be the same.
     seen = written.key(place.packed({})) if isinstance(place, Packed) else ""
     if seen and written.manifest.get("seen") == seen:
@@ -60,19 +66,19 @@ def fetch_tables(dataset: Dataset, data: Path | None, tables: Path, say: Say) ->
         made_from = written.key(files)
         if written.manifest.get("fingerprint") == made_from:
             return written.reused(source, release.notes, say)
-        found = read_files(release.layout, files)
-        notes = [*found.notes, *_deviations(dataset, found, files)]
+        own = read_files(release.layout, files)
+        found, added = with_more(own, more) if more else (own, "")
+        notes = [*found.notes, *_deviations(dataset, own, files)]
         notes = [release.translated(note, files) for note in notes]
         details: dict[str, Any] = {"source": source, "seen": seen, "unread": release.notes, "notes": notes}
+        details[LARGEST_USER] = int(own.users[RAW_USER].max())
         with new_folder(tables, made_from, dataset=dataset.name, **details) as out:
-            _write(found, files, out)
+            _write(found, {} if more else files, out)
     for note in [*release.notes, *notes]:
         say(f"warning: {note}")
-    dropped = f" ({found.repeated:,} repeated ratings dropped, the last of each kept)" if found.repeated else ""
-    say(
-        f"{dataset.name} from {source}: {len(found.ratings):,} ratings, {len(found.users):,} users, "
-        f"{len(found.movies):,} movies{dropped}"
-    )
+    say(f"{dataset.name} from {source}: {_numbers(own)}")
+    if more:
+        say(f"{more}: {added}")
     return True
 
 
@@ -82,25 +88,27 @@ class _Written:
 
     Attributes:
         manifest: of whole tables; empty where there are none.
-        code: the digest of what reads them.
+        inputs: what they are made from besides the dataset's files: the code that reads them, and more ratings.
     """
 
     dataset: Dataset
     manifest: Mapping[str, Any]
-    code: str
+    inputs: Mapping[str, str]
 
     @classmethod
-    def of(cls, dataset: Dataset, tables: Path) -> "_Written":
-        code = stage_code(("workflows/sources",), ("pandas", "pyarrow"), LAYOUTS)
+    def of(cls, dataset: Dataset, tables: Path, more: Path | None) -> "_Written":
+        inputs = {"code": stage_code(("workflows/sources",), ("pandas", "pyarrow"), LAYOUTS)}
+        if more:
+            inputs["more"] = sha256(more)
         try:
-            return cls(dataset, verify(tables), code)
+            return cls(dataset, verify(tables), inputs)
         except UserError:
-            return cls(dataset, {}, code)
+            return cls(dataset, {}, inputs)
 
     def key(self, files: Mapping[str, Path]) -> str:
         """The fingerprint of tables that are made from files, which are given by their names."""
         raw = {name: sha256(path) for name, path in sorted(files.items())}
-        return fingerprint(raw=raw, layout=self.dataset.layout, code=self.code)
+        return fingerprint(raw=raw, layout=self.dataset.layout, **self.inputs)
 
     def reused(self, source: str, unread: Sequence[str], say: Say) -> bool:
         """Says that the tables are up to date, and what was suspicious when they were written."""
@@ -108,6 +116,13 @@ class _Written:
             say(f"warning: {note}")
         say(f"{self.dataset.name} from {source}: unchanged, tables reused")
         return False
+
+
+def _numbers(found: Tables) -> str:
+    """How many ratings, users and movies were read."""
+    numbers = f"{len(found.ratings):,} ratings, {len(found.users):,} users, {len(found.movies):,} movies"
+    dropped = f" ({found.repeated:,} repeated ratings dropped, the last of each kept)" if found.repeated else ""
+    return numbers + dropped
 
 
 def _write(found: Tables, files: Mapping[str, Path], out: Path) -> None:

@@ -69,7 +69,7 @@ def read_files(layout: Layout, files: Mapping[str, Path]) -> Tables:
             raise UserError(f"{files[name]} is empty; copy it again from the dataset's zip")
     ratings_file, movies_file = files[layout.ratings_file], files[layout.movies_file]
     ratings = layout.ratings(ratings_file)
-    _check_ratings(ratings, ratings_file)
+    check_ratings(ratings, ratings_file)
     movies = _clean_movies(layout.movies(movies_file), movies_file)
     described = {RAW_MOVIE: (movies_file, movies)}
     users = pd.DataFrame({RAW_USER: _distinct(ratings, RAW_USER)})
@@ -78,7 +78,7 @@ def read_files(layout: Layout, files: Mapping[str, Path]) -> Tables:
         users = users.merge(about, on=RAW_USER, how="left")
         described[RAW_USER] = (files[layout.users_file], about)
     notes = tuple(misfits(ratings, ratings_file, described))
-    ratings, repeated = _drop_repeated(ratings)
+    ratings, repeated = drop_repeated(ratings)
     return Tables(ratings, _complete_movies(movies, ratings), users.astype({RAW_USER: "int32"}), repeated, notes)
 
 
@@ -93,7 +93,11 @@ def check_files(release: Release) -> None:
             )
 
 
-def _check_ratings(ratings: pa.Table, path: Path) -> None:
+def check_ratings(ratings: pa.Table, path: Path) -> None:
+    """
+    Raises:
+        UserError: the file at `path` has no ratings, or one whose stars, ids or time cannot be.
+    """
     if not len(ratings):
         raise UserError(f"{path} holds no ratings; copy it again from the dataset's zip")
     if bad := out_of_range(ratings):
@@ -127,7 +131,7 @@ def _clean_users(users: pd.DataFrame) -> pd.DataFrame:
     return users.assign(**{name: [clean_category(one) for one in users[name]] for name in text})
 
 
-def _drop_repeated(ratings: pa.Table) -> tuple[pa.Table, int]:
+def drop_repeated(ratings: pa.Table) -> tuple[pa.Table, int]:
     """Keeps a user's last rating of a movie, by time and then file order: one pair in two splits would be a leak."""
     pair = ratings[RAW_USER].to_numpy().astype(np.int64) << 32 | ratings[RAW_MOVIE].to_numpy()
     if (pair[1:] > pair[:-1]).all() or len(np.unique(pair)) == len(pair):  # most releases are sorted
