@@ -83,7 +83,7 @@ dashboard-venv: ## the page's packages, for `python -m marquee dashboard`
 	@tools/setup.sh "$(PYTHON)" $(DASHBOARD) requirements-dashboard.txt
 
 screenshots: $(READY) dashboard-venv ## take the pictures of the page in docs/page/ again, over runs/ml-100k
-	@$(BROWSER) -m tests.dashboard.browser.screenshots
+	@$(BROWSER) -m tools.screenshots
 
 debian: $(READY) ## the test tools that are Debian's (promtool), where apt is there
 	@tools/debian.sh $(VENV)

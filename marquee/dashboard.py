@@ -63,16 +63,12 @@ def dashboard(
     if not (ENVIRONMENT / ".ready").is_file():
         raise UserError(f"the page's packages are not installed in {ENVIRONMENT}; run: {MAKE_IT}")
     Ports(port, host=host).check()
-    console.print(
-        "The page:", data_text(f"http://{address(ANY_ADDRESS.get(host, host), port)}", "bold"), "(Ctrl-C stops it)"
-    )
+    variables = _environment(run, server, secret_file, ca, database)
+    where = address(ANY_ADDRESS.get(host, host), port)
+    console.print("The page:", data_text(f"http://{where}", "bold"), "(Ctrl-C stops it)")
     sys.stdout.flush()
     os.chdir(FOLDER)  # where Streamlit finds its configuration
-    os.execve(
-        python,
-        [str(python), "-m", "streamlit", "run", *_flags(host, port), "app.py"],
-        _environment(run, server, secret_file, ca, database),
-    )
+    os.execve(python, [str(python), "-m", "streamlit", "run", *_flags(host, port), "app.py"], variables)
 
 
 def _flags(host: str, port: int) -> list[str]:
