@@ -12,12 +12,12 @@ from dashboard.views import compare, data, for_you, rate, server, similar
 HERE = Path(__file__).parent
 LIGHT = "light"
 PAGES = (
-    (for_you.show, "For you", "for-you", ":material/thumb_up:"),
-    (rate.show, "Rate", "rate", ":material/star:"),
-    (similar.show, "Similar", "similar", ":material/hub:"),
-    (compare.show, "Compare", "compare", ":material/balance:"),
-    (data.show, "Data", "data", ":material/bar_chart:"),
-    (server.show, "Server", "server", ":material/dns:"),
+    (for_you.show, "For you", "for-you"),
+    (rate.show, "Rate", "rate"),
+    (similar.show, "Similar", "similar"),
+    (compare.show, "Compare", "compare"),
+    (data.show, "Data", "data"),
+    (server.show, "Server", "server"),
 )
 
 st.set_page_config(page_title="Marquee", page_icon=str(HERE / "icon.svg"), layout="wide")
@@ -25,9 +25,7 @@ st.html(HERE / "page.css")
 st.html(
     f"<style>:root {{ --m-page: {st.get_option(f'theme.{st.context.theme.type or LIGHT}.backgroundColor')} }}</style>"
 )
-pages = [
-    st.Page(draw, title=title, url_path=path, icon=icon, default=path == "for-you") for draw, title, path, icon in PAGES
-]
+pages = [st.Page(draw, title=title, url_path=path, default=path == "for-you") for draw, title, path in PAGES]
 chosen = st.navigation(pages, position="hidden")  # its own menu is behind a button on a phone, and stays open there
 with st.container(horizontal=True, vertical_alignment="center", gap="small", key="menu"):
     st.html(brand((HERE / "icon.svg").read_bytes()))

@@ -25,8 +25,8 @@ def gallery(section: str) -> None:
     chosen = [(one, Path(settings().report, "pictures", f"{one['name']}.svg")) for one in pictures()]
     chosen = [(one, svg) for one, svg in chosen if one["section"] == section and svg.is_file()]
     if not chosen:
-        st.info("The report's pictures are not made yet. Make them in a terminal with:", icon=":material/info:")
-        st.code(settings().commands["report"], language="bash")
+        st.info("The report's pictures are not made yet. Make them in a terminal with:")
+        st.code(settings().commands["report"], language=None, wrap_lines=True)
         return
     waiting: list[tuple[dict[str, str], Path]] = []
     for one, svg in chosen:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import streamlit as st
 
 from core.errors import UserError
+from dashboard.parts.words import caption
 from dashboard.settings import settings
 from dashboard.shared import triton
 from dashboard.triton import AWAY
@@ -28,9 +29,9 @@ def answers() -> Iterator[None]:
 
 
 def _away(reason: str) -> None:
-    st.warning("The recommendation server does not answer. Start it in a terminal with:", icon=":material/cloud_off:")
-    st.code(settings().commands["serve"], language="bash")
-    st.caption(_plain(f"This page goes on by itself when the server is back. ({reason})"))
+    st.warning("The recommendation server does not answer. Start it in a terminal with:")
+    st.code(settings().commands["serve"], language=None, wrap_lines=True)
+    st.html(caption(f"This page goes on by itself when the server is back. ({reason})"))
     _watch()
 
 

@@ -35,6 +35,11 @@ def list_heading(name: str, sentence: str, color: str) -> str:
     return f'<div class="m-list"><h2>{dot}{escape(name)}</h2><p>{escape(sentence)}</p></div>'
 
 
+def good(text: str) -> str:
+    """A sentence that says that all is well."""
+    return f'<p class="m-good">{escape(text)}</p>'
+
+
 def figures(pairs: list[tuple[str, str]]) -> str:
     """Large figures, each with its name below."""
     cells = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in pairs)

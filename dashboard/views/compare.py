@@ -18,8 +18,8 @@ def show() -> None:
     st.html(title("Compare", "DLRM, NCF and the baselines on the same test sets, each figure with its interval."))
     results = read(Path(settings().evaluation))
     if not isinstance(results, list) or not results:
-        st.info("This run is not evaluated yet. Do that in a terminal with:", icon=":material/info:")
-        st.code(settings().commands["evaluate"], language="bash")
+        st.info("This run is not evaluated yet. Do that in a terminal with:")
+        st.code(settings().commands["evaluate"], language=None, wrap_lines=True)
     else:
         for tab, protocol in zip(st.tabs([_heading(one) for one in protocols(results)]), protocols(results)):
             tab.html(table_of(results, protocol, names(), networks(), settings().lower_is_better))

@@ -5,7 +5,7 @@ import streamlit as st
 from dashboard.catalogue import Catalogue
 from dashboard.parts.found import counted, search_field
 from dashboard.parts.gallery import gallery
-from dashboard.parts.words import figures, title
+from dashboard.parts.words import caption, figures, title
 from dashboard.settings import settings
 from dashboard.shared import catalogue
 
@@ -47,4 +47,4 @@ def _table(movies: Catalogue) -> None:
             "ratings": st.column_config.NumberColumn("Ratings", format="localized", width="small"),
         },
     )
-    st.caption(f"{counted(len(found), 'movie')}, the most rated first.")
+    st.html(caption(f"{counted(len(found), 'movie')}, the most rated first."))

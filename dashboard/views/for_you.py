@@ -74,7 +74,7 @@ def _user() -> Question:
     with left:
         user_id = st.number_input("User id", min_value=0, max_value=2**31 - 1, value=_kept(USER, 1), step=1)
     with right:
-        st.button("Another user", icon=":material/shuffle:", on_click=_another_user)
+        st.button("Another user", on_click=_another_user)
     if user_id != _kept(USER, 1):
         st.session_state.pop(THUMBS, None)
     st.session_state[USER] = int(user_id)
@@ -99,7 +99,7 @@ def _user() -> Question:
             f"new who likes this user's movies and yours ({counted(len(thumbs), 'thumb')})."
         )
     )
-    st.button("Take the thumbs back", icon=":material/undo:", on_click=lambda: st.session_state.pop(THUMBS, None))
+    st.button("Take the thumbs back", on_click=lambda: st.session_state.pop(THUMBS, None))
     likes = [one for one in theirs if one not in thumbs] + [one for one, up in thumbs.items() if up]
     return Question(None, tuple(likes), frozenset({*stars, *thumbs}))
 

@@ -42,7 +42,7 @@ def _person() -> None:
                 caption("You are someone new. Your first stars make a key that keeps them; or start with one here.")
             )
             left, right = st.columns([1, 2], vertical_alignment="bottom", gap="medium")
-            left.button("New person", type="primary", on_click=people.become_new, width="stretch")
+            left.button("New person", on_click=people.become_new, width="stretch")
             right.text_input("Or go on with your key", key="rate_key", on_change=_go_on)
             if st.session_state.pop("unknown_key", False):
                 st.error("No person has this key. Check it, or start as a new person.")
@@ -55,7 +55,7 @@ def _person() -> None:
             )
         )
         left, right = st.columns([2, 1], vertical_alignment="center", gap="medium")
-        left.code(key, language=None)
+        left.code(key, language=None, wrap_lines=True)
         right.button("Be someone new", on_click=people.leave, width="stretch")
 
 
@@ -74,7 +74,7 @@ def _found(stars: dict[int, float]) -> tuple[bool, list[int]]:
         st.session_state[WORDS] = words
         _first()
     first, last = movies.years
-    with st.expander("Filters: genres, years, order", icon=":material/tune:"):
+    with st.expander("Filters: genres, years, order"):
         left, right = st.columns(2, gap="medium")
         genres = left.multiselect("Genres, all of them", movies.genres, key="rate_genres", on_change=_first)
         order = left.selectbox("Order", list(ORDERS), key="rate_order", on_change=_first)
@@ -95,12 +95,9 @@ def _turn(first: int, count: int) -> None:
         return
     page = first // SHOWN
     left, right = st.columns(2)
-    left.button(
-        "Before", icon=":material/chevron_left:", disabled=page == 0, on_click=_go_to, args=(page - 1,), width="stretch"
-    )
+    left.button("Before", disabled=page == 0, on_click=_go_to, args=(page - 1,), width="stretch")
     right.button(
         "More",
-        icon=":material/chevron_right:",
         disabled=first + SHOWN >= count,
         on_click=_go_to,
         args=(page + 1,),

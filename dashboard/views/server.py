@@ -7,7 +7,7 @@ from statistics import median, quantiles
 
 import streamlit as st
 
-from dashboard.parts.words import NOTHING, caption, figures, heading, row, table, title
+from dashboard.parts.words import NOTHING, caption, figures, good, heading, row, table, title
 from dashboard.settings import settings
 from dashboard.shared import catalogue, names, store, triton
 from dashboard.triton import KEPT, Asked
@@ -30,11 +30,11 @@ def show() -> None:
 def _health() -> None:
     found, seconds, reason = triton().health()
     if found is None:
-        st.warning("The server does not answer. Start it in a terminal with:", icon=":material/cloud_off:")
-        st.code(settings().commands["serve"], language="bash")
+        st.warning("The server does not answer. Start it in a terminal with:")
+        st.code(settings().commands["serve"], language=None, wrap_lines=True)
         st.html(caption(f"Asked again every {PAUSE:g} s. ({reason})"))
         return
-    st.success(f"Every model answers: {', '.join(found.models)}.", icon=":material/check_circle:")
+    st.html(good(f"Every model answers: {', '.join(found.models)}."))
     st.html(
         figures(
             [
