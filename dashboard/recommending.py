@@ -89,6 +89,11 @@ def reasons_for(question: Question, answers: Sequence[Answer]) -> dict[int, Reas
     Raises:
         UserError: as `answers_to`.
     """
-    movie_ids = {movie_id: answer.version for answer in answers for movie_id in answer.movie_ids if answer.is_personal}
-    liked = question.liked
-    return reasons(movie_ids, liked, lambda one: triton().neighbours(one, movie_ids[one]), catalogue().genres_of)
+    personal = [answer for answer in answers if answer.is_personal]
+    movie_ids = list(dict.fromkeys(movie_id for answer in personal for movie_id in answer.movie_ids))
+    return reasons(
+        movie_ids,
+        question.liked,
+        lambda one: triton().neighbours(one, personal[0].version),
+        catalogue().genres_of,
+    )

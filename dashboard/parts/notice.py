@@ -23,7 +23,7 @@ def answers() -> Iterator[None]:
     try:
         yield
     except AWAY as error:
-        _away(str(error))
+        _away(str(error).partition("; start one with")[0])
     except UserError as error:
         st.error(f"The server refuses: {_plain(str(error))}")
 

@@ -44,7 +44,7 @@ def _kept(name: str, default: object) -> object:
 def _mine() -> Question:
     """The movies that the person likes, and a field that finds more."""
     taste = people.taste()
-    left, right = st.columns(2, gap="large")
+    left, right = st.columns(2, gap="medium")
     with left:
         words = search_field("Find movies that you like", "for_you_search", "Part of a title, then Enter")
         if words.strip():

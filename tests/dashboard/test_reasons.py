@@ -14,6 +14,18 @@ def test_the_nearest_liked_movies_and_the_genres_they_share():
     }
 
 
+def test_of_few_liked_movies_the_neighbours_are_asked_once_each():
+    asked = []
+
+    def neighbours(movie_id: int) -> dict[int, float]:
+        asked.append(movie_id)
+        return {10: 0.3, 11: 0.05} if movie_id == 1 else {10: 0.6}
+
+    found = reasons([10, 11, 12], [1, 2], neighbours, lambda one: GENRES.get(one, ()))
+    assert asked == [1, 2]
+    assert [found[movie_id].nearest for movie_id in (10, 11, 12)] == [(2, 1), (), ()]
+
+
 def test_a_genre_of_few_liked_movies_is_no_reason():
     genres = {**dict.fromkeys(range(1, 10), ("Drama",)), 50: ("War",), 60: ("War", "Drama")}
     found = reasons([60], [*range(1, 10), 50], lambda _: {}, lambda one: genres.get(one, ()))

@@ -55,7 +55,8 @@ def test_filters_leave_what_they_say(visit, movies):
     one.page.get_by_label("Title").press("Enter")
     found = movies.search("the 1")
     expect(one.page.get_by_text(f"{len(found)} movies found")).to_be_visible()
-    assert one.titles("Movies to rate") == [movies.title(movie) for movie in found[:12]]
+    titles = one.movies("Movies to rate").locator(".title")
+    expect(titles).to_have_text([movies.title(movie) for movie in found[:12]])
 
 
 def test_the_keyboard_alone_becomes_a_person_and_rates(visit, movies, page_of_run, run, width):

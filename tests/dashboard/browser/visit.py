@@ -63,10 +63,6 @@ class Visit:
         """A list of movies."""
         return self.page.get_by_role("list", name=name, exact=True)
 
-    def titles(self, name: str) -> list[str]:
-        """The titles in a list, in order."""
-        return self.movies(name).locator(".title").all_text_contents()
-
     def overflow(self) -> int:
         """Pixels by which the page is wider than the window."""
         return self.page.evaluate(
