@@ -81,9 +81,14 @@ class Run:
         """The list of results."""
         return self.root / "evaluation.json"
 
+    @property
+    def judged(self) -> Path:
+        """What `evaluate` keeps of the models besides the list of results, a folder per protocol."""
+        return self.root / "evaluation"
+
     def kept(self, protocol: str, name: str) -> Path:
         """The ranks of users, lists and scores of rows that one model was judged by."""
-        return self.root / "evaluation" / protocol / name
+        return self.judged / protocol / name
 
     @property
     def report(self) -> Path:

@@ -26,6 +26,7 @@ INTERVALS_ONLY = "draws confidence intervals, which this stage does not ask for"
 TRAINING_ONLY = "trains: the files of the trained models are in the fingerprint"
 JUDGING_ONLY = "judges; nothing that is exported is judged by it, and the default model is in the fingerprint"
 UNUSED_IMPORT = "imported by a file of which only a function on numbers is used"
+PICTURES_ONLY = "is kept for pictures; nothing that this stage makes depends on it"
 CARD_ONLY = "what it says is in the model card, whose text is in the fingerprint"
 # What a stage imports and its fingerprint may leave out, with the reason.
 EXCEPTIONS = {
@@ -33,6 +34,7 @@ EXCEPTIONS = {
         "models/cut.py": SERVING_ONLY,
         "models/search_space.py": SEARCH_ONLY,
         "models/evaluation/bootstrap.py": INTERVALS_ONLY,
+        "models/evaluation/kept.py": PICTURES_ONLY,
     },
     "evaluate": {
         "models/cut.py": SERVING_ONLY,
@@ -60,6 +62,7 @@ EXCEPTIONS = {
         "models/baselines/stars.py": UNUSED_IMPORT,
         "models/evaluation/bootstrap.py": INTERVALS_ONLY,
         "models/evaluation/judgement.py": JUDGING_ONLY,
+        "models/evaluation/kept.py": PICTURES_ONLY,
         "models/evaluation/metrics/base.py": JUDGING_ONLY,
         "models/evaluation/ranking.py": JUDGING_ONLY,
         "models/evaluation/metrics/ranking.py": JUDGING_ONLY,
@@ -210,6 +213,8 @@ def test_a_change_of_one_network_leaves_the_others_as_they_were(checkout):
         ("models/networks/base.py", {"train", "evaluate", "export"}),
         ("models/training/epoch.py", {"train"}),
         ("models/evaluation/bootstrap.py", {"evaluate"}),
+        ("models/evaluation/kept.py", {"evaluate"}),
+        ("models/evaluation/kept_files.py", {"evaluate"}),
         ("models/baselines/ease.py", {"evaluate"}),
         ("models/cut.py", {"export"}),
         ("models/tuning.py", set()),

@@ -126,7 +126,7 @@ def _lists(question: Question) -> None:
     why = reasons_for(question, found)
     compares = len(found) > 1 and found[0].is_personal
     common = set.intersection(*(set(answer.movie_ids) for answer in found)) if compares else set()
-    for column, answer in zip(st.columns(len(found), gap="large"), found):
+    for column, answer in zip(st.columns(len(found), gap="medium"), found):
         with column:
             name = names().model(answer.model) if answer.model else "Recommended"
             sentence = f"{len(common)} of {len(answer.movie_ids)} are in both lists" if compares else ""
@@ -179,7 +179,7 @@ def _rows(answer: Answer, why: dict[int, Reason], common: set[int], liked_count:
 def _sentence(reason: Reason, liked_count: int) -> str:
     """A reason in words; empty where there is none."""
     near = " and ".join(catalogue().title(one) for one in reason.nearest)
-    genre = f"{reason.genres[0]} , as {reason.share} of {liked_count} liked movies" if reason.genres else ""
+    genre = f"{reason.genres[0]}, as {reason.share} of {liked_count} liked movies" if reason.genres else ""
     if near and genre:
         return f"Near {near}; {genre}"
     return f"Near {near}" if near else genre

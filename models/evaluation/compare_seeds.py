@@ -25,7 +25,7 @@ from models.data.features import Features
 from models.data.load import load_features, training_rows
 from models.evaluation import evaluate
 from models.evaluation.evaluate import fitted_baseline, trained_scorer
-from models.evaluation.judgement import CI95, Judgement, PerRow, PerUser, Values, left_out_and_undefined
+from models.evaluation.judgement import CI95, Judgement, PerRow, PerUser, Scorer, Values, left_out_and_undefined
 from models.evaluation.metrics.base import METRICS
 from models.evaluation.paired import Difference, paired_difference, paired_row_difference, verdict
 from models.networks.base import NETWORKS
@@ -85,7 +85,7 @@ def _compare(run: Run, protocol: str, seeds: list[int], device: torch.device, ad
     for name, baseline in registry.baselines_for(protocol, rows, run.tables).items():
         chosen = seeds if baseline.uses_chance else seeds[:1]
         scorers = (fitted_baseline(run, name, features, known, seed) for seed in chosen)
-        judged[name] = [PROTOCOLS[protocol].test(scorer, features, seeds[0]) for scorer in scorers]
+        judged[name] = [_tested(scorer, features, seeds[0]) for scorer in scorers]
         advance(1, f"{protocol}, {name}")
     return {
         "seeds": seeds,
@@ -185,12 +185,17 @@ def _networks(
         train(run, protocol.name, name, replace(settings, seed=seed), device, lambda *_: None, target=folder)
         model, config = load(run, features, name, device, folder)
         scorer = trained_scorer(model, features, known_to(settings), device)
-        judged.append(protocol.test(scorer, features, seeds[0]))
+        judged.append(_tested(scorer, features, seeds[0]))
         seconds.append(config.train_seconds)
         value = judged[-1][0].means()[protocol.deciding]
         figure = "undefined" if value is None else f"{value:.4f}"
         advance(1, f"{protocol.name}, {name}, seed {seed}: {protocol.deciding} {figure}")
     return judged, round(float(np.mean(seconds)), 3)
+
+
+def _tested(scorer: Scorer, features: Features, seed: int) -> Judged:
+    """A model's judgements, without the tables that `evaluate` keeps: there are many seeds to hold."""
+    return [replace(part, kept=()) for part in PROTOCOLS[features.protocol].test(scorer, features, seed)]
 
 
 def summary(judged: list[Judged], seed: int) -> dict[str, Any]:

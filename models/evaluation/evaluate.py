@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from core.artifacts import fingerprint, package_versions, read_manifest, verify
+from core.artifacts import fingerprint, is_current, new_folder, package_versions, read_manifest, verify
 from core.errors import UserError
 from core.run_folder import Run
 from core.stage_code import stage_code
@@ -15,6 +16,7 @@ from models.baselines.base import BASELINES
 from models.data.features import Features
 from models.data.load import load_features, training_rows
 from models.evaluation.judgement import Judgement, Scorer, left_out_and_undefined, scorer_of
+from models.evaluation.kept_files import write_kept
 from models.evaluation.metrics.base import METRICS
 from models.evaluation.results import Result, made_from, model_digest, read_results, write_results
 from models.evaluation.scorers import network_scorer, past_of
@@ -31,6 +33,8 @@ ROOMS = (
     "models/evaluation/bootstrap.py",
     "models/evaluation/evaluate.py",
     "models/evaluation/judgement.py",
+    "models/evaluation/kept.py",
+    "models/evaluation/kept_files.py",
     "models/evaluation/metrics",
     "models/evaluation/ranking.py",
     "models/evaluation/results.py",
@@ -80,7 +84,10 @@ def results_expected(run: Run) -> int:
 
 
 def evaluate(run: Run, device: torch.device, advance: Advance) -> bool:
-    """Writes `evaluation.json`; scores nothing again where nothing has changed.
+    """Writes `evaluation.json`, and in `evaluation/` the ranks, lists and scores of rows that pictures are drawn from.
+
+    Scores nothing again where nothing has changed. A process that is killed leaves both as they were, or what the next
+    call makes again.
 
     A synthetic dataset brings its truth: it is judged with the others, as the best that any model can reach.
 
@@ -96,10 +103,11 @@ def evaluate(run: Run, device: torch.device, advance: Advance) -> bool:
     protocols = judged_protocols(run)
     models = _models(run, protocols)
     origin = _fingerprint(run, protocols, models)
-    if made_from(run) == origin:
+    if made_from(run) == origin and is_current(run.judged, origin):
         read_results(run)
         return False
-    results = [result for protocol in protocols for result in _results(run, protocol, device, advance)]
+    with new_folder(run.judged, origin) as out:
+        results = [result for name in protocols for result in _results(run, name, device, advance, out / name)]
     write_results(run, results, origin, {name: model_digest(files) for name, files in models.items()})
     return True
 
@@ -129,19 +137,20 @@ def _fingerprint(run: Run, protocols: list[str], models: dict[str, dict[str, str
     return fingerprint(models=models, features=features, baselines=baselines, metrics=metrics, code=code)
 
 
-def _results(run: Run, protocol: str, device: torch.device, advance: Advance) -> Iterator[Result]:
+def _results(run: Run, protocol: str, device: torch.device, advance: Advance, out: Path) -> Iterator[Result]:
+    """A protocol's results; `out` is a folder to keep in what pictures need of each model."""
     features = load_features(run, protocol)
     seed = 0
     known: tuple[str, ...] = FIT
     for name in registry.trained(run, protocol):
         model, config = load(run, features, name, device)
         seed, known = config.seed, tuple(config.trained_on)
-        yield judged(name, trained_scorer(model, features, known, device), features, seed, config)
+        yield judged(name, trained_scorer(model, features, known, device), features, seed, config, out / name)
         advance(1, f"{name}, {protocol}")
     rows = training_rows(run, protocol)
     for name in registry.baselines_for(protocol, rows, run.tables):
         scorer = fitted_baseline(run, name, features, known, seed)
-        yield judged(name, scorer, features, seed, None)
+        yield judged(name, scorer, features, seed, None, out / name)
         advance(1, f"{name}, {protocol}")
 
 
@@ -160,14 +169,24 @@ def fitted_baseline(run: Run, name: str, features: Features, known: tuple[str, .
     return scorer_of(registry.fit_baseline(name, features, known, chosen.settings, seed, run.tables))
 
 
-def judged(name: str, scorer: Scorer, features: Features, seed: int, training: TrainedConfig | None) -> Result:
+def judged(
+    name: str,
+    scorer: Scorer,
+    features: Features,
+    seed: int,
+    training: TrainedConfig | None,
+    out: Path | None = None,
+) -> Result:
     """Scores the test set of a protocol: one entry of `evaluation.json`.
 
     Args:
         seed: of what is drawn where there is too much to ask, and of the bootstrap.
         training: how the model was trained, if it was.
+        out: a new folder for what pictures need; None to keep nothing.
     """
     parts: list[Judgement] = PROTOCOLS[features.protocol].test(scorer, features, seed)
+    if out:
+        write_kept(out, parts, features, seed)
     counts: dict[str, Any] = {part.counted_as: part.count for part in parts}
     intervals = {key: pair for part in parts for key, pair in part.intervals(seed).items()}
     return Result(

@@ -1,13 +1,14 @@
 """What scores are worth: metrics of users or of rows, with intervals over users."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from core.constants import K
 from models.evaluation.bootstrap import bootstrap
+from models.evaluation.kept import Kept, scored_rows
 from models.evaluation.metrics.base import RowStatistic, metrics_of
 
 if TYPE_CHECKING:
@@ -65,12 +66,14 @@ class PerUser:
             a hit whatever the model.
         others: the fewest and the most movies that a held-out movie is ranked among (of those who are left out, where
             there is no other user); None where that is not kept.
+        kept: the tables that the metrics are taken from, as `evaluate` writes them.
     """
 
     values: dict[str, np.ndarray]
     counted_as: str = "test_users"
     left_out: int = 0
     others: tuple[int, int] | None = None
+    kept: tuple[Kept, ...] = ()
 
     @property
     def count(self) -> int:
@@ -105,11 +108,13 @@ class PerRow:
         statistics: each metric, taken apart.
         owner: int64 [rows], whose row each is, 0 to users - 1.
         counted_as: the field of a result that says how many rows these are.
+        kept: the tables that the metrics are taken from, as `evaluate` writes them.
     """
 
     statistics: dict[str, RowStatistic]
     owner: np.ndarray
     counted_as: str = "test_rows"
+    kept: tuple[Kept, ...] = ()
 
     @property
     def count(self) -> int:
@@ -191,6 +196,14 @@ def judge_rows(
         raise ValueError("a score is not a number")
     chosen = {name: one for name, one in metrics_of(task).items() if is_probability or not one.needs_probability}
     return PerRow({name: one.per_row(label, scores) for name, one in chosen.items() if one.per_row}, owner)
+
+
+def judge_split(
+    task: str, rows: "Interactions", label: np.ndarray, scores: np.ndarray, is_probability: bool = True
+) -> PerRow:
+    """The metrics of a task for the rows of a split, which are kept; arguments and errors as in `judge_rows`."""
+    judged = judge_rows(task, label, scores, owners(rows), is_probability)
+    return replace(judged, kept=(scored_rows(rows, label, scores),))
 
 
 def owners(rows: "Interactions") -> np.ndarray:

@@ -6,6 +6,7 @@ import numpy as np
 
 from core.constants import K
 from models.evaluation.judgement import PerUser, ScorePairs
+from models.evaluation.kept import FULL_CATALOGUE, SAMPLED, Kept, best_columns, lists, standing
 from models.evaluation.metrics.base import FULL, metrics_of
 from models.evaluation.metrics.ranking import ranking
 
@@ -28,18 +29,29 @@ def sampled_metrics(score: ScorePairs, questions: "Candidates") -> PerUser:
     judged = np.flatnonzero(others >= K)
     pairs = len(judged) * questions.negatives.shape[1]
     blocks = np.array_split(judged, max(1, -(-pairs // PAIRS_AT_ONCE)))
-    parts = [_sampled_metrics(score, questions, block) for block in blocks]
-    values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    found = [_sampled_metrics(score, questions, block) for block in blocks]
+    values, columns = (_joined([part[place] for part in found]) for place in range(2))
+    kept = Kept(name=SAMPLED, user=questions.user[judged], movie=questions.positive[judged], columns=columns)
     return PerUser(
-        values, left_out=len(others) - len(judged), others=_fewest_and_most(others[judged] if len(judged) else others)
+        values,
+        left_out=len(others) - len(judged),
+        others=_fewest_and_most(others[judged] if len(judged) else others),
+        kept=(kept,),
     )
+
+
+def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _fewest_and_most(others: np.ndarray) -> tuple[int, int] | None:
     return (int(others.min()), int(others.max())) if len(others) else None
 
 
-def _sampled_metrics(score: ScorePairs, questions: "Candidates", block: np.ndarray) -> dict[str, np.ndarray]:
+def _sampled_metrics(
+    score: ScorePairs, questions: "Candidates", block: np.ndarray
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Metrics of some users, and the columns that are kept."""
     movies = np.concatenate([questions.positive[block, None], questions.negatives[block]], axis=1).astype(np.int64)
     there = movies >= 0
     users = np.repeat(questions.user[block].astype(np.int64), movies.shape[1]).reshape(movies.shape)
@@ -47,7 +59,8 @@ def _sampled_metrics(score: ScorePairs, questions: "Candidates", block: np.ndarr
     if len(block):
         scores[there] = score(users[there], movies[there])
     found = ranking(scores[:, 0], scores[:, 1:], there[:, 1:])
-    return {name: metric.per_user(found) for name, metric in metrics_of("ranking").items() if metric.per_user}
+    metrics = {name: metric.per_user(found) for name, metric in metrics_of("ranking").items() if metric.per_user}
+    return metrics, standing(found)
 
 
 def full_catalogue_metrics(score: ScorePairs, features: "Features", questions: "Candidates", seed: int) -> PerUser:
@@ -55,7 +68,8 @@ def full_catalogue_metrics(score: ScorePairs, features: "Features", questions: "
 
     Sampled metrics can order models wrongly (Krichene and Rendle, "On Sampled Metrics for Item Recommendation", 2020).
     Where there are more users than `FULL_CATALOGUE_USERS` and `FULL_CATALOGUE_PAIRS` allow, they are drawn from `seed`.
-    Of those, users with fewer than `K` others are left out, as in `sampled_metrics`.
+    Of those, users with fewer than `K` others are left out, as in `sampled_metrics`. What is kept are their ranks, and
+    their `K` best movies: of the others and the held-out one.
     """
     catalogue = features.catalogue
     drawn = _chosen_users(len(questions.user), len(catalogue), seed)
@@ -63,23 +77,42 @@ def full_catalogue_metrics(score: ScorePairs, features: "Features", questions: "
     rated[np.arange(len(drawn)), questions.positive[drawn] - catalogue[0]] = True  # no movie is ranked among itself
     judged = (~rated).sum(axis=1) >= K
     chosen, rated = drawn[judged], rated[judged]
-    metrics = {name: one.per_user for name, one in metrics_of("ranking").items() if one.full_catalogue and one.per_user}
-    values: dict[str, list[np.ndarray]] = {name: [] for name in metrics}
+    users, held_out = questions.user[chosen].astype(np.int64), questions.positive[chosen]
     at_once = max(1, PAIRS_AT_ONCE // len(catalogue))
-    for start in range(0, len(chosen), at_once):
-        rows = chosen[start : start + at_once]
-        users = np.repeat(questions.user[rows].astype(np.int64), len(catalogue))
-        scores = score(users, np.tile(catalogue, len(rows))).reshape(len(rows), -1)
-        place = np.arange(len(rows))
-        held_out = questions.positive[rows] - catalogue[0]
-        found = ranking(scores[place, held_out], scores, ~rated[start : start + at_once])
-        for name, per_user in metrics.items():
-            values[name].append(per_user(found))
+    blocks = [slice(start, start + at_once) for start in range(0, max(1, len(chosen)), at_once)]
+    found = [_full_metrics(score, catalogue, users[block], held_out[block], rated[block]) for block in blocks]
+    values, columns, best = (_joined([part[place] for part in found]) for place in range(3))
+    kept = Kept(name=FULL_CATALOGUE, user=users, movie=held_out, columns=columns)
     return PerUser(
-        {FULL + name: np.concatenate(parts) if parts else np.empty(0) for name, parts in values.items()},
+        values,
         "full_catalogue_users",
         left_out=len(drawn) - len(chosen),
+        kept=(kept, lists(users, **best)),
     )
+
+
+def _full_metrics(
+    score: ScorePairs, catalogue: np.ndarray, users: np.ndarray, held_out: np.ndarray, rated: np.ndarray
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Metrics of some users, the columns that are kept, and the users' best movies with their scores.
+
+    Args:
+        users: int64 [users].
+        held_out: int [users], movie indices.
+        rated: bool [users, movies], which movies are no others: rated before, or held out.
+    """
+    scores = np.zeros((len(users), len(catalogue)), np.float32)
+    if len(users):
+        pairs = np.repeat(users, len(catalogue)), np.tile(catalogue, len(users))
+        scores = score(*pairs).reshape(scores.shape)
+    row, column = np.arange(len(users)), held_out - catalogue[0]
+    found = ranking(scores[row, column], scores, ~rated)
+    chosen = {name: one.per_user for name, one in metrics_of("ranking").items() if one.full_catalogue and one.per_user}
+    metrics = {FULL + name: per_user(found) for name, per_user in chosen.items()}
+    allowed = found.valid.copy()
+    allowed[row, column] = True
+    best = best_columns(scores, allowed)
+    return metrics, standing(found), {"movie": catalogue[best], "score": scores[row[:, None], best]}
 
 
 def _chosen_users(users: int, movies: int, seed: int) -> np.ndarray:

@@ -92,7 +92,7 @@ class Protocol(ABC, Generic[Questions]):
 
     @abstractmethod
     def judge(self, scorer: Scorer, questions: Questions) -> Judgement:
-        """The metrics that validation looks at, and the test too."""
+        """The metrics that validation looks at, and the test too, with the tables that they are taken from."""
 
     def test(self, scorer: Scorer, features: "Features", seed: int) -> list[Judgement]:
         """Scores the test set.

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from models.evaluation.judgement import PerRow, Scorer, judge_rows, owners
+from models.evaluation.judgement import PerRow, Scorer, judge_split
 from models.protocols.base import PROTOCOLS
 from models.protocols.binary import BinaryProtocol
 
@@ -18,8 +18,8 @@ class RandomSplit(BinaryProtocol["Interactions"]):
         return features.interactions(part)
 
     def judge(self, scorer: Scorer, questions: "Interactions") -> PerRow:
-        scores = scorer.rows(questions)
-        return judge_rows(self.task, questions.label.numpy(), scores, owners(questions), scorer.is_probability)
+        label, scores = questions.label.numpy(), scorer.rows(questions)
+        return judge_split(self.task, questions, label, scores, scorer.is_probability)
 
 
 PROTOCOLS.add(

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.evaluation.judgement import PerRow, Scorer, judge_rows, owners
+from models.evaluation.judgement import PerRow, Scorer, judge_split
 from models.protocols.base import PROTOCOLS, Protocol
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Rating(Protocol["Interactions"]):
 
     def judge(self, scorer: Scorer, questions: "Interactions") -> PerRow:
         stars = questions.stars.numpy().astype(np.float64)
-        return judge_rows(self.task, stars, scorer.rows(questions).astype(np.float64), owners(questions))
+        return judge_split(self.task, questions, stars, scorer.rows(questions).astype(np.float64))
 
 
 PROTOCOLS.add(

@@ -30,7 +30,7 @@ from workflows.sources.datasets import DATASETS
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
     *("fetch", "synth", "prepare", "train", "evaluate", "export", "rollback", "serve", "health", "recommend"),
-    *("similar", "score", "run", "tune", "compare", "paper"),
+    *("similar", "score", "run", "tune", "compare", "paper", "report"),
 )
 SMALL = ("--dataset", "ml-latest-small")
 
@@ -300,6 +300,7 @@ finally:
         ("tune", "prepare", "leave-one-out is missing or incomplete"),
         ("compare", "prepare", "leave-one-out is missing or incomplete"),
         ("evaluate", "train", "no model is trained in"),
+        ("report", "evaluate", "evaluation.json is missing"),
         ("export", "train", "no model is trained in"),
         ("serve", "export", "repository is missing or incomplete"),
         ("rollback", "export", "repository is missing or incomplete"),
