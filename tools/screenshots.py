@@ -14,7 +14,7 @@ from tests.dashboard.browser.visit import Visit
 OUT = ROOT / "docs" / "page"
 WIDTHS = {"wide": 1280, "phone": 390}
 SEARCH = "star wars"
-TALLEST = 1500  # pixels
+TALLEST = 1800  # pixels
 
 
 def main() -> int:
@@ -85,6 +85,7 @@ def shoot(one: Visit, name: str, width: int) -> None:
     """One picture, of the window as high as its content, up to a limit."""
     one.page.mouse.move(0, 0)
     one.page.evaluate("document.activeElement?.blur()")
+    one.page.evaluate("document.querySelector('[data-testid=stMain]').scrollTo(0, 0)")
     height = one.page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
     one.page.set_viewport_size({"width": width, "height": min(height, TALLEST)})
     one.settle()

@@ -59,7 +59,7 @@ def picture(name: str, title: str, text: str, svg: Path) -> None:
     Args:
         text: the caption, which a screen reader reads in the picture's place.
     """
-    with st.container(border=True):
+    with st.container(border=True, key=f"{'wide' if is_wide(svg) else 'usual'}-{name}"):
         st.html(heading(title))
         _component()(key=f"picture-{name}", data={"svg": _svg(str(svg), svg.stat().st_mtime), "text": text})
         st.html(caption(text))

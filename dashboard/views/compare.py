@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard.parts.gallery import gallery, sections
-from dashboard.parts.words import title
+from dashboard.parts.words import heading, title
 from dashboard.results import protocols, table_of
 from dashboard.settings import settings
 from dashboard.shared import names, networks, read
@@ -21,8 +21,12 @@ def show() -> None:
         st.info("This run is not evaluated yet. Do that in a terminal with:")
         st.code(settings().commands["evaluate"], language=None, wrap_lines=True)
     else:
-        for tab, protocol in zip(st.tabs([_heading(one) for one in protocols(results)]), protocols(results)):
-            tab.html(table_of(results, protocol, names(), networks(), settings().lower_is_better))
+        for tab, protocol in zip(st.tabs(protocols(results)), protocols(results)):
+            question = settings().questions.get(protocol, "")
+            tab.html(
+                (heading(question) if question else "")
+                + table_of(results, protocol, names(), networks(), settings().lower_is_better)
+            )
     _pictures()
 
 
@@ -36,8 +40,3 @@ def _pictures() -> None:
             or chosen
         )
     gallery(chosen)
-
-
-def _heading(protocol: str) -> str:
-    question = settings().questions.get(protocol)
-    return f"{question} ({protocol})" if question else protocol

@@ -21,7 +21,10 @@ def show() -> None:
                 ("ratings", f"{ratings:,}"),
                 ("users", f"{len(movies.users):,}"),
                 ("movies", f"{len(movies.frame):,}"),
-                ("of all user-movie pairs rated", f"{ratings / max(1, len(movies.users) * len(movies.frame)):.1%}"),
+                (
+                    "of all user-movie pairs rated",
+                    f"{100 * ratings / max(1, len(movies.users) * len(movies.frame)):.1f} %",
+                ),
             ]
         )
     )

@@ -168,7 +168,7 @@ def _rows(answer: Answer, why: dict[int, Reason], common: set[int], liked_count:
                 genres=movies.genres_of(movie_id),
                 shared=reason.genres if reason else (),
                 score=score,
-                score_text=f"{score:.3f}" if answer.is_personal else f"{score:.0%}",
+                score_text=f"{score:.3f}" if answer.is_personal else f"{100 * score:.0f} %",
                 why=_sentence(reason, liked_count) if reason else "",
                 mark="in both" if movie_id in common else "",
             )
