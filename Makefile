@@ -1,6 +1,7 @@
 # `make run` and `make test` set up everything they need. PYTHON=/path/to/python3.11 chooses the interpreter.
 
-.PHONY: help run test test-fast test-image has-image-python lint format bench results notebook lock lock-image lock-serving debian clean venv
+.PHONY: help run test test-fast test-image has-image-python lint format bench results notebook lock lock-image lock-serving lock-dashboard \
+	debian clean venv dashboard-venv screenshots
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -18,15 +19,20 @@ IMAGE_SLOW := tests/ensemble/test_parity.py
 # The tests that are run once more under a counted driver: that is for the lock, as the image has cuDF.
 IMAGE_WITHOUT := tests/core/test_gpu.py::test_the_fast_suites_of_workflows_and_of_models_data_pass_there
 
+# The page's packages, and the browser tests', which start the rest with the main environment's Python.
+DASHBOARD := .venv-dashboard
+BROWSER := MARQUEE_PYTHON="$(abspath $(BIN))/python" $(DASHBOARD)/bin/python
+
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 run: $(READY) ## MovieLens-100K to recommendations from Triton, in one command
 	@$(BIN)/python -m marquee run $(ARGS)
 
-test: $(READY) debian ## every test: fast ones first, then those that train and serve
+test: $(READY) debian dashboard-venv ## every test: fast ones first, then those that train and serve, then the page in a browser
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+	@$(BROWSER) -m pytest tests/dashboard/browser $(ARGS)
 
 test-fast: $(READY) ## the tests that take seconds
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
@@ -70,11 +76,20 @@ lock-image: $(READY) ## renew the lock of the Merlin image's versions
 lock-serving: $(READY) ## renew the lock of the serving image, after `make lock`
 	@$(BIN)/python tools/lock.py docker/serving.in docker/serving.lock $(ARGS)
 
+lock-dashboard: $(READY) ## renew the lock of the page, requirements-dashboard.txt
+	@$(BIN)/python tools/lock.py requirements-dashboard.in requirements-dashboard.txt --upgrade $(ARGS)
+
+dashboard-venv: ## the page's packages, for `python -m marquee dashboard`
+	@tools/setup.sh "$(PYTHON)" $(DASHBOARD) requirements-dashboard.txt
+
+screenshots: $(READY) dashboard-venv ## take the pictures of the page in docs/page/ again, over runs/ml-100k
+	@$(BROWSER) -m tools.screenshots
+
 debian: $(READY) ## the test tools that are Debian's (promtool), where apt is there
 	@tools/debian.sh $(VENV)
 
 clean: ## remove the environment, the runs and the caches; downloads in data/ stay
-	rm -rf $(VENV) $(IMAGE_VENV) .bench runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(IMAGE_VENV) $(DASHBOARD) .bench runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 venv: $(READY) ## the virtual environment alone
 

@@ -14,7 +14,7 @@ from core.errors import naming
 from core.progress import console, progress
 from core.run_folder import DEFAULT_DATASET, DEFAULT_RUNS, DEFAULT_SEED, Run
 from core.terminal import lasting_output
-from marquee import __version__, health, pipeline, ratings, reporting, research, serve, serving
+from marquee import __version__, dashboard, health, pipeline, ratings, reporting, research, serve, serving
 from marquee.ending import STOPPED, guarded, stopping, unraisable
 from marquee.help import CONTEXT_SETTINGS, Command, Group
 from marquee.options import (
@@ -219,6 +219,7 @@ command(health.health)
 command(serving.recommend)
 command(serving.similar)
 command(serving.score)
+command(dashboard.dashboard)
 
 
 @command

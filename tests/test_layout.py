@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # Each may import itself and those before it.
 LAYERS = ("core", "workflows", "models", "ensemble", "report", "dashboard", "marquee")
 CLIENT = "ensemble.client"  # of the project, all that the page may import, with what that imports
-STORE = "dashboard.store"  # of the page, all that others may import: the rest has an environment of its own
+STORE, SETTINGS = "dashboard.store", "dashboard.settings"
+OPEN = (STORE, SETTINGS)  # of the page, all that others may import: the rest has an environment of its own
 INSIDE_TRITON = "ensemble/triton_models"
 MERLINS_BACKEND = "ensemble/merlin_systems/backends"  # runs inside Triton, too
 LONGEST_FILE = 320  # lines
@@ -167,18 +168,18 @@ def test_the_page_imports_of_the_project_the_client_and_what_that_imports():
     assert reached_from(graph, page) <= page | client
 
 
-def test_others_import_the_page_s_store_alone():
+def test_others_import_the_page_s_store_and_settings_alone():
     found = [
         f"{name} imports {target}"
         for name, targets in import_graph().items()
         for target in targets
-        if target.split(".")[0] == "dashboard" and target != STORE and name.split(".")[0] != "dashboard"
+        if target.split(".")[0] == "dashboard" and target not in OPEN and name.split(".")[0] != "dashboard"
     ]
     assert not found
 
 
-def test_the_store_needs_the_standard_library_alone():
-    code = f"import {STORE}, sys; print(*{{name.split('.')[0] for name in sys.modules}})"
+def test_the_store_and_the_settings_need_the_standard_library_alone():
+    code = f"import {STORE}, {SETTINGS}, sys; print(*{{name.split('.')[0] for name in sys.modules}})"
     command = [sys.executable, "-S", "-c", code]  # without installed packages
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert set(result.stdout.split()) <= {*sys.stdlib_module_names, "__main__", "dashboard"}

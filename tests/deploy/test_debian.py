@@ -15,13 +15,14 @@ NEEDED = ("bash", "realpath", "dirname", "grep", "id", "mktemp", "rm", "mv", "ti
 
 @pytest.fixture
 def programs(tmp_path) -> Path:
-    """A folder for PATH with what the script needs, and neither promtool nor apt-get."""
+    """A folder for PATH with what the script needs and a chromium, and neither promtool nor apt-get."""
     folder = tmp_path / "programs"
     folder.mkdir()
     for name in NEEDED:
         found = shutil.which(name)
         assert found is not None
         (folder / name).symlink_to(found)
+    put(folder, "chromium", "")
     return folder
 
 
@@ -71,3 +72,28 @@ def test_the_program_is_taken_out_of_its_package(programs, tmp_path):
     venv = tmp_path / "venv"
     assert debian(programs, venv) == f"promtool: taken from Debian's package prometheus into {venv}/bin\n"
     assert (venv / "bin" / "promtool").read_text() == "taken\n"
+
+
+def test_a_program_of_many_files_is_installed(programs, tmp_path):
+    (programs / "chromium").unlink()
+    put(programs, "promtool", "")
+    (programs / "id").unlink()
+    put(programs, "id", "echo 0")
+    put(programs, "apt-get", f'echo "$*" >> {tmp_path}/asked; echo noise')
+    put(programs, "dpkg-deb", "")
+    assert debian(programs, tmp_path / "venv") == "chromium: Debian's package chromium is installed\n"
+    assert (tmp_path / "asked").read_text().splitlines()[-1].endswith("install --yes --no-install-recommends chromium")
+
+
+def test_only_root_installs(programs, tmp_path):
+    (programs / "chromium").unlink()
+    put(programs, "promtool", "")
+    (programs / "id").unlink()
+    put(programs, "id", "echo 1000")
+    put(programs, "apt-get", f"echo asked > {tmp_path}/asked")
+    put(programs, "dpkg-deb", "")
+    assert debian(programs, tmp_path / "venv") == (
+        "chromium cannot be had from Debian's package chromium (only root may install it): "
+        "the tests that need it are skipped\n"
+    )
+    assert not (tmp_path / "asked").exists()

@@ -1,0 +1,69 @@
+"""What all sessions of the page share: made once, and again where its files have changed."""
+
+import json
+from pathlib import Path
+
+import streamlit as st
+
+from dashboard.catalogue import Catalogue
+from dashboard.names import Names
+from dashboard.settings import settings
+from dashboard.store import Store
+from dashboard.triton import Triton
+
+
+@st.cache_resource(show_spinner="Reading the movies")
+def _catalogue(tables: str, modified: float) -> Catalogue:
+    return Catalogue(Path(tables))
+
+
+def catalogue() -> Catalogue:
+    """The movies of the run."""
+    tables = settings().tables
+    return _catalogue(tables, modified(Path(tables, "movies.parquet")))
+
+
+@st.cache_resource(show_spinner=False)
+def triton() -> Triton:
+    """The connection with the server."""
+    return Triton(settings())
+
+
+@st.cache_resource(show_spinner=False)
+def store() -> Store:
+    """The people and their ratings.
+
+    Raises:
+        StoreError: the file cannot be used.
+    """
+    return Store(Path(settings().people), settings().dataset)
+
+
+@st.cache_data(show_spinner=False, max_entries=8)
+def _json(path: str, modified: float) -> object:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def read(path: Path) -> object:
+    """A JSON file's content; None where there is no file."""
+    return _json(str(path), modified(path)) if path.is_file() else None
+
+
+def modified(path: Path) -> float:
+    """When a file last changed; 0 where there is none."""
+    return path.stat().st_mtime if path.exists() else 0.0
+
+
+def names() -> Names:
+    """The names that the report uses."""
+    found = read(Path(settings().report, "names.json"))
+    known = found if isinstance(found, dict) else {}
+    return Names(settings().metrics, known.get("models", {}), known.get("colors", {}))
+
+
+def networks() -> list[str]:
+    """The networks of the exported repository, its default first; one empty name, the server's default, without it."""
+    manifest = read(Path(settings().repository, "manifest.json"))
+    if not isinstance(manifest, dict) or not manifest.get("networks"):
+        return [""]
+    return sorted(manifest["networks"], key=lambda name: (name != manifest.get("default_model"), name))

@@ -1,0 +1,83 @@
+"""One person's browser window on the page, and what it has asked for."""
+
+from urllib.parse import urlsplit
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Locator, expect
+
+from tests.names import HANG_SECONDS
+
+HANG = 1000.0 * HANG_SECONDS
+SETTLED = '[data-testid="stApp"][data-test-script-state="notRunning"]'
+LOOPBACK = ("127.0.0.1", "localhost", "")
+expect.set_options(timeout=HANG)
+# Streamlit's own shell: what lies outside its one landmark, and attributes of its sidebar.
+ALLOWED = ("region", "aria-allowed-attr")
+
+
+class Visit:
+    """A session.
+
+    Attributes:
+        left_loopback: the URLs that were asked for on other machines.
+        errors: what the page's scripts have raised.
+    """
+
+    def __init__(self, browser: Browser, url: str, width: int, scheme: str, path: str):
+        self.context = browser.new_context(
+            viewport={"width": width, "height": 860}, color_scheme=scheme, reduced_motion="reduce"
+        )
+        self.context.set_default_timeout(HANG)
+        self.page = self.context.new_page()
+        self.left_loopback: list[str] = []
+        self.errors: list[str] = []
+        self.page.on("request", lambda request: self._note(request.url))
+        self.page.on("websocket", lambda socket: self._note(socket.url))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.goto(f"{url}/{path}")
+        expect(self.heading).to_be_visible()
+        self.settle()
+
+    def _note(self, url: str) -> None:
+        if url.startswith(("data:", "blob:")):
+            return
+        if urlsplit(url).hostname not in LOOPBACK:
+            self.left_loopback.append(url)
+
+    @property
+    def heading(self) -> Locator:
+        """The title of the page that is shown."""
+        return self.page.get_by_role("heading", level=1)
+
+    def settle(self) -> None:
+        """Waits until the script has run."""
+        self.page.wait_for_selector(SETTLED)
+
+    def go(self, name: str) -> None:
+        """To another page, by the menu."""
+        self.page.locator(".st-key-menu").get_by_role("link", name=name, exact=True).click()
+        expect(self.heading).to_have_text(name)
+        self.settle()
+
+    def movies(self, name: str) -> Locator:
+        """A list of movies."""
+        return self.page.get_by_role("list", name=name, exact=True)
+
+    def overflow(self) -> int:
+        """Pixels by which the page is wider than the window."""
+        return self.page.evaluate(
+            "Math.max(document.documentElement.scrollWidth, document.querySelector('[data-testid=stMain]').scrollWidth)"
+            " - window.innerWidth"
+        )
+
+    def violations(self) -> list[str]:
+        """What axe finds, but for Streamlit's own shell."""
+        found = Axe().run(self.page).response["violations"]
+        return [
+            f"{one['id']}: {one['help']}: {[node['html'][:200] for node in one['nodes'][:3]]}"
+            for one in found
+            if one["id"] not in ALLOWED
+        ]
+
+    def close(self) -> None:
+        self.context.close()

@@ -1,0 +1,58 @@
+"""`evaluation.json` as a table."""
+
+import re
+
+from dashboard.names import Names
+from dashboard.results import protocols, table_of
+
+RESULTS = [
+    {
+        "protocol": "leave-one-out",
+        "model": "dlrm",
+        "metrics": {"hr@10": 0.7338, "log_loss": 0.5},
+        "ci95": {"hr@10": [0.7, 0.76]},
+        "seed": 42,
+        "test_users": 943,
+        "train_seconds": 275.4,
+    },
+    {
+        "protocol": "leave-one-out",
+        "model": "<b>",
+        "metrics": {"hr@10": 0.69, "log_loss": 0.4},
+        "ci95": {},
+        "seed": 42,
+        "test_users": 943,
+        "train_seconds": 0.0,
+    },
+    {
+        "protocol": "random-split",
+        "model": "ncf",
+        "metrics": {"auc": None},
+        "ci95": None,
+        "seed": 1,
+        "train_seconds": 2.5,
+    },
+]
+NAMES = Names({"hr@10": "HR@10"}, {"dlrm": "DLRM"})
+
+
+def table(protocol: str) -> str:
+    return table_of(RESULTS, protocol, NAMES, ["dlrm"], ["log_loss"])
+
+
+def test_figures_intervals_and_the_best_of_each_metric():
+    html = table("leave-one-out")
+    assert protocols(RESULTS) == ["leave-one-out", "random-split"]
+    assert re.findall(r'<td class="m-best">(.{5})', html) == ["0.734", "0.400"]
+    assert "<small>0.700 to 0.760</small>" in html
+    assert '<tr class="m-network"><th scope="row">DLRM</th>' in html
+    assert ">275 s<" in html
+    assert "943 test users, seed 42" in html
+    assert ">HR@10<" in html
+
+
+def test_names_are_escaped_and_what_is_missing_is_a_dash():
+    assert "<b>" not in table("leave-one-out").replace('class="m-best"', "")
+    assert "&lt;b&gt;" in table("leave-one-out").lower()
+    assert "<td>-</td>" in table("random-split")
+    assert ">2.5 s<" in table("random-split")

@@ -1,0 +1,97 @@
+"""Takes the pictures of the page that the documents show: `make screenshots`, over an exported run with a report."""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+from tests.dashboard.browser.running import CHROMIUM, GIVEN_RUN, ROOT, Page, Served
+from tests.dashboard.browser.visit import Visit
+
+OUT = ROOT / "docs" / "page"
+WIDTHS = {"wide": 1280, "phone": 390}
+SEARCH = "star wars"
+TALLEST = 1800  # pixels
+
+
+def main() -> int:
+    given = Path(os.environ.get(GIVEN_RUN, ROOT / "runs" / "ml-100k"))
+    if not (given / "repository").is_dir():
+        print(f"error: {given} has no exported repository; run: make run", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder, given.name)
+        shutil.copytree(given, run, ignore=shutil.ignore_patterns("*.log*", "people*"))
+        server = Served(run)
+        server.start()
+        page = Page(run, server.url)
+        try:
+            take(page.url)
+        finally:
+            page.process.stop()
+            server.stop()
+    return 0
+
+
+def take(url: str) -> None:
+    """Every page at both widths, and the first in the dark."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        for kind, width in WIDTHS.items():
+            for scheme in ("light", "dark"):
+                one = Visit(browser, url, width, scheme, "")
+                like(one)
+                shoot(one, f"for-you-{kind}" + ("-dark" if scheme == "dark" else ""), width)
+                if scheme == "light":
+                    for name in ("Rate", "Similar", "Compare", "Data", "Server"):
+                        one.go(name)
+                        if name == "Rate":
+                            rate(one)
+                        shoot(one, f"{name.lower()}-{kind}", width)
+                one.close()
+        browser.close()
+
+
+def like(one: Visit) -> None:
+    """Some movies that one likes."""
+    for words in ("empire strikes back", "raiders of the lost ark", SEARCH):
+        field = one.page.get_by_label("Find movies that you like")
+        field.fill(words)
+        field.press("Enter")
+        add = one.movies("Movies found").get_by_role("button").first
+        title = add.get_attribute("aria-label").removeprefix("Add ")
+        add.click()
+        one.movies("Movies that you like").get_by_text(title).wait_for()
+        one.settle()
+    one.page.get_by_label("Find movies that you like").fill("")
+    one.page.get_by_label("Find movies that you like").press("Enter")
+    one.movies("Movies found").wait_for(state="detached")
+    one.settle()
+
+
+def rate(one: Visit) -> None:
+    """Stars for some of the movies that are shown."""
+    for place, stars in ((0, 5), (1, 4), (3, 5), (4, 2)):
+        one.movies("Movies to rate").get_by_role("listitem").nth(place).locator("label").nth(stars - 1).click()
+        one.settle()
+    one.page.get_by_text("You have rated 4 movies").wait_for()
+
+
+def shoot(one: Visit, name: str, width: int) -> None:
+    """One picture, of the window as high as its content, up to a limit."""
+    one.page.mouse.move(0, 0)
+    one.page.evaluate("document.activeElement?.blur()")
+    one.page.evaluate("document.querySelector('[data-testid=stMain]').scrollTo(0, 0)")
+    height = one.page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
+    one.page.set_viewport_size({"width": width, "height": min(height, TALLEST)})
+    one.settle()
+    one.page.screenshot(path=OUT / f"{name}.png", animations="disabled", style=".stStatusWidget { display: none }")
+    one.page.set_viewport_size({"width": width, "height": 860})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
