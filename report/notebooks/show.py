@@ -1,0 +1,66 @@
+"""The beginning of every notebook, and how it displays a picture."""
+
+import io
+import os
+import warnings
+from pathlib import Path
+
+from IPython.display import Image, Markdown, display
+from matplotlib.figure import Figure
+
+from core.artifacts import CHECKOUT
+from core.errors import UserError
+from core.run_folder import DEFAULT_DATASET, DEFAULT_RUNS, Run
+from report.files import RunFiles
+from report.picture import PICTURES
+from report.style import styled
+
+RUN = "MARQUEE_RUN"  # the environment variable that names another run folder
+DOTS = 140  # per inch
+DISPLAYED = 100  # pixels per inch, so that a sharp screen has more dots than pixels
+
+
+def begin() -> RunFiles:
+    """The files of the run that `$MARQUEE_RUN` names, or else of `runs/ml-100k`.
+
+    Makes the checkout the working folder, as for the commands, and silences the warnings of libraries.
+
+    Raises:
+        UserError: there is no `evaluation.json`; the message names the command that writes it.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Merlin imports TensorFlow where it is installed
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as the command line does
+    warnings.simplefilter("ignore")
+    chosen = os.environ.get(RUN)
+    run = Run(Path(chosen).absolute() if chosen else DEFAULT_RUNS / DEFAULT_DATASET)
+    os.chdir(CHECKOUT)
+    if not run.evaluation.is_file():
+        raise UserError(f"{run.evaluation} is missing; run: {run.command('run')}, or set {RUN} to a run folder")
+    return RunFiles(run)
+
+
+def show(name: str, files: RunFiles) -> None:
+    """Displays a picture of `PICTURES` and what it shows in words, or why the run has no such picture.
+
+    Raises:
+        UserError: there is no such picture, or a file that it is drawn from is missing.
+    """
+    picture = PICTURES.choose(name)
+    lacking = picture.lacking(files)
+    if lacking:
+        display(Markdown(lacking))
+    else:
+        show_figure(picture.draw(files), picture.text(files))
+
+
+def show_figure(figure: Figure, text: str) -> None:
+    """Displays a figure with the text below it, which is also what a screen reader reads."""
+    display(Image(png(figure), width=round(figure.get_figwidth() * DISPLAYED), alt=text), Markdown(text))
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as PNG; the same figure gives the same bytes."""
+    file = io.BytesIO()
+    with styled():
+        figure.savefig(file, format="png", dpi=DOTS, metadata={"Software": None}, pil_kwargs={"optimize": True})
+    return file.getvalue()
