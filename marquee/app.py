@@ -14,7 +14,7 @@ from core.errors import naming
 from core.progress import console, progress
 from core.run_folder import DEFAULT_DATASET, DEFAULT_RUNS, DEFAULT_SEED, Run
 from core.terminal import lasting_output
-from marquee import __version__, health, pipeline, research, serve, serving
+from marquee import __version__, health, pipeline, reporting, research, serve, serving
 from marquee.ending import STOPPED, guarded, stopping, unraisable
 from marquee.help import CONTEXT_SETTINGS, Command, Group
 from marquee.options import (
@@ -200,6 +200,7 @@ def evaluate(
     pipeline.print_comparison(run)
 
 
+command(reporting.report)
 command(serving.export)
 command(serving.rollback)
 command(serve.serve)

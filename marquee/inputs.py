@@ -30,3 +30,11 @@ def require_models(run: Run, protocol: str = "*") -> None:
 def require_repository(run: Run) -> None:
     """Raises a UserError unless `export` was run."""
     read_manifest(run.repository, run.command("export"))
+
+
+def require_evaluation(run: Run) -> None:
+    """Raises a UserError unless `evaluate` was run, and has kept what pictures need."""
+    command = run.command("evaluate")
+    if not run.evaluation.is_file():
+        raise UserError(f"{run.evaluation} is missing; run: {command}")
+    read_manifest(run.judged, command)

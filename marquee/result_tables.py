@@ -13,17 +13,15 @@ from rich.text import Text
 from core.constants import CANDIDATE_NEGATIVES, K
 from core.progress import needed_width
 from core.run_folder import Run
-from models.evaluation.judgement import CI95
 from models.evaluation.metrics.base import columns_of
 from models.evaluation.metrics.ranking import how_many
+from models.evaluation.notes import notes, over_seeds
 from models.evaluation.results import read_results
 from models.protocols.base import PROTOCOLS
 
 # A value, half of its interval, and in brackets its standard deviation, as far as they are known.
 Cell = tuple[str, ...]
 Interval = tuple[float, float] | list[float]
-# What users can be left out of, by the field that counts the others.
-LEFT_OUT_OF = {"test_users": "sampled figures", "full_catalogue_users": "figures over all movies"}
 
 
 # -- figures -----------------------------------------------------------------------------------------------------------
@@ -185,26 +183,7 @@ def _protocol_table(protocol: str, results: Sequence[Mapping[str, Any]]) -> Figu
     """The table without its rows; heading and notes say what the results were judged by."""
     others = next((result["others"] for result in results if result.get("others")), None)
     headings = [*(heading for heading, _ in _columns(protocol)), "training"]
-    return FiguresTable(PROTOCOLS[protocol].heading(others), headings, notes=_notes(protocol, results))
-
-
-def _notes(protocol: str, results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Which users are left out, and why figures are missing, a sentence each."""
-    titles = {metric: " of ".join(heading.split("\n")) for heading, metric in _columns(protocol)}
-    titles[CI95] = "Intervals"
-    lacking: dict[str, list[str]] = {}  # titles by reason
-    for result in results:
-        for name, reason in (result.get("undefined") or {}).items():
-            if name in titles and titles[name] not in lacking.setdefault(reason, []):
-                lacking[reason].append(titles[name])
-    left_out = {
-        LEFT_OUT_OF.get(name, name): count for r in results for name, count in (r.get("left_out") or {}).items()
-    }
-    notes = [f"{', '.join(names)}: none, as {reason}." for reason, names in lacking.items() if names]
-    if left_out:
-        counts = " and ".join(f"{count:,} of the {figures}" for figures, count in left_out.items())
-        notes.insert(0, f"Users left out, as among fewer than {K} unseen movies any is a hit: {counts}.")
-    return notes
+    return FiguresTable(PROTOCOLS[protocol].heading(others), headings, notes=notes(protocol, results))
 
 
 def _columns(protocol: str) -> list[tuple[str, str]]:
@@ -244,10 +223,5 @@ def _over_seeds(found: list[float | None]) -> str:
     values = [value for value in found if value is not None]
     if not values:
         return "-"
-    mean = sum(values) / len(values)
-    if len(values) < 2:
-        return f"{mean:.4f}"
-    from scipy.stats import t  # type: ignore[import-untyped]  # takes a second, and other tables do not need it
-
-    half = t.ppf(0.975, len(values) - 1) * stdev(values) / len(values) ** 0.5
-    return f"{mean:.4f} {interval(half, 4)}"
+    mean, half = over_seeds(values)
+    return f"{mean:.4f}" if half is None else f"{mean:.4f} {interval(half, 4)}"

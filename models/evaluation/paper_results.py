@@ -37,7 +37,7 @@ class PaperResults:
         Raises:
             UserError: it is not what `paper` writes.
         """
-        return cls(path, data, order, _read(path))
+        return cls(path, data, order, read_rows(path))
 
     def finished(self, model: str, made_from: str, seeds: list[int]) -> list[Row]:
         """A model's results where it has one for each seed, made from the same; else none."""
@@ -74,7 +74,7 @@ class PaperResults:
         """
         rows = [{**row, "data": self.data, "made_from": made_from} for row in results]
         with only_writer(self.path):
-            there = _read(self.path)
+            there = read_rows(self.path)
             if any(not self._is_ours(row) and row not in self.found for row in there):
                 raise UserError(f"another command writes results of other files to {self.path}; choose another --out")
             others = [row for row in there if self._is_ours(row) and row["model"] != model]
@@ -87,7 +87,12 @@ class PaperResults:
         return bool(row.get("data") == self.data)
 
 
-def _read(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[Row]:
+    """The results in a file; none where it is not there.
+
+    Raises:
+        UserError: it is not what `paper` writes.
+    """
     if not path.is_file():
         return []
     rows = read_json(path)

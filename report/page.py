@@ -1,0 +1,178 @@
+"""`report.html`: one file that opens without a network, with the figures of `evaluation.json` and the pictures in it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from core.columns import TIMESTAMP
+from models.evaluation.meanings import PROTOCOL_MEANINGS, meaning_of
+from models.evaluation.metrics.base import columns_of
+from models.protocols.base import PROTOCOLS
+from models.registry import compared
+from models.training.train import TrainedConfig, read_config
+from report.compared import Judged, compared_in, paper_results, published_for
+from report.files import RunFiles
+from report.picture import COMPARISON, DATA, LEARNING
+from report.style import heading_of, title_of
+from report.tables import (
+    FiguresTable,
+    PaperTable,
+    SettingsTable,
+    evaluation_table,
+    paper_table,
+    seeds_table,
+    settings_table,
+)
+from report.verdicts import Verdict, verdict_of
+from workflows.licences import licence_of
+
+TEMPLATES = Path(__file__).parent / "templates"
+TABLES = ("ratings", "users", "movies")
+# The sections of pictures, in the order of the page: what decides comes first.
+SECTIONS = {COMPARISON: "The models compared", LEARNING: "How the networks learned", DATA: "The data"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """A picture as it stands on the page: its SVG, and whether it takes the whole width."""
+
+    name: str
+    section: str
+    title: str
+    text: str
+    svg: Markup
+    is_wide: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """How one protocol asks and judges, in words and numbers."""
+
+    title: str
+    meaning: str
+    monitor: str
+    deciding: str
+    counts: list[str]
+    meanings: list[tuple[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Everything on the page about one protocol; `seeds` and `settings` are None where there are none."""
+
+    name: str
+    asked: Asked
+    verdict: Verdict
+    table: FiguresTable
+    seeds: FiguresTable | None
+    seeds_verdict: str
+    settings: SettingsTable | None
+
+
+def page(
+    files: RunFiles, pictures: Sequence[Drawn], lacking: Sequence[tuple[str, str]], made_by: str, paper: Path | None
+) -> str:
+    """The whole page.
+
+    Args:
+        lacking: the titles of pictures that the run has none of, and why.
+        made_by: the program and its version.
+        paper: a file of `paper --out`; None for what the project publishes.
+
+    Raises:
+        UserError: a file of the run is missing, or is not what it must be.
+    """
+    run = files.run
+    counts = {name: pq.ParquetFile(run.tables / f"{name}.parquet").metadata.num_rows for name in TABLES}
+    found, published = compared_in(run), published_for(run, counts)
+    parts = [_part(files, name, found.protocols.get(name), published.get(name)) for name in _judged(files)]
+    configs = [config for name in _judged(files) for config in _configs(files, name).values()]
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("report.html.j2").render(
+        dataset=run.root.name,
+        networks=" and ".join(title_of(parts[0].name, name) for name in compared()),
+        written=datetime.now(timezone.utc).date().isoformat(),
+        made_by=made_by,
+        counts=counts,
+        period=_period(files),
+        seeds=sorted({one.seed for one in files.results}),
+        devices=list(dict.fromkeys(config.device for config in configs)),
+        versions={name: version for name, version in files.results[0].versions.items() if version},
+        licence=licence_of(run.root.name),
+        parts=parts,
+        compared=found,
+        paper=_paper(paper),
+        sections={name: (title, [one for one in pictures if one.section == name]) for name, title in SECTIONS.items()},
+        lacking=lacking,
+        stages=files.results[0].stages or {},
+    )
+
+
+def _judged(files: RunFiles) -> list[str]:
+    """The protocols that there are results of, in the order of the tables."""
+    return [name for name in PROTOCOLS if files.models(name)]
+
+
+def _part(files: RunFiles, protocol: str, judged: Judged | None, published: Judged | None) -> Part:
+    table = evaluation_table(protocol, [one for one in files.results if one.protocol == protocol])
+    seeds = seeds_table(protocol, judged) if judged else None
+    configs = _configs(files, protocol)
+    return Part(
+        name=protocol,
+        asked=_asked(files, protocol),
+        verdict=verdict_of(files, protocol, seeds or table, judged, published),
+        table=table,
+        seeds=seeds,
+        seeds_verdict=judged.verdict if judged else "",
+        settings=settings_table(protocol, configs) if configs else None,
+    )
+
+
+def _configs(files: RunFiles, protocol: str) -> dict[str, TrainedConfig]:
+    """How the judged networks were trained."""
+    run, command = files.run, files.run.command("train")
+    trained = [one.model for one in files.results if one.protocol == protocol and one.epochs]
+    return {name: read_config(run.model(protocol, name), command) for name in trained}
+
+
+def _asked(files: RunFiles, protocol: str) -> Asked:
+    asked = PROTOCOLS[protocol]
+    first = files.result(protocol, files.models(protocol)[0])
+    counts = {
+        "users asked about": first.test_users,
+        "of them among all movies": first.full_catalogue_users,
+        "ratings in the test set": first.test_rows,
+    }
+    return Asked(
+        title=asked.title,
+        meaning=PROTOCOL_MEANINGS.get(protocol, ""),
+        monitor=heading_of(protocol, asked.monitor),
+        deciding=heading_of(protocol, asked.deciding),
+        counts=[f"{count:,} {what}" for what, count in counts.items() if count is not None],
+        meanings=[
+            (heading.replace("\n", ", "), meaning_of(asked.task, metric)) for heading, metric in columns_of(asked.task)
+        ],
+    )
+
+
+def _period(files: RunFiles) -> tuple[str, str] | None:
+    """The days of the first and of the last rating; None where they are in no calendar."""
+    times = files.ratings[TIMESTAMP]
+    try:
+        first, last = (datetime.fromtimestamp(int(time), timezone.utc).date() for time in (times.min(), times.max()))
+    except (ValueError, OverflowError, OSError):
+        return None
+    return first.isoformat(), last.isoformat()
+
+
+def _paper(path: Path | None) -> tuple[PaperTable, bool] | None:
+    """What `paper` found, and whether it is what the project publishes."""
+    found = paper_results(path)
+    return (paper_table(found[1], found[2]), path is None) if found else None
