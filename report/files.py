@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from core.columns import GENRES, RATING, RAW_MOVIE
 from core.errors import UserError
-from core.json_files import read_json
+from core.json_files import read_json, validated
 from core.run_folder import Run
 from models.evaluation.results import Result, read_results
 
@@ -38,7 +40,28 @@ class RunFiles:
         path = self.run.tables / f"{name}.parquet"
         if not path.is_file():
             raise UserError(f"{path} is missing; run: {self.run.command('fetch')}")
-        return pq.read_table(path).to_pandas()
+        return pq.read_table(path).to_pandas(split_blocks=True, self_destruct=True)
+
+    @cached_property
+    def stars(self) -> pd.DataFrame:
+        """How often each movie has each of the star values that occur: int64 [movies, values].
+
+        The rows are those of `movies`, the columns the values in stars, the lowest first.
+        """
+        code, values = pd.factorize(self.ratings[RATING].to_numpy(), sort=True)
+        movie = pd.Index(self.movies[RAW_MOVIE]).get_indexer(self.ratings[RAW_MOVIE])
+        shape = len(self.movies), len(values)
+        counts = np.bincount(movie * len(values) + code, minlength=shape[0] * shape[1]).reshape(shape)
+        return pd.DataFrame(counts, index=self.movies.index, columns=values.astype("float64"))
+
+    @cached_property
+    def genres(self) -> pd.DataFrame:
+        """Which movie has which genre: bool [movies, genres], the rows those of `movies`, the genres by name."""
+        flat = self.movies[GENRES].explode().dropna()
+        code, names = pd.factorize(flat.to_numpy(), sort=True)
+        has = np.zeros((len(self.movies), len(names)), dtype=bool)
+        has[self.movies.index.get_indexer(flat.index), code] = True
+        return pd.DataFrame(has, index=self.movies.index, columns=names)
 
     @cached_property
     def results(self) -> list[Result]:
@@ -58,14 +81,22 @@ class RunFiles:
 
     @cache  # noqa: B019 - one object for each run and notebook
     def history(self, protocol: str, model: str) -> pd.DataFrame:
-        """Loss and validation metrics of a trained network, a row for each epoch from 1 on."""
-        path = self.run.model(protocol, model) / "history.json"
-        return pd.DataFrame(read_json(path, self.run.command("train"))).set_index("epoch")
+        """Loss and validation metrics of a trained network, float64, a row for each epoch from 1 on.
+
+        NaN stands for a metric that is undefined on the validation rows.
+        """
+        path, command = self.run.model(protocol, model) / "history.json", self.run.command("train")
+        epochs = validated(list[dict[str, float | None]], read_json(path, command), str(path), command)
+        if not epochs or any("epoch" not in row for row in epochs):
+            raise UserError(f"{path} has no epochs; delete {path.parent} and run: {command}")
+        rows = pd.DataFrame(epochs).astype("float64")
+        return rows.set_index(rows.pop("epoch").astype("int64"))
 
     @cache  # noqa: B019
     def config(self, protocol: str, model: str) -> dict[str, Any]:
         """`config.json` of a trained network."""
-        return dict(read_json(self.run.model(protocol, model) / "config.json", self.run.command("train")))
+        path, command = self.run.model(protocol, model) / "config.json", self.run.command("train")
+        return validated(dict[str, Any], read_json(path, command), str(path), command)
 
     @cache  # noqa: B019
     def kept(self, protocol: str, model: str, part: str) -> pd.DataFrame:

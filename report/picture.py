@@ -4,12 +4,15 @@ To add one, write it in a file of `report/pictures/`, with `add(Picture(...))` a
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from matplotlib.figure import Figure
 
+from core.errors import UserError
 from core.registry import LAST, Registry
 from report.files import RunFiles
+from report.style import styled
 
 PICTURES: Registry["Picture"] = Registry("picture", "report.pictures")
 DATA, LEARNING, COMPARISON = "data", "learning", "comparison"  # the sections of the report, in this order
@@ -26,7 +29,8 @@ class Picture:
         draw: the run's files to a figure, made with `report.style.figure`, not with pyplot.
         text: what the picture shows, in one or two sentences with their numbers, protocol and seed: the caption, and
             what a screen reader reads.
-        lacking: why this run has no such picture, as a sentence; empty where it has one.
+        lacking: why this run has no such picture, as a sentence; empty where it has one. What it raises as a
+            `UserError`, such as for a missing file, is a reason, too.
     """
 
     name: str
@@ -38,9 +42,17 @@ class Picture:
 
 
 def add(picture: Picture, position: int = LAST) -> Picture:
-    """Registers a picture.
+    """Registers a picture, which is drawn in the style of all.
 
     Args:
         position: its place in its section, the lowest first.
     """
-    return PICTURES.add(picture.name, picture, position)
+    complete = replace(picture, draw=styled()(picture.draw), lacking=partial(_reason, picture.lacking))
+    return PICTURES.add(picture.name, complete, position)
+
+
+def _reason(lacking: Callable[[RunFiles], str], files: RunFiles) -> str:
+    try:
+        return lacking(files)
+    except UserError as error:
+        return str(error)

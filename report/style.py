@@ -1,19 +1,27 @@
 """How pictures look: names, colours and units, each defined once.
 
 The colours are those of Okabe and Ito, "Color Universal Design", 2008, which people who are colour-blind tell apart.
+The background is transparent. Text and axes are black, which a page with a dark mode replaces by its own text colour.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 
+from core.registry import Registry
 from models.baselines.base import baselines_of
-from models.evaluation.metrics.base import columns_of
-from models.networks.base import NETWORKS
+from models.evaluation.metrics.base import columns_of, metrics_of
 from models.protocols.base import PROTOCOLS
+
+if TYPE_CHECKING:
+    from models.networks.base import Network
 
 BLUE, ORANGE, GREEN, PINK, SKY, VERMILION, YELLOW, GREY = (
     "#0072B2",
@@ -25,17 +33,25 @@ BLUE, ORANGE, GREEN, PINK, SKY, VERMILION, YELLOW, GREY = (
     "#F0E442",
     "#767676",
 )
+INK = "#000000"  # of text and axes
+ON_BOTH = (BLUE, VERMILION, GREEN, GREY)  # what large text can be read in on white and on near black
+NAVY = "#10243a"  # of what is drawn upon a light colour, whatever the page's own text colour is
 NETWORK_COLORS = (BLUE, VERMILION, GREEN, PINK, SKY, ORANGE)  # in the order of the registry
 NETWORK_MARKERS = ("o", "s", "^", "D", "v", "P")
-WIDTH = 7.2  # inches
+NETWORK_LINES = ("-", "--", "-.", ":")
+WIDTH = 5.6  # inches: on a phone of 390 pixels, where it is shrunk, the text is still 9 pixels high
 SETTINGS = {
-    "font.size": 10,
+    "font.size": 10.5,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
     "axes.grid": True,
     "grid.alpha": 0.3,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "legend.frameon": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
     "svg.fonttype": "none",
     "svg.hashsalt": "marquee",  # so that the same figures give the same file
 }
@@ -60,24 +76,103 @@ def figure(rows: int = 1, columns: int = 1, height: float = 3.4, width: float = 
     return made, list(axes.flat)
 
 
+def mosaic(panels: list[list[str]], height: float = 3.4, width: float = WIDTH) -> tuple[Figure, dict[str, Axes]]:
+    """An empty figure with panels of several sizes.
+
+    Args:
+        panels: the name of the panel in each cell; one that stands in several cells takes them all.
+        height, width: of the whole figure, in inches.
+    """
+    with styled():
+        made = Figure(figsize=(width, height), layout="constrained")
+        return made, made.subplot_mosaic(panels)
+
+
+def networks() -> "Registry[Network]":
+    """The networks by name. Importing them imports Merlin, which takes seconds: pictures of the data do without."""
+    from models.networks.base import NETWORKS
+
+    return NETWORKS
+
+
 def color_of(model: str) -> str:
     """A network's colour; grey for what it is compared with."""
-    names = list(NETWORKS)
+    names = list(networks())
     return NETWORK_COLORS[names.index(model) % len(NETWORK_COLORS)] if model in names else GREY
 
 
 def marker_of(model: str) -> str:
     """A network's marker, so that no reader needs the colour."""
-    names = list(NETWORKS)
+    names = list(networks())
     return NETWORK_MARKERS[names.index(model) % len(NETWORK_MARKERS)] if model in names else "d"
+
+
+def line_of(model: str) -> str:
+    """A network's line style, for the same reason."""
+    names = list(networks())
+    return NETWORK_LINES[names.index(model) % len(NETWORK_LINES)] if model in names else "-"
 
 
 def title_of(protocol: str, model: str) -> str:
     """A model's name in tables and pictures, such as `DLRM` or `Popularity`."""
-    return (NETWORKS[model] if model in NETWORKS else baselines_of(protocol)[model]).title
+    return (networks()[model] if model in networks() else baselines_of(protocol)[model]).title
 
 
 def heading_of(protocol: str, metric: str) -> str:
     """A metric's name in tables and pictures, such as `HR@10, all movies`."""
     columns = columns_of(PROTOCOLS[protocol].task)
-    return next((title.replace("\n", ", ") for title, name in columns if name == metric), metric)
+    others = ((one.title, name) for name, one in metrics_of(PROTOCOLS[protocol].task).items())
+    return next((title.replace("\n", ", ") for title, name in (*columns, *others) if name == metric), metric)
+
+
+# -- words and numbers -------------------------------------------------------------------------------------------------
+
+
+def percent(share: float) -> str:
+    """A share in words, with one decimal where that is not 0.
+
+    >>> percent(0.3417), percent(0.25)
+    ('34.2 %', '25 %')
+    """
+    return f"{100 * share:.1f}".removesuffix(".0") + " %"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "rating"), counted(1682, "movie")
+    ('1 rating', '1,682 movies')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def listed(words: Iterable[str]) -> str:
+    """Words one after the other, the last behind `and`.
+
+    >>> listed(["HR@10"]), listed(["HR@10", "AUC", "NDCG@10"])
+    ('HR@10', 'HR@10, AUC and NDCG@10')
+    """
+    *before, last = words
+    return f"{', '.join(before)} and {last}" if before else last
+
+
+def count_axis(axis: Axis, bins: int = 6) -> None:
+    """Makes an axis one of counts: whole numbers, 30k for 30,000."""
+    axis.set_major_locator(whole_numbers(bins))
+    axis.set_major_formatter(EngFormatter(sep=""))
+
+
+def whole_numbers(bins: int) -> MaxNLocator:
+    """Places ticks at whole numbers only, at most one more than `bins`."""
+    return MaxNLocator(bins, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10])
+
+
+def percent_axis(axis: Axis) -> None:
+    """Makes an axis one of shares from 0 to 1, shown as 0 % to 100 %."""
+    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.0f} %"))
+
+
+def literal(texts: Iterable[Text]) -> None:
+    """Keeps matplotlib from reading a title with two dollar signs as a formula."""
+    for text in texts:
+        text.set_parse_math(False)
