@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
@@ -51,8 +52,10 @@ def executed(path: Path) -> NotebookNode:
         notebook,
         timeout=CELL_SECONDS,
         kernel_name=KERNEL,
+        startup_timeout=CELL_SECONDS,
         record_timing=False,
         coalesce_streams=True,
+        config=Config({"KernelManager": {"transport_encryption": "auto"}}),  # other users of the machine may listen
         resources={"metadata": {"path": path.parent}},
     ).execute()
     return normalised(notebook)

@@ -1,6 +1,7 @@
 """A server's answers with titles, as tables."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -39,6 +40,20 @@ def side_by_side(files: RunFiles, answers: Mapping[str, Recommendations]) -> pd.
             {"movie": titles.reindex(movies).to_numpy(), "score": answer.score.round(3), "in both": shared}
         )
     return _from_one(pd.concat(parts, axis=1))
+
+
+def manifest_table(manifest: Mapping[str, Any]) -> pd.DataFrame:
+    """What a repository's manifest says of the version that serves: a row for each fact."""
+    networks = {NETWORKS[name].title: one["strategy"] for name, one in manifest["networks"].items()}
+    facts = {
+        "version": manifest["version"],
+        "dataset": manifest["dataset"],
+        "protocol": manifest["protocol"],
+        "answers by default": NETWORKS[manifest["default_model"]].title,
+        "strategy of recommend": ", ".join(f"{title}: {strategy}" for title, strategy in networks.items()),
+        "files with a SHA-256": len(manifest["files"]),
+    }
+    return pd.DataFrame({"": facts})
 
 
 def similar_table(files: RunFiles, answer: Similar) -> pd.DataFrame:

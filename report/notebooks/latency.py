@@ -36,14 +36,15 @@ QUESTIONS = {
 
 
 def measure_latency(
-    url: str, models: Sequence[str], pairs: Sequence[tuple[int, int]], requests: int = 300
+    url: str, models: Sequence[str], users: Sequence[int], movie: int, requests: int = 300
 ) -> pd.DataFrame:
     """Asks every model every question so many times, one after the other over one connection, the models in turn.
 
     Args:
         url: `host:port` of the server's gRPC.
         models: names of networks, such as `dlrm`.
-        pairs: raw user and movie ids that are asked about, again from the first where there are too few.
+        users: raw ids that are asked about in turn.
+        movie: a raw id, which is scored.
 
     Returns:
         `question`, `model` and `ms` of each request.
@@ -51,7 +52,7 @@ def measure_latency(
     rows = []
     with Client(url, wait=30.0) as client:
         for number in range(-WARMING, requests):
-            user, movie = pairs[number % len(pairs)]
+            user = users[number % len(users)]
             for model in models:
                 for name, question in QUESTIONS.items():
                     began = time.perf_counter()

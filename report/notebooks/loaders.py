@@ -16,7 +16,7 @@ from core.columns import LABEL
 from core.run_folder import Run
 from workflows.splits.base import split_files
 
-SHOWN = 6  # values of a column
+SHOWN = 4  # values of a column
 
 
 @dataclass(frozen=True)

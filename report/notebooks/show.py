@@ -1,8 +1,11 @@
 """The beginning of every notebook, and how it displays a picture."""
 
+import atexit
 import io
 import os
+import sys
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 
 from IPython.display import Image, Markdown, display
@@ -21,22 +24,33 @@ DISPLAYED = 100  # pixels per inch, so that a sharp screen has more dots than pi
 
 
 def begin() -> RunFiles:
-    """The files of the run that `$MARQUEE_RUN` names, or else of `runs/ml-100k`.
-
-    Makes the checkout the working folder, as for the commands, and silences the warnings of libraries.
+    """The files of the run that `$MARQUEE_RUN` names, or else of `runs/ml-100k`, and what `quiet` does.
 
     Raises:
         UserError: there is no `evaluation.json`; the message names the command that writes it.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Merlin imports TensorFlow where it is installed
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as the command line does
-    warnings.simplefilter("ignore")
     chosen = os.environ.get(RUN)
     run = Run(Path(chosen).absolute() if chosen else DEFAULT_RUNS / DEFAULT_DATASET)
-    os.chdir(CHECKOUT)
+    quiet()
     if not run.evaluation.is_file():
         raise UserError(f"{run.evaluation} is missing; run: {run.command('run')}, or set {RUN} to a run folder")
     return RunFiles(run)
+
+
+def quiet() -> None:
+    """Makes the checkout the working folder, as for the commands, and silences the warnings of libraries."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Merlin imports TensorFlow where it is installed
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as the command line does
+    warnings.simplefilter("ignore")
+    os.chdir(CHECKOUT)
+    sys.path.insert(0, str(CHECKOUT))  # what led to it from the notebook's own folder leads elsewhere now
+
+
+def at_the_end() -> ExitStack:
+    """What is entered on it ends when it is closed, or with the notebook's kernel."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack
 
 
 def show(name: str, files: RunFiles) -> None:
@@ -48,19 +62,32 @@ def show(name: str, files: RunFiles) -> None:
     picture = PICTURES.choose(name)
     lacking = picture.lacking(files)
     if lacking:
-        display(Markdown(lacking))
+        say(lacking)
     else:
         show_figure(picture.draw(files), picture.text(files))
 
 
+def say(text: str) -> None:
+    """Displays Markdown."""
+    display(Markdown(text))
+
+
 def show_figure(figure: Figure, text: str) -> None:
     """Displays a figure with the text below it, which is also what a screen reader reads."""
-    display(Image(png(figure), width=round(figure.get_figwidth() * DISPLAYED), alt=text), Markdown(text))
+    display(Image(png(figure), width=round(figure.get_figwidth() * DISPLAYED), alt=text))
+    say(text)
 
 
 def png(figure: Figure) -> bytes:
     """A figure as PNG; the same figure gives the same bytes."""
     file = io.BytesIO()
     with styled():
-        figure.savefig(file, format="png", dpi=DOTS, metadata={"Software": None}, pil_kwargs={"optimize": True})
+        figure.savefig(
+            file,
+            format="png",
+            dpi=DOTS,
+            facecolor="white",  # a notebook may be on black
+            metadata={"Software": None},
+            pil_kwargs={"optimize": True},
+        )
     return file.getvalue()
