@@ -10,9 +10,7 @@ import sys
 from pathlib import Path
 
 import nbformat
-from nbclient import NotebookClient
 from nbformat import NotebookNode
-from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
@@ -47,6 +45,9 @@ def executed(path: Path) -> NotebookNode:
     Raises:
         nbclient.exceptions.CellExecutionError: a cell failed.
     """
+    from nbclient import NotebookClient  # what is written can be checked without them
+    from traitlets.config import Config
+
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(
         notebook,

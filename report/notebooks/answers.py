@@ -25,7 +25,7 @@ def titles_of(files: RunFiles) -> pd.Series:
 
 
 def side_by_side(files: RunFiles, answers: Mapping[str, Recommendations]) -> pd.DataFrame:
-    """Lists of recommendations beside each other, from place 1 on, with a mark at movies that are in all of them.
+    """Lists of recommendations beside each other, from place 1 on; a dot marks movies that are in all of several.
 
     Args:
         answers: by the name of the network.
@@ -35,10 +35,10 @@ def side_by_side(files: RunFiles, answers: Mapping[str, Recommendations]) -> pd.
     parts = {}
     for model, answer in answers.items():
         movies = answer.movie_id.tolist()
-        shared = ["●" if movie in everywhere else "" for movie in movies]
-        parts[NETWORKS[model].title] = pd.DataFrame(
-            {"movie": titles.reindex(movies).to_numpy(), "score": answer.score.round(3), "in both": shared}
-        )
+        columns = {"movie": titles.reindex(movies).to_numpy(), "score": answer.score.round(3)}
+        if len(answers) > 1:
+            columns["in both"] = ["●" if movie in everywhere else "" for movie in movies]
+        parts[NETWORKS[model].title] = pd.DataFrame(columns)
     return _from_one(pd.concat(parts, axis=1))
 
 

@@ -28,11 +28,6 @@ def question_of(protocol: str) -> str:
     return f"**{PROTOCOLS[protocol].title}** {PROTOCOL_MEANINGS.get(protocol, '')}"
 
 
-def judged_by(files: RunFiles, protocol: str) -> bool:
-    """Whether the run has results of a protocol."""
-    return bool(files.models(protocol))
-
-
 def figures_table(files: RunFiles, protocol: str) -> pd.DataFrame:
     """Every judged model's metrics with their 95 % intervals, over users, and seconds of training; the best are marked.
 
@@ -51,11 +46,14 @@ def verdict_text(files: RunFiles, protocol: str) -> str:
     """Which network is better by a protocol, computed from the figures, and what that rests on, in Markdown.
 
     From several training seeds where `compare` has them; else from one, with what the project publishes of the same
-    data beside it.
+    data beside it. Where the protocol has judged no model, how it can.
 
     Raises:
-        UserError: as `figures_table`; or what `evaluate` keeps is missing.
+        UserError: `evaluation.json` or what `evaluate` keeps is missing.
     """
+    if not files.models(protocol):
+        train = files.run.command(f"train --protocol {protocol}")
+        return f"No model is judged by {protocol}; run: `{train}`, then `{files.run.command('evaluate')}`."
     judged = compared_in(files.run).protocols.get(protocol)
     published = published_for(files.run, _counts(files)).get(protocol)
     results = [one for one in files.results if one.protocol == protocol]
