@@ -1,4 +1,4 @@
-"""Writes the report: every picture as SVG, `report.html`, and `pictures.json`, which says what each picture shows."""
+"""Writes the report: every picture as SVG, `report.html`, and for the page what each picture shows and all names."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from core.json_files import write_json
 from core.run_folder import Run
 from report.current import check_current
 from report.files import RunFiles
+from report.names import NAMES, names
 from report.page import Drawn, page
 from report.picture import PICTURES, Picture
 from report.style import WIDTH, styled
@@ -60,6 +61,7 @@ def write_report(
                 shown.append(_drawn(picture, files, folder / PICTURES_FOLDER, png))
             advance(1, picture.name)
         write_json(folder / INDEX, [{name: getattr(one, name) for name in INDEXED} for one in shown])
+        write_json(folder / NAMES, names())
         (folder / PAGE).write_text(page(files, shown, lacking, made_by, paper), encoding="utf-8")
     return Written(path=out / PAGE, pictures=len(shown))
 
@@ -76,7 +78,7 @@ def _drawn(picture: Picture, files: RunFiles, folder: Path, png: bool) -> Drawn:
         section=picture.section,
         title=picture.title,
         text=text,
-        svg=Markup(svg),  # noqa: S704 - matplotlib's, whose texts ElementTree has escaped
+        svg=Markup(svg),
         is_wide=figure.get_figwidth() > WIDE * WIDTH,
     )
 

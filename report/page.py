@@ -1,4 +1,4 @@
-"""`report.html`: one file that opens without a network, with the figures of `evaluation.json` and the pictures in it."""
+"""`report.html`: one file that opens without a network, with the figures of `evaluation.json` and the pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from core.columns import TIMESTAMP
@@ -18,7 +18,7 @@ from models.training.train import TrainedConfig, read_config
 from report.compared import Judged, compared_in, paper_results, published_for
 from report.files import RunFiles
 from report.picture import COMPARISON, DATA, LEARNING
-from report.style import heading_of, title_of
+from report.style import heading_of, listed, title_of
 from report.tables import (
     FiguresTable,
     PaperTable,
@@ -92,12 +92,9 @@ def page(
     found, published = compared_in(run), published_for(run, counts)
     parts = [_part(files, name, found.protocols.get(name), published.get(name)) for name in _judged(files)]
     configs = [config for name in _judged(files) for config in _configs(files, name).values()]
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("report.html.j2").render(
+    return _template().render(
         dataset=run.root.name,
-        networks=" and ".join(title_of(parts[0].name, name) for name in compared()),
+        networks=listed(title_of(parts[0].name, name) for name in compared()),
         written=datetime.now(timezone.utc).date().isoformat(),
         made_by=made_by,
         counts=counts,
@@ -113,6 +110,17 @@ def page(
         lacking=lacking,
         stages=files.results[0].stages or {},
     )
+
+
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2")
 
 
 def _judged(files: RunFiles) -> list[str]:

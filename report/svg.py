@@ -17,20 +17,20 @@ HREF = "{http://www.w3.org/1999/xlink}href"
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 MOST_MARKS = 2_000  # of one artist; more are drawn as an image inside the SVG
 IMAGE_DPI = 200
-SOFT = 0.75  # opacity of grey text
-COLOR = re.compile("#[0-9a-f]{6}")
+GRID = "#b0b0b0"  # matplotlib's
+SOFT, FAINT = 0.75, 0.31  # opacity of grey text, and of what is as light as the grid
 DECIMALS = re.compile(r"-?\d+\.\d{3,}")
+FONT_SIZE = re.compile(r"\d[\d.]*px")
 REFERENCE = re.compile(r"url\(#([^)]+)\)")
 # For a file of its own, which has no page around it: the reader's colours.
-ALONE = (
-    "#{id}{{color:#1d2127;--page:#fff}}@media(prefers-color-scheme:dark){{#{id}{{color:#e6e8eb;--page:#14171b}}}}"
-)
+ALONE = "#{id}{{color:#1d2127;--page:#fff}}@media(prefers-color-scheme:dark){{#{id}{{color:#e6e8eb;--page:#14171b}}}}"
 
 
 def inline_svg(figure: Figure, name: str, title: str, text: str) -> str:
     """A figure as an `<svg>` element for an HTML page.
 
-    Black and grey, but for `report.style.GREY`, become shades of the page's `currentColor`, and white its `--page`.
+    Black becomes the page's `currentColor`, as do the grid and grey text in a fainter shade. White becomes the page's
+    `--page`, but not in text. Every other colour stays as it is.
 
     Args:
         name: of the picture; all ids begin with `picture-` and the name.
@@ -107,7 +107,9 @@ def _drop_unseen(root: ElementTree.Element) -> None:
 def _rename(root: ElementTree.Element, before: str) -> None:
     """Puts a picture's own id before the ids that something refers to, and takes the others out."""
     used = {element.get(HREF, "")[1:] for element in root.iter() if element.get(HREF, "").startswith("#")}
-    used |= {found for element in root.iter() for value in element.attrib.values() for found in REFERENCE.findall(value)}
+    used |= {
+        found for element in root.iter() for value in element.attrib.values() for found in REFERENCE.findall(value)
+    }
     for element in root.iter():
         own = element.attrib.pop("id", None)
         if own in used:
@@ -128,6 +130,7 @@ def _restyle(element: ElementTree.Element) -> None:
     style = {key.strip(): value.strip() for key, _, value in pairs}
     is_text = element.tag == f"{{{SVG}}}text"
     if is_text:
+        style |= _font(style.pop("font", ""))
         style.pop("font-family", None)  # formulas, which are set letter by letter, keep theirs in their <tspan>
     for kind in ("fill", "stroke"):
         _follow_page(style, kind, is_text)
@@ -135,18 +138,30 @@ def _restyle(element: ElementTree.Element) -> None:
         element.set("style", ";".join(f"{key}:{value}" for key, value in style.items()))
 
 
+def _font(shorthand: str) -> dict[str, str]:
+    """Size, weight and slope of `bold 10px 'DejaVu Sans', ...`, as earlier versions of matplotlib write it."""
+    size = FONT_SIZE.search(shorthand)
+    if size is None:
+        return {}
+    found = {"font-size": size[0]}
+    for word in shorthand[: size.start()].split():
+        if word in ("italic", "oblique"):
+            found["font-style"] = word
+        elif word == "bold" or word.isdecimal():
+            found["font-weight"] = word
+    return found
+
+
 def _follow_page(style: dict[str, str], kind: str, is_text: bool) -> None:
     color = style.get(kind, "").lower()
-    if not COLOR.fullmatch(color) or len({color[1:3], color[3:5], color[5:7]}) > 1:  # not a shade of grey
-        return
-    if color == "#ffffff":
-        style[kind] = color if is_text else "var(--page,#fff)"
-    elif color != GREY.lower() or is_text:
-        opacity = (SOFT if color != "#000000" else 1.0) if is_text else 1 - int(color[1:3], 16) / 255
-        opacity *= float(style.get(f"{kind}-opacity", 1))
+    shade = {"#000000": 1.0, GRID: FAINT, **({GREY.lower(): SOFT} if is_text else {})}.get(color)
+    if shade is not None:
         style[kind] = "currentColor"
+        opacity = shade * float(style.get(f"{kind}-opacity", 1))
         if opacity < 1:
             style[f"{kind}-opacity"] = f"{opacity:.2g}"
+    elif color == "#ffffff" and not is_text:
+        style[kind] = "var(--page,#fff)"
 
 
 def _shorten(element: ElementTree.Element) -> None:

@@ -18,6 +18,8 @@ from models.training.train import TrainedConfig
 from report.compared import Judged
 from report.style import title_of
 
+NONE = "\u2013"  # a dash
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
@@ -98,7 +100,8 @@ def _figures_table(
     protocol: str, rows: Mapping[str, tuple[list[Cell], float]], others: tuple[int, int] | None, found: list[str]
 ) -> FiguresTable:
     columns = columns_of(PROTOCOLS[protocol].task)
-    best = [_best(protocol, name, [cells[place] for cells, _ in rows.values()]) for place, (_, name) in enumerate(columns)]
+    by_column = zip(*(cells for cells, _ in rows.values()))
+    best = [_best(protocol, name, cells) for (_, name), cells in zip(columns, by_column)]
     networks = compared()
     return FiguresTable(
         title=PROTOCOLS[protocol].heading(others),
@@ -188,7 +191,7 @@ def settings_table(protocol: str, configs: Mapping[str, TrainedConfig]) -> Setti
     """How the networks of a protocol were trained."""
     columns = {name: _flat(config.settings) | _outcome(config) for name, config in configs.items()}
     names = dict.fromkeys(name for column in columns.values() for name in column)
-    rows = [(name, [column.get(name, "–") for column in columns.values()]) for name in names]
+    rows = [(name, [column.get(name, NONE) for column in columns.values()]) for name in names]
     return SettingsTable(PROTOCOLS[protocol].title, [title_of(protocol, name) for name in configs], rows)
 
 

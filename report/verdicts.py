@@ -1,6 +1,5 @@
 """Which network is better, in words that are computed from the figures, for each protocol."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -36,6 +35,7 @@ class Verdict:
         figures: of each network that is compared.
         sentence: which network is better, or that it cannot be told.
         basis: what that rests on.
+        command: what would tell more; empty where it was run.
         published: what the project's own published results say, where they are of the same data and the run has no
             result of several seeds.
     """
@@ -46,6 +46,7 @@ class Verdict:
     figures: list[NetworkFigure]
     sentence: str
     basis: str
+    command: str = ""
     published: str = ""
 
 
@@ -61,10 +62,7 @@ def verdict_of(
     """
     asked = PROTOCOLS[protocol]
     place = [name for _, name in columns_of(asked.task)].index(asked.deciding)
-    if judged:
-        sentence, basis = judged.verdict, f"From {_seeds(judged)}, by `compare`: a paired test over users."
-    else:
-        sentence, basis = _of_one_seed(files, protocol)
+    sentence, basis = _of_several_seeds(judged) if judged else _of_one_seed(files, protocol)
     return Verdict(
         protocol=protocol,
         title=asked.title,
@@ -76,17 +74,19 @@ def verdict_of(
         ],
         sentence=sentence,
         basis=basis,
-        published=f"{published.verdict} ({_seeds(published).capitalize()}.)" if published and not judged else "",
+        command="" if judged else files.run.command("compare"),
+        published=published.verdict if published and not judged else "",
     )
 
 
-def _seeds(judged: Judged) -> str:
+def _of_several_seeds(judged: Judged) -> tuple[str, str]:
     count = len(judged.seeds)
-    return f"{count} training seeds ({judged.seeds[0]} to {judged.seeds[-1]})" if count > 1 else "one training seed"
+    seeds = f"{count} training seeds, {judged.seeds[0]} to {judged.seeds[-1]}" if count > 1 else "one training seed"
+    return judged.verdict, f"From {seeds}: means over them, and a paired test over users."
 
 
 def _of_one_seed(files: RunFiles, protocol: str) -> tuple[str, str]:
-    """The sentence for the networks that the run has, and what it rests on."""
+    """What can be said of the networks that the run has, and what it rests on."""
     networks = [name for name in compared() if name in files.models(protocol)]
     if len(networks) < 2:
         return "One network is judged, so there is nothing to compare it with.", ""
@@ -94,7 +94,7 @@ def _of_one_seed(files: RunFiles, protocol: str) -> tuple[str, str]:
     sentences = [_pair(files, protocol, one, other, seeds[0]) for one, other in combinations(networks, 2)]
     basis = (
         f"From one training seed each ({', '.join(map(str, seeds))}): a paired test over users, which does not cover "
-        f"training. Another seed gives the networks other figures; `{files.run.command('compare')}` tests several."
+        "training. Another seed gives the networks other figures."
     )
     return " ".join(sentences), basis
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from tests.test_layout import LAYERS
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCKER = ROOT / "docker"
 PINS = DOCKER / "image-23.12.txt"
@@ -83,6 +85,12 @@ def test_a_version_with_a_local_part_is_a_constraint_too(tmp_path):
     assert {"torch==2.1.0a0+4136153", "plain==1.2", "pyarrow==10.0.1.dev0+ga6eabc2b.d20230428"} <= set(lines)
     for line in lines:
         Requirement(line)  # what pip reads as a constraint
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_the_image_gets_each_package_and_docker_may_read_it(layer):
+    assert f"\nCOPY {layer} {layer}\n" in (DOCKER / "Dockerfile").read_text()
+    assert f"\n!{layer}\n" in (DOCKER / "Dockerfile.dockerignore").read_text()
 
 
 def test_the_container_writes_as_any_user():

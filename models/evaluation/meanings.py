@@ -46,10 +46,10 @@ METRIC_MEANINGS.add("rating/mae", "The mean absolute error in stars.")
 
 PROTOCOL_MEANINGS.add(
     "leave-one-out",
-    "Each user's last rating by time is the test, the one before it is validation, and the rest trains; a rating of any "
-    "value counts as a positive (He et al., Neural Collaborative Filtering, 2017). The held-out movie is ranked among "
-    "sampled movies that the user has not rated, and among all of them, because sampled figures can mislead (Krichene "
-    "and Rendle, 2020). Ties count against the model.",
+    "Each user's last rating by time is the test, the one before it is validation, and the rest trains. A rating of "
+    "any value counts as a positive (He et al., Neural Collaborative Filtering, 2017). The held-out movie is ranked "
+    "among sampled movies that the user has not rated, and among all of them, because sampled figures can mislead "
+    "(Krichene and Rendle, 2020). Ties count against the model.",
 )
 PROTOCOL_MEANINGS.add(
     "random-split",

@@ -59,7 +59,9 @@ def result(protocol: str, model: str, place: int, seed: int) -> Result:
         epochs=3 if is_network else 0,
         train_seconds=12.5 if is_network else 0.0,
         samples_per_second=900 if is_network else 0,
-        **({"test_users": USERS, "full_catalogue_users": USERS} if protocol == "leave-one-out" else {"test_rows": ROWS}),
+        **(
+            {"test_users": USERS, "full_catalogue_users": USERS} if protocol == "leave-one-out" else {"test_rows": ROWS}
+        ),
         others=(99, 99) if protocol == "leave-one-out" else None,
         versions=VERSIONS,
         stages={"fetch": {"seconds": 0.61, "peak_mb": 153.0}, "train": {"seconds": 1234.5, "peak_mb": 1231.0}},
@@ -149,4 +151,9 @@ def write_network(run: Run, protocol: str, model: str, seed: int) -> str:
 
 
 def settings(seed: int) -> dict[str, Any]:
-    return {"network": {"dim": 16, "top": [32, 16]}, "learning_rate": 0.0030425733547976602, "refit": True, "seed": seed}
+    return {
+        "network": {"dim": 16, "top": [32, 16]},
+        "learning_rate": 0.0030425733547976602,
+        "refit": True,
+        "seed": seed,
+    }

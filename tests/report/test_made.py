@@ -22,7 +22,9 @@ HOSTILE = "<script>alert('1')</script> & \"quotes\""
 MOST_BYTES = 3_000_000
 
 
-def picture(name: str, section: str = "data", title: str = "A title", lacking: str = "", width: float = WIDTH) -> Picture:
+def picture(
+    name: str, section: str = "data", title: str = "A title", lacking: str = "", width: float = WIDTH
+) -> Picture:
     def draw(files):
         drawn, (axes,) = figure(width=width)
         axes.hist(files.ratings["rating"])
@@ -70,7 +72,7 @@ def test_the_page_and_every_picture_are_written(run, pictures):
     written = write(run)
     assert (written.path, written.pictures) == (run.report / "report.html", 2)
     assert files_of(run.report) == {
-        *("report.html", "pictures.json", "manifest.json", "pictures/stars.svg", "pictures/wide.svg")
+        *("report.html", "pictures.json", "names.json", "manifest.json", "pictures/stars.svg", "pictures/wide.svg")
     }
     assert json.loads((run.report / "pictures.json").read_text()) == [
         {"name": "stars", "section": "data", "title": "A title", "text": "1,200 ratings, seed 42."},
@@ -171,7 +173,7 @@ def test_a_network_that_was_trained_again_makes_results_old(run, pictures):
     (folder / "manifest.json").unlink()
     (folder / "history.json").write_text("[]")
     seal(folder, ORIGIN)
-    with pytest.raises(UserError, match="dlrm has changed since .* was written; run again: python -m marquee evaluate"):
+    with pytest.raises(UserError, match=r"dlrm has changed since .* was written; run again: python -m marquee eval"):
         write(run)
 
 

@@ -19,7 +19,8 @@ def drawn(title: str = "Stars", marks: int = 5) -> Figure:
     with styled():
         left.bar(["one", title], [1, 2], color=BLUE)
         left.set_title(title)
-        left.text(0, 1, "grey", color="#555555")
+        left.text(0, 1, "grey", color=GREY)
+        left.text(0, 1, "on yellow", color="#1a1a1a")
         left.text(0, 1, "boxed", bbox={"facecolor": "white"})
         left.text(0, 1, "on a bar", color="white")
         right.plot(np.linspace(0, 1, marks), np.linspace(0, 1, marks), "o", color=GREY)
@@ -40,11 +41,27 @@ def test_text_and_axes_follow_the_page():
     styles = {one.text: one.get("style", "") for one in elements(svg, "text")}
     assert "fill:" not in styles["one"]
     assert "fill:currentColor" in styles["grey"]
+    assert "fill:#1a1a1a" in styles["on yellow"]
     assert "fill:#ffffff" in styles["on a bar"]
     assert "fill:var(--page,#fff)" in svg
     assert BLUE.lower() in svg
     assert GREY.lower() in svg
     assert "DejaVu" not in "".join(styles.values())
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("font: 10.5px 'DejaVu Sans', sans-serif; text-anchor: middle", "text-anchor:middle;font-size:10.5px"),
+        ("font: italic 700 8px 'DejaVu Sans'", "font-size:8px;font-style:italic;font-weight:700"),
+        ("font-size: 8px; font-weight: 700; font-family: 'DejaVu Sans'", "font-size:8px;font-weight:700"),
+    ],
+)
+def test_text_is_in_the_pages_font_whichever_way_matplotlib_writes_it(monkeypatch, before, after):
+    drawing = f'<svg xmlns="{SVG}" viewBox="0 0 9 9"><text style="{before}">words</text></svg>'
+    monkeypatch.setattr("report.svg._drawn", lambda figure: drawing)
+    (text,) = elements(inline_svg(Figure(), "stars", "Stars", ""), "text")
+    assert text.get("style") == after
 
 
 def test_what_a_screen_reader_says():
