@@ -53,7 +53,7 @@ def manifest_table(manifest: Mapping[str, Any]) -> pd.DataFrame:
         "strategy of recommend": ", ".join(f"{title}: {strategy}" for title, strategy in networks.items()),
         "files with a SHA-256": len(manifest["files"]),
     }
-    return pd.DataFrame({"": facts})
+    return pd.Series(facts, dtype=object).to_frame("")
 
 
 def similar_table(files: RunFiles, answer: Similar) -> pd.DataFrame:

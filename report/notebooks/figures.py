@@ -25,7 +25,7 @@ def about(files: RunFiles) -> str:
 
 def question_of(protocol: str) -> str:
     """What a protocol asks and how it judges."""
-    return f"**{PROTOCOLS[protocol].title}** {PROTOCOL_MEANINGS.get(protocol, '')}"
+    return PROTOCOL_MEANINGS.get(protocol, PROTOCOLS[protocol].title)
 
 
 def figures_table(files: RunFiles, protocol: str) -> pd.DataFrame:
@@ -59,9 +59,9 @@ def verdict_text(files: RunFiles, protocol: str) -> str:
     results = [one for one in files.results if one.protocol == protocol]
     table = seeds_table(protocol, judged) if judged else evaluation_table(protocol, results)
     found = verdict_of(files, protocol, table, judged, published)
-    said = f"> **{found.title}**\n>\n> {found.sentence}\n>\n> *{found.basis}*"
-    beside = "Published with Marquee for the same data, from networks of other seeds too:"
-    return f"{said}\n>\n> *{beside} {found.published}*" if found.published else said
+    said = f"> **{found.sentence}**\n>\n> {found.basis}"
+    beside = "Published with Marquee for the same data, from other networks:"
+    return f"{said}\n>\n> {beside} {found.published}" if found.published else said
 
 
 def _counts(files: RunFiles) -> dict[str, int]:

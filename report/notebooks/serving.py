@@ -126,6 +126,7 @@ def export_command(run: Run, protocol: str, default_model: str) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         timeout=EXPORT_SECONDS,
+        preexec_fn=ending_with_parent(signal.SIGTERM),
     )
     if done.returncode:
         raise UserError(f"export failed: {' '.join(done.stdout.split())[-500:]}")
