@@ -4,7 +4,7 @@ The colours are those of Okabe and Ito, "Color Universal Design", 2008, which pe
 The background is transparent. Text and axes are black, which a page with a dark mode replaces by its own text colour.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -76,16 +76,22 @@ def figure(rows: int = 1, columns: int = 1, height: float = 3.4, width: float = 
     return made, list(axes.flat)
 
 
-def mosaic(panels: list[list[str]], height: float = 3.4, width: float = WIDTH) -> tuple[Figure, dict[str, Axes]]:
+def mosaic(
+    panels: list[list[str]],
+    height: float = 3.4,
+    width: float = WIDTH,
+    height_ratios: Sequence[float] | None = None,
+) -> tuple[Figure, dict[str, Axes]]:
     """An empty figure with panels of several sizes.
 
     Args:
         panels: the name of the panel in each cell; one that stands in several cells takes them all.
         height, width: of the whole figure, in inches.
+        height_ratios: of the rows, where they are not equally high.
     """
     with styled():
         made = Figure(figsize=(width, height), layout="constrained")
-        return made, made.subplot_mosaic(panels)
+        return made, made.subplot_mosaic(panels, height_ratios=height_ratios)
 
 
 def networks() -> "Registry[Network]":

@@ -1,0 +1,71 @@
+"""Values with intervals, drawn the same way in every picture."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from report.style import GREY, color_of, marker_of
+
+SMALL = 9.1  # points
+LONG = 16  # letters: longer names are written smaller
+
+
+def dot(
+    axes: Axes,
+    y: float,
+    value: float | None,
+    pair: Sequence[float] | None,
+    model: str,
+    *,
+    filled: bool = True,
+    label: str = "",
+    size: float = 6,
+) -> None:
+    """One value and its interval, in the colour and with the marker of a model; nothing for None.
+
+    Args:
+        pair: low and high; without, only the value is drawn.
+        filled: whether the marker is.
+    """
+    if value is None:
+        return
+    color = color_of(model)
+    if pair is not None:
+        axes.plot(pair, [y, y], color=color, linewidth=1.6, solid_capstyle="butt")
+    face = color if filled else "none"
+    style: dict[str, Any] = {"markerfacecolor": face, "markeredgecolor": color, "markersize": size, "linestyle": "none"}
+    axes.plot([value], [y], marker_of(model), label=label or "_", zorder=3, **style)
+
+
+def rows(axes: Axes, names: Sequence[str], labelled: bool = True, ticks: int = 4) -> None:
+    """A row for each name, the first at the top.
+
+    Args:
+        labelled: whether the names are written.
+        ticks: at most so many steps of the axis below.
+    """
+    size = SMALL if max(map(len, names), default=0) > LONG else None
+    axes.set_yticks(range(len(names)), names if labelled else [""] * len(names), fontsize=size)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 2.5, 5, 10]))
+
+
+def direction(axes: Axes, higher_is_better: bool) -> None:
+    """Says under the axis which way is better."""
+    words = "higher is better \u2192" if higher_is_better else "\u2190 lower is better"
+    axes.set_xlabel(words, color=GREY, fontsize=SMALL)
+
+
+def beside(axes: Axes, y: float, value: float, words: str) -> None:
+    """A value in figures, above its mark."""
+    where: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": SMALL}
+    axes.annotate(words, (value, y), (0, 4), **where)
+
+
+def nothing(axes: Axes, reason: str) -> None:
+    """A panel that has nothing to show says why."""
+    axes.text(0.5, 0.5, reason, transform=axes.transAxes, ha="center", va="center", color=GREY, fontsize=SMALL)

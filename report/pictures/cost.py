@@ -1,0 +1,132 @@
+"""What quality costs: seconds of training."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from models.evaluation.results import Result
+from models.protocols.base import PROTOCOLS
+from report.drawing import SMALL
+from report.files import RunFiles
+from report.judged import Kind, add_for_each_protocol, results_of, without_results
+from report.style import GREY, color_of, heading_of, listed, marker_of, mosaic, title_of
+from report.words import METHOD, asked
+
+FACTOR = 2  # of space at either end of a logarithmic axis
+APART = 0.062  # of the panel's height, between two names
+
+
+def judged(files: RunFiles, protocol: str) -> tuple[list[Result], list[Result]]:
+    """The results that have the deciding metric: of models whose training was timed, and of the others."""
+    deciding = PROTOCOLS[protocol].deciding
+    results = [one for one in results_of(files, protocol) if one.metrics.get(deciding) is not None]
+    return [one for one in results if one.train_seconds > 0], [one for one in results if not one.train_seconds > 0]
+
+
+def draw(files: RunFiles, protocol: str) -> Figure:
+    """The deciding metric against seconds; what is not timed stands in a panel of its own."""
+    asked_for = PROTOCOLS[protocol]
+    timed, others = judged(files, protocol)
+    made, axes = mosaic([["others", "timed", "timed"] if others else ["timed"]], height=3.6)
+    ends = [end for one in (*timed, *others) for end in _ends(one, asked_for.deciding)]
+    space = 0.06 * (max(ends) - min(ends)) or 0.1
+    for panel in axes.values():
+        panel.set_ylim(min(ends) - space, max(ends) + space)
+    _points(axes["timed"], timed, protocol, [one.train_seconds for one in timed], named=False)
+    first = axes["others"] if others else axes["timed"]
+    first.set_ylabel(heading_of(protocol, asked_for.deciding))
+    if others:
+        axes["timed"].tick_params(axis="y", labelleft=False, length=0)
+        axes["others"].set(xlim=(-0.2, 1.3), xticks=[])
+        _points(axes["others"], others, protocol, [0.0] * len(others), named=True)
+        axes["others"].set_xlabel("not timed", color=GREY)
+        axes["others"].grid(visible=False, axis="x")
+    _seconds(axes["timed"], [one.train_seconds for one in timed])
+    handles = [
+        Line2D([], [], color=color_of(one.model), marker=marker_of(one.model), label=title_of(protocol, one.model))
+        for one in timed
+    ]
+    made.legend(handles=handles, loc="outside upper center", ncols=min(3, len(handles)))
+    return made
+
+
+def _ends(result: Result, metric: str) -> Sequence[float]:
+    value = result.metrics[metric]
+    assert value is not None
+    return result.ci95.get(metric) or (value, value)
+
+
+def _points(panel: Axes, results: list[Result], protocol: str, x: Sequence[float], named: bool) -> None:
+    """A point and its interval for each result; with its name where no legend gives it."""
+    metric = PROTOCOLS[protocol].deciding
+    values = [float(result.metrics[metric] or 0.0) for result in results]
+    for result, value, at in zip(results, values, x):
+        color = color_of(result.model)
+        panel.plot([at, at], _ends(result, metric), color=color, linewidth=1.6)
+        panel.plot([at], [value], marker_of(result.model), color=color, markersize=7)
+    if named:
+        heights = names_apart(np.array(values), APART * float(np.diff(panel.get_ylim())[0]))
+        where: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": SMALL}
+        for result, height in zip(results, heights):
+            panel.annotate(title_of(protocol, result.model), (0, height), (8, 0), **where)
+
+
+def names_apart(value: np.ndarray, least: float) -> np.ndarray:
+    """Heights for the names of points: their values, but at least so far apart, float64 [n].
+
+    >>> names_apart(np.array([0.5, 0.1, 0.11]), 0.1).round(3).tolist()
+    [0.5, 0.055, 0.155]
+    """
+    order = np.argsort(value, kind="stable")
+    heights = [[float(value[place])] for place in order]  # groups of names that touch, each around its mean
+    groups: list[list[float]] = []
+    for one in heights:
+        groups.append(one)
+        while len(groups) > 1 and _low(groups[-1], least) < _low(groups[-2], least) + len(groups[-2]) * least:
+            last = groups.pop()
+            groups[-1] = groups[-1] + last
+    found = np.empty(len(value))
+    found[order] = [_low(group, least) + place * least for group in groups for place in range(len(group))]
+    return found
+
+
+def _low(group: list[float], least: float) -> float:
+    return float(np.mean(group)) - least * (len(group) - 1) / 2
+
+
+def _seconds(panel: Axes, seconds: list[float]) -> None:
+    panel.set_xscale("log")
+    panel.set_xlim(min(seconds) / FACTOR, max(seconds) * FACTOR)
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.xaxis.set_minor_formatter(NullFormatter())
+    panel.set_xlabel("seconds of training (logarithmic)")
+
+
+def text(files: RunFiles, protocol: str) -> str:
+    """The seconds of each trained model, and how to measure what a request takes."""
+    timed, others = judged(files, protocol)
+    metric = PROTOCOLS[protocol].deciding
+    names = {one.model: title_of(protocol, one.model) for one in (*timed, *others)}
+    parts = [f"{names[one.model]} {one.metrics[metric]:.3f} for {one.train_seconds:,.0f} s" for one in timed]
+    rest = f" Not timed: {listed([names[one.model] for one in others])}." if others else ""
+    return (
+        f"{heading_of(protocol, metric)} and seconds of training: {listed(parts)}.{rest} A run does not say how long "
+        f"Triton takes; `make bench ONLY=serving` measures that. {METHOD}; {asked(timed[0])}."
+    )
+
+
+def lacking(files: RunFiles, protocol: str) -> str:
+    """Says so where no training was timed; else empty."""
+    if reason := without_results(files, protocol):
+        return reason
+    timed, _ = judged(files, protocol)
+    return "" if timed else f"No model that is judged by {protocol} was trained, or none has its deciding metric."
+
+
+add_for_each_protocol(Kind(name="cost", title="Quality against cost", draw=draw, text=text, lacking=lacking), place=90)

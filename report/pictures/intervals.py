@@ -1,0 +1,236 @@
+"""Every metric with its interval, and paired differences: from `evaluation.json`, and from what was kept."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from models.evaluation.metrics.base import FULL
+from models.evaluation.paired import verdict
+from models.protocols.base import PROTOCOLS
+from report.calculations.differences import Interval, difference_with_p, differences
+from report.drawing import SMALL, beside, direction, dot, nothing, rows
+from report.files import FULL as FULL_CATALOGUE
+from report.files import RunFiles
+from report.judged import (
+    RANKING,
+    REMEMBERED,
+    Kind,
+    add_for_each_protocol,
+    better_first,
+    compared_among,
+    judgement,
+    models_with,
+    part_of,
+    refuse_other_questions,
+    results_of,
+    without_kept,
+    without_results,
+)
+from report.style import GREY, color_of, figure, heading_of, listed, title_of
+from report.words import METHOD, asked, with_interval
+
+COUNTS = ("test_users", "full_catalogue_users", "test_rows")
+ACROSS = 2  # panels
+APART = 3  # times as far from 0 as the two networks differ is where a panel ends
+
+
+def metrics_asked(protocol: str) -> dict[str, bool]:
+    """Every metric of a protocol in the order of the tables, and whether more is better."""
+    metrics = PROTOCOLS[protocol].metrics
+    found = {name: one.higher_is_better for name, one in metrics.items()}
+    return found | {FULL + name: one.higher_is_better for name, one in metrics.items() if one.full_catalogue}
+
+
+def _panels(count: int, names: int) -> tuple[Figure, list[Axes], int]:
+    """A figure with a panel for each metric, and how many panels there are side by side."""
+    across = min(ACROSS, count)
+    down = -(-count // across)
+    made, axes = figure(down, across, height=down * (0.8 + 0.32 * names))
+    for left_over in axes[count:]:
+        left_over.remove()
+    return made, axes[:count], across
+
+
+# -- every metric ------------------------------------------------------------------------------------------------------
+
+
+def draw_forest(files: RunFiles, protocol: str) -> Figure:
+    """A panel for each metric, a row for each model."""
+    results = results_of(files, protocol)
+    metrics = metrics_asked(protocol)
+    made, axes, across = _panels(len(metrics), len(results))
+    for place, (panel, (metric, higher)) in enumerate(zip(axes, metrics.items())):
+        rows(panel, [title_of(protocol, result.model) for result in results], labelled=place % across == 0)
+        panel.set_title(heading_of(protocol, metric))
+        for row, result in enumerate(results):
+            value = result.metrics.get(metric)
+            dot(panel, row, value, result.ci95.get(metric), result.model)
+            if value is not None:
+                beside(panel, row, value, f"{value:.3f}")
+        direction(panel, higher)
+        panel.margins(x=0.12)
+    return made
+
+
+def text_forest(files: RunFiles, protocol: str) -> str:
+    """The deciding metric of each model."""
+    results = results_of(files, protocol)
+    deciding = PROTOCOLS[protocol].deciding
+    found = [
+        f"{title_of(protocol, result.model)} {with_interval(result.metrics.get(deciding), result.ci95.get(deciding))}"
+        for result in results
+    ]
+    return f"{heading_of(protocol, deciding)}: {listed(found)}. {METHOD}; {asked(results[0], *COUNTS)}."
+
+
+add_for_each_protocol(
+    Kind(
+        name="forest",
+        title="Every metric with its interval",
+        draw=draw_forest,
+        text=text_forest,
+        lacking=without_results,
+    ),
+    place=10,
+)
+
+
+# -- paired differences ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The differences of one model's metrics and another's, by metric; what cannot be compared is left out."""
+
+    one: str
+    other: str
+    metrics: dict[str, Interval]
+
+    def title(self, protocol: str) -> str:
+        """Such as `DLRM - NCF`, with a minus sign."""
+        return f"{title_of(protocol, self.one)} \u2212 {title_of(protocol, self.other)}"
+
+
+@lru_cache(maxsize=REMEMBERED)
+def paired(files: RunFiles, protocol: str) -> tuple[Paired, ...]:
+    """Every two compared networks, then every other model against the better of them."""
+    models = models_with(files, protocol, part_of(protocol))
+    networks = compared_among(models)
+    pairs = list(combinations(networks, 2))
+    if networks:
+        best = better_first(files, protocol, networks)[0]
+        pairs += [(model, best) for model in models if model not in networks]
+    return tuple(Paired(one, other, _differences(files, protocol, one, other)) for one, other in pairs)
+
+
+def _differences(files: RunFiles, protocol: str, one: str, other: str) -> dict[str, Interval]:
+    found: dict[str, Interval] = {}
+    parts = [part_of(protocol), *([FULL_CATALOGUE] if PROTOCOLS[protocol].task == RANKING else [])]
+    for part in parts:
+        if {one, other} <= set(models_with(files, protocol, part)):
+            refuse_other_questions(files, protocol, part, (one, other))
+            first, second = (judgement(files, protocol, model, part) for model in (one, other))
+            found |= differences(first, second, files.result(protocol, one).seed)
+    return found
+
+
+def draw_paired(files: RunFiles, protocol: str) -> Figure:
+    """A panel for each metric, a row for each two models; hollow where the interval holds 0."""
+    pairs = paired(files, protocol)
+    metrics = metrics_asked(protocol)
+    made, axes, across = _panels(len(metrics), len(pairs))
+    for place, (panel, (metric, higher)) in enumerate(zip(axes, metrics.items())):
+        rows(panel, [pair.title(protocol) for pair in pairs], labelled=place % across == 0)
+        panel.set_title(heading_of(protocol, metric))
+        panel.axvline(0, color=GREY, linewidth=1)
+        found = {row: pair.metrics[metric] for row, pair in enumerate(pairs) if metric in pair.metrics}
+        if not found:
+            nothing(panel, "nothing to compare")
+        low, high = _ends(found)
+        for row, one in found.items():
+            _difference(panel, row, one, pairs[row].one, low, high)
+        for row in set(range(len(pairs))) - set(found):
+            panel.text(0, row, " undefined", color=GREY, fontsize=SMALL, va="center")
+        panel.set_xlim(low, high)
+        direction(panel, higher)
+    return made
+
+
+def _ends(found: dict[int, Interval]) -> tuple[float, float]:
+    """Where a panel ends: so near that the first row, the two networks, can be read."""
+    if not found:
+        return -1.0, 1.0
+    ends = [(min(one.low, 0), max(one.high, 0)) for one in found.values()]
+    most = APART * max(np.abs(ends[0])) or np.inf
+    low, high = max(-most, min(low for low, _ in ends)), min(most, max(high for _, high in ends))
+    space = 0.18 * (high - low) or 1.0
+    return float(low - space), float(high + space)
+
+
+def _difference(panel: Axes, row: int, found: Interval, model: str, low: float, high: float) -> None:
+    words = f"{found.value:+.3f}".replace("-", "\u2212")
+    if low <= found.low and found.high <= high:
+        dot(panel, row, found.value, (found.low, found.high), model, filled=found.low > 0 or found.high < 0)
+        beside(panel, row, found.value, words)
+        return
+    above = found.value > 0  # an arrow at the panel's edge
+    edge, align = (0.97, "right") if above else (0.03, "left")
+    where = panel.get_yaxis_transform()
+    panel.plot([edge], [row], ">" if above else "<", color=color_of(model), markersize=6, transform=where)
+    place: dict[str, Any] = {
+        "xycoords": where,
+        "textcoords": "offset points",
+        "ha": align,
+        "va": "center",
+        "fontsize": SMALL,
+    }
+    panel.annotate(words, (edge, row), (-8 if above else 8, 0), **place)
+
+
+def text_paired(files: RunFiles, protocol: str) -> str:
+    """What the deciding metric says of each two networks, in the words of `compare`."""
+    result = results_of(files, protocol)[0]
+    part = part_of(protocol)
+    sentences = [verdict_of(files, protocol, *pair) for pair in combinations(_networks(files, protocol), 2)]
+    kept = len(files.kept(protocol, models_with(files, protocol, part)[0], part))
+    shown = f" on {kept:,} of the rows" if result.test_rows not in (None, kept) else ""
+    method = f"95 % intervals by paired bootstrap over users{shown}; hollow: holds 0; arrow: beyond the panel"
+    return " ".join([*sentences, f"{method}; {asked(result, *COUNTS)}."])
+
+
+def _networks(files: RunFiles, protocol: str) -> list[str]:
+    return compared_among(models_with(files, protocol, part_of(protocol)))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def verdict_of(files: RunFiles, protocol: str, one: str, other: str) -> str:
+    """What the deciding metric allows to say of two models of one run, in a sentence."""
+    part = part_of(protocol)
+    refuse_other_questions(files, protocol, part, (one, other))
+    metric = PROTOCOLS[protocol].deciding
+    first, second = (judgement(files, protocol, model, part) for model in (one, other))
+    found = difference_with_p(first, second, metric, files.result(protocol, one).seed)
+    names = title_of(protocol, one), title_of(protocol, other)
+    heading = heading_of(protocol, metric)
+    if found is None:
+        return f"{names[0]} and {names[1]} cannot be compared by {heading}, which is undefined."
+    higher = PROTOCOLS[protocol].metrics[metric].higher_is_better
+    return verdict(names[0], names[1], heading, found, higher)
+
+
+def without_pairs(files: RunFiles, protocol: str) -> str:
+    """Says so where there are no two models to compare."""
+    part = part_of(protocol)
+    if reason := without_kept(files, protocol, part, networks=1):
+        return reason
+    return "" if len(models_with(files, protocol, part)) > 1 else f"Only one model is judged by {protocol}."
+
+
+add_for_each_protocol(
+    Kind(name="paired", title="Paired differences", draw=draw_paired, text=text_paired, lacking=without_pairs), place=20
+)
