@@ -23,7 +23,7 @@ from tests.names import COMPARED, DEFAULT_PROTOCOLS, HANG_SECONDS
 from tools import notebooks as tool
 
 NAMES = ("01-explore", "02-workflow", "03-dlrm-vs-ncf", "04-triton")
-PICTURES = {"01-explore": 10, "02-workflow": 2, "03-dlrm-vs-ncf": 16, "04-triton": 2}  # the fewest
+PICTURES = {"01-explore": 10, "02-workflow": 2, "03-dlrm-vs-ncf": 15, "04-triton": 2}  # the fewest
 MADE_UP = "02-workflow"  # its rows are synthetic
 NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d+")
 OF_RATINGS = {"userId", "user_id", "rating", "stars", "timestamp"}  # columns of MovieLens' rows

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 KERNEL = "python3"
 RUN = "MARQUEE_RUN"
-CELL_SECONDS = 600  # of a cell, after which it is taken for hung
+CELL_SECONDS = 1500  # of a cell, after which it is taken for hung
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": KERNEL},
     "language_info": {"name": "python"},
@@ -26,12 +26,18 @@ TEXT = ("text/plain", "text/html", "text/markdown")
 
 def main(*names: str) -> int:
     """Executes these notebooks, or all; returns the exit code. One that fails or warns is not written."""
+    from nbclient.exceptions import CellExecutionError  # what is written can be checked without it
+
     paths = [NOTEBOOKS / f"{name}.ipynb" for name in names] or sorted(NOTEBOOKS.glob("*.ipynb"))
     if chosen := os.environ.get(RUN):  # relative to where this was called, and not to the notebooks
         os.environ[RUN] = str(Path(chosen).absolute())
     for path in paths:
-        notebook = executed(path)
-        if wrong := blemishes(notebook):
+        try:
+            notebook = executed(path)
+            wrong = blemishes(notebook)
+        except CellExecutionError as error:
+            wrong = [f"{error.ename}: {error.evalue}"]
+        if wrong:
             print(f"error: {path.name} was not written: {wrong[0]}", file=sys.stderr)
             return 1
         nbformat.write(notebook, path)
@@ -45,7 +51,7 @@ def executed(path: Path) -> NotebookNode:
     Raises:
         nbclient.exceptions.CellExecutionError: a cell failed.
     """
-    from nbclient import NotebookClient  # what is written can be checked without them
+    from nbclient import NotebookClient
     from traitlets.config import Config
 
     notebook = nbformat.read(path, as_version=4)

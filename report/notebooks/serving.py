@@ -22,7 +22,8 @@ LINKED = ("tables", "features", "models")
 COPIED = ("evaluation.json", ".evaluation-stamp.json")  # `export` adds what it took to the first
 ANSWERS = re.compile(r"Triton answers at (\S+)")
 INTRODUCED = "Ctrl-C stops it."  # the last line before `serve` says what happens
-START_SECONDS, STOP_SECONDS, EXPORT_SECONDS = 300, 40, 600  # after which a process is taken for hung
+COLORS = ("FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+START_SECONDS, STOP_SECONDS, EXPORT_SECONDS = 900, 60, 1200  # after which a process is taken for hung
 
 
 @contextmanager
@@ -70,7 +71,7 @@ def serving(run: Run) -> Iterator[Serving]:
     process = subprocess.Popen(
         [*command, "--port", "0", "--log", str(run.root / "triton.log")],
         cwd=CHECKOUT,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env=_plain_environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -94,6 +95,12 @@ def serving(run: Run) -> Iterator[Serving]:
         process.kill()
         process.wait()
         reader.join(STOP_SECONDS)
+
+
+def _plain_environment() -> dict[str, str]:
+    """This process's, for lines without colours, which a notebook's kernel asks for, and at once."""
+    kept = {name: value for name, value in os.environ.items() if name not in COLORS}
+    return {**kept, "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def _read(server: Serving, introduced: threading.Event) -> None:
@@ -125,6 +132,7 @@ def export_command(run: Run, protocol: str, default_model: str) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        env=_plain_environment(),
         timeout=EXPORT_SECONDS,
         preexec_fn=ending_with_parent(signal.SIGTERM),
     )

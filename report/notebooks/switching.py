@@ -15,7 +15,7 @@ from report.style import BLUE, GREY, ORANGE, VERMILION, figure, styled
 CLIENTS = 4
 PAUSE = 0.02  # seconds of a client between two questions
 BEFORE, AFTER = 3.0, 5.0  # seconds of load before the export, and after the first answer of the new version
-LONGEST = 400.0  # seconds
+LONGEST = 1200.0  # seconds
 VERSION_COLORS, VERSION_MARKERS = (BLUE, ORANGE), ("o", "^")
 
 

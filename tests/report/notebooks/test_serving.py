@@ -1,6 +1,7 @@
 """Pictures and tables of a server, from what was measured; the server itself is asked in tests/test_notebooks.py."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -125,7 +126,7 @@ from pathlib import Path
 from core.run_folder import Run
 from report.notebooks.serving import serving
 with serving(Run(Path(sys.argv[1]))) as server:
-    print(server.process.pid, flush=True)
+    print(server.process.pid, server.url, flush=True)
     time.sleep(10_000)
 """
 
@@ -133,10 +134,13 @@ with serving(Run(Path(sys.argv[1]))) as server:
 @pytest.mark.slow
 def test_a_server_ends_with_the_notebook_even_where_that_is_killed(exported):
     command = [sys.executable, "-c", PROGRAM, str(exported.root)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": "."}) as process:
+    kernels = {"FORCE_COLOR": "1", "CLICOLOR_FORCE": "1", "TERM": "xterm-color"}  # what a notebook's kernel sets
+    environment = {**os.environ, **kernels, "PYTHONPATH": "."}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
-        pid = int(process.stdout.readline())
-        served = psutil.Process(pid)
+        pid, url = process.stdout.readline().split()
+        assert re.fullmatch(r"127\.0\.0\.1:\d+", url)
+        served = psutil.Process(int(pid))
         children = served.children(recursive=True)
         assert children
         process.send_signal(signal.SIGKILL)
