@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from ensemble.client import Client
 from models.networks.base import NETWORKS
-from report.style import color_of, figure, marker_of, styled
+from report.style import color_of, figure, line_of, marker_of, styled
 
 WARMING = 20  # requests of each kind before the measured ones
 PERCENTILES = (50, 99)
+TICKS = (0, 25, 50, 75, 99)
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Question:
 
 QUESTIONS = {
     "recommend": Question(
-        "recommend: the ten best of all movies", lambda client, user, _, model: client.recommend(user, model=model)
+        "recommend: the best ten", lambda client, user, _, model: client.recommend(user, model=model)
     ),
     "score": Question(
         "score: one user, one movie", lambda client, user, movie, model: client.score([user], [movie], model)
@@ -74,21 +77,28 @@ def latency_table(measured: pd.DataFrame) -> pd.DataFrame:
 
 def draw_latency(measured: pd.DataFrame) -> Figure:
     """The share of requests that were answered within a time, a panel for each question."""
-    made, panels = figure(1, len(QUESTIONS), height=3.3)
+    made, panels = figure(1, len(QUESTIONS), height=3.5)
     with styled():
         for axes, (name, question) in zip(panels, QUESTIONS.items()):
             for model, took in measured[measured["question"] == name].groupby("model", sort=False)["ms"]:
                 values = np.sort(took.to_numpy())
                 share = np.arange(1, len(values) + 1) / len(values) * 100
-                axes.step(values, share, where="post", label=NETWORKS[model].title, color=color_of(model))
-                for percentile in PERCENTILES:
-                    at = float(np.percentile(values, percentile))
-                    axes.plot(at, percentile, marker_of(model), color=color_of(model))
-            axes.set(xscale="log", xlabel="milliseconds", title=question.title, ylim=(0, 103))
-            axes.xaxis.set_major_formatter("{x:g}")
+                axes.step(values, share, line_of(model), where="post", color=color_of(model))
+                marks = np.percentile(values, PERCENTILES)
+                axes.plot(marks, PERCENTILES, marker_of(model), color=color_of(model), label=NETWORKS[model].title)
+            axes.set(xscale="log", xlabel="milliseconds", title=question.title, ylim=(0, 103), yticks=TICKS)
+            axes.set_xlim(measured["ms"].min() / 1.1, measured["ms"].max() * 1.1)
+            milliseconds_axis(axes.xaxis)
             axes.legend(loc="lower right")
         panels[0].set_ylabel("answered, % of requests")
     return made
+
+
+def milliseconds_axis(axis: Axis) -> None:
+    """Marks 1, 2, 5, 10, 20 and so on, on a logarithmic axis."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
 
 
 def latency_text(measured: pd.DataFrame) -> str:

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from core.errors import UserError
 from ensemble.client import Client
-from report.style import BLUE, GREY, ORANGE, VERMILION, figure, styled
+from report.notebooks.latency import milliseconds_axis
+from report.style import BLUE, GREY, ORANGE, VERMILION, figure, listed, styled
 
 CLIENTS = 4
 PAUSE = 0.02  # seconds of a client between two questions
@@ -116,10 +117,9 @@ def draw_switch(switched: Switched) -> Figure:
     made, (axes,) = figure(height=3.3)
     requests = switched.requests
     with styled():
-        axes.axvspan(*switched.exported, color=GREY, alpha=0.12, linewidth=0)
-        axes.annotate(
-            "export", (sum(switched.exported) / 2, 0.96), xycoords=("data", "axes fraction"), ha="center", va="top"
-        )
+        axes.axvspan(*switched.exported, color=GREY, alpha=0.14, linewidth=0)
+        middle, place = sum(switched.exported) / 2, axes.get_xaxis_transform()
+        axes.text(middle, 0.97, "export", transform=place, ha="center", va="top")
         answered = requests[requests["version"] > 0].groupby("version")
         for (version, rows), color, marker in zip(answered, VERSION_COLORS, VERSION_MARKERS):
             label = f"version {version}: {len(rows):,} answers"
@@ -128,7 +128,7 @@ def draw_switch(switched: Switched) -> Figure:
         if len(failed):
             axes.plot(failed["seconds"], failed["ms"], "x", color=VERMILION, label=f"failed: {len(failed):,}")
         axes.set(yscale="log", xlabel="seconds", ylabel="milliseconds to the answer")
-        axes.yaxis.set_major_formatter("{x:g}")
+        milliseconds_axis(axes.yaxis)
         axes.legend(loc="lower center", ncols=3, bbox_to_anchor=(0.5, 1.0), markerscale=2.5)
     return made
 
@@ -137,10 +137,10 @@ def switch_text(switched: Switched) -> str:
     """The picture in words."""
     requests = switched.requests
     counts = requests[requests["version"] > 0].groupby("version").size()
-    answers = " and ".join(f"version {version} {count:,}" for version, count in counts.items())
+    answers = [f"version {version} answered {count:,}" for version, count in counts.items()]
     failures = {0: "None failed", 1: "1 failed"}.get(switched.failed, f"{switched.failed:,} failed")
     slowest = requests["ms"].max()
     return (
-        f"{len(requests):,} requests to `recommend` by {CLIENTS} clients while a second version was exported and taken "
-        f"into service: {answers} of them. {failures}; the slowest took {slowest:,.0f} ms."
+        f"{len(requests):,} requests to `recommend` by {CLIENTS} clients while a second version was exported, tested "
+        f"and taken into service: {listed(answers)}. {failures}; the slowest took {slowest:,.0f} ms."
     )
