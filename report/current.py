@@ -3,7 +3,10 @@
 from core.artifacts import MANIFEST, read_manifest, verify
 from core.errors import UserError
 from core.run_folder import Run
+from models.baselines.base import baselines_of
 from models.evaluation.results import judged_models, made_from, model_digest, read_results
+from models.networks.base import NETWORKS
+from models.protocols.base import PROTOCOLS
 
 
 def check_current(run: Run) -> None:
@@ -14,7 +17,10 @@ def check_current(run: Run) -> None:
             networks that are not there any more; the message names the command that writes them.
     """
     command = run.command("evaluate")
-    read_results(run)
+    for result in read_results(run):
+        if result.model not in (*NETWORKS, *baselines_of(result.protocol)) or result.protocol not in PROTOCOLS:
+            name = f"{result.protocol}, {result.model}"
+            raise UserError(f"{run.evaluation} is of another version: {name} is not known; run again: {command}")
     origin = made_from(run)
     if origin is None:
         raise UserError(f"{run.evaluation} was changed since evaluate wrote it; run again: {command}")

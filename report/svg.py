@@ -6,6 +6,7 @@ import io
 import re
 from xml.etree import ElementTree
 
+import numpy as np
 from matplotlib.collections import Collection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -77,15 +78,16 @@ def _drawn(figure: Figure) -> str:
     """What matplotlib writes."""
     for artist in figure.findobj():
         if isinstance(artist, Line2D):
-            marks = 0 if artist.get_marker() in ("None", None, "", " ") else len(artist.get_xdata(orig=False))
+            marks = 0 if artist.get_marker() in ("None", None, "", " ") else np.size(artist.get_xdata(orig=False))
         elif isinstance(artist, Collection):
-            marks = max(len(artist.get_offsets()), len(artist.get_paths()))
+            marks = max(len(np.atleast_1d(artist.get_offsets())), len(artist.get_paths()))
         else:
             continue
         if marks > MOST_MARKS:
             artist.set_rasterized(True)
     buffer = io.StringIO()
     with styled():
+        figure.draw_without_rendering()  # a layout with axes of a fixed shape settles only when it is drawn again
         figure.savefig(buffer, format="svg", transparent=True, dpi=IMAGE_DPI, metadata={"Date": None})
     return buffer.getvalue()
 

@@ -67,7 +67,7 @@ def draw(counts: dict[str, int], height: float) -> Figure:
         min_font_size=SMALLEST * PIXELS,
         max_font_size=LARGEST * PIXELS,
         max_words=MOST_WORDS,
-        margin=3 * PIXELS,
+        margin=4 * PIXELS,
         prefer_horizontal=1,
         random_state=DEFAULT_SEED,
     ).generate_from_frequencies(counts)

@@ -28,6 +28,7 @@ TAIL = (4, 5)  # the share of ratings that the long tail's point stands for: 80 
 POINTS = 400  # of a drawn curve, however many movies there are
 LONGEST_SPAN = 48  # months that are shown one by one
 LABELS = 7  # on an axis of time
+SECONDS_A_DAY = 24 * 60 * 60
 
 
 # -- stars -------------------------------------------------------------------------------------------------------------
@@ -120,12 +121,15 @@ def text_of_per_user(files: RunFiles) -> str:
 
 def activity(files: RunFiles) -> pd.Series:
     """Ratings per month, or per year where there are more than `LONGEST_SPAN` months, those without any included."""
-    time = files.ratings[TIMESTAMP].to_numpy().astype("datetime64[s]")
-    months = np.ptp(np.array([time.min(), time.max()]).astype("datetime64[M]").astype(np.int64)) + 1
+    day = files.ratings[TIMESTAMP].to_numpy() // SECONDS_A_DAY
+    first = day.min()
+    per_day = np.bincount(day - first)
+    days = (first + np.arange(len(per_day))).astype("datetime64[D]")
+    months = np.ptp(days[[0, -1]].astype("datetime64[M]").astype(np.int64)) + 1
     unit = "M" if months <= LONGEST_SPAN else "Y"
-    period = time.astype(f"datetime64[{unit}]").astype(np.int64)
-    counts = np.bincount(period - period.min())
-    return pd.Series(counts, index=pd.period_range(pd.Period(ordinal=period.min(), freq=unit), periods=len(counts)))
+    period = days.astype(f"datetime64[{unit}]").astype(np.int64)
+    counts = np.bincount(period - period[0], per_day).astype(np.int64)
+    return pd.Series(counts, index=pd.period_range(pd.Period(ordinal=period[0], freq=unit), periods=len(counts)))
 
 
 def draw_activity(files: RunFiles) -> Figure:
@@ -177,11 +181,9 @@ def draw_tail(files: RunFiles) -> Figure:
     x, y = point / movies, total[point - 1] / total[-1]
     axis.plot([0, x, x], [y, y, 0], color=VERMILION, linestyle="--", linewidth=1.2)
     axis.plot([x], [y], "o", color=VERMILION, markersize=7)
-    left = x <= 0.5
+    shift, side = (8, "left") if x <= 0.5 else (-8, "right")
     note = f"{counted(point, 'movie')} ({percent(x)})\n{'has' if point == 1 else 'have'} {percent(y)} of the ratings"
-    axis.annotate(
-        note, (x, y), (10 if left else -10, -10), textcoords="offset points", ha="left" if left else "right", va="top"
-    )
+    axis.annotate(note, (x, 0), (shift, 8), textcoords="offset points", ha=side, va="bottom")  # below the curve
     axis.set(xlabel="movies, the most rated first", ylabel="share of the ratings", xlim=(0, 1), ylim=(0, 1.02))
     percent_axis(axis.xaxis)
     percent_axis(axis.yaxis)

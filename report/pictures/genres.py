@@ -53,12 +53,13 @@ def text_of_counts(files: RunFiles) -> str:
     every = len(files.genres.columns)
     without = int((~files.genres.any(axis=1)).sum())
     most = rows["ratings"].idxmax()
+    none = f"{without:,} {'movie has' if without == 1 else 'movies have'} none" if without else "Every movie has one"
     cut = f" (the {len(rows)} most frequent of {every:,} are drawn)" if every > len(rows) else ""
     return (
         f"Movies and ratings of each genre{cut}; a movie may have several. Most movies: {rows.index[0]} "
         f"({rows['movies'][0]:,} of {len(files.movies):,}); most ratings: {most} "
         f"({percent(rows['ratings'][most] / files.stars.to_numpy().sum())} of all). "
-        f"{f'{without:,}' if without else 'No'} {'movies have' if without > 1 else 'movie has'} no genre."
+        f"{none}."
     )
 
 

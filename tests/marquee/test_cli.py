@@ -300,6 +300,7 @@ finally:
         ("tune", "prepare", "leave-one-out is missing or incomplete"),
         ("compare", "prepare", "leave-one-out is missing or incomplete"),
         ("evaluate", "train", "no model is trained in"),
+        ("report", "evaluate", "evaluation.json is missing"),
         ("export", "train", "no model is trained in"),
         ("serve", "export", "repository is missing or incomplete"),
         ("rollback", "export", "repository is missing or incomplete"),

@@ -5,10 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
+from core.json_files import write_json
 from core.run_folder import Run
 from marquee.app import main
-from tests.names import DEFAULT_PROTOCOLS
+from models.evaluation import compare_seeds
+from tests.names import COMPARED, DEFAULT_PROTOCOLS
 from tests.report.html_page import Page
 from tests.report.made_run import made_run
 
@@ -44,6 +47,31 @@ def test_a_paper_that_is_not_there_is_said(tmp_path, capsys):
     assert "none.json is missing" in " ".join(error.split())
 
 
+def write_comparison(run: Run) -> None:
+    """Of leave-one-out as `compare` would find it now, of random-split as it was of other data."""
+    models = {
+        name: {
+            "metrics": {"hr@10": 0.5, "ndcg@10": 0.25},
+            "ci95": {"hr@10": [0.4, 0.6], "ndcg@10": [0.2, 0.3]},
+            "per_seed": {"hr@10": [0.4, 0.6], "ndcg@10": [0.2, 0.3]},
+            "train_seconds": 2.0,
+        }
+        for name in COMPARED
+    }
+    protocols = {
+        protocol: {
+            "seeds": [1, 2],
+            **compare_seeds.origin(run, protocol, torch.device("cpu")),
+            "models": models,
+            "verdict": f"As compare says of {protocol}.",
+        }
+        for protocol in DEFAULT_PROTOCOLS
+    }
+    protocols["random-split"]["data"] = "other"
+    found = {"dataset": run.root.name, "seeds": [1, 2], "device": "CPU, 2 cores", "protocols": protocols}
+    write_json(run.root / "comparison.json", found)
+
+
 @pytest.mark.slow
 def test_the_report_of_a_run(trained, tmp_path, capsys):
     """Every picture that the project ships, of networks that were trained."""
@@ -53,6 +81,7 @@ def test_the_report_of_a_run(trained, tmp_path, capsys):
         main(["evaluate", "--dataset", run.root.name, "--runs", str(tmp_path), "--device", "cpu"])
     assert not ended.value.code
     capsys.readouterr()
+    write_comparison(run)
     code, out, error = report(run, capsys, "--png")
     assert (code, error) == (0, "")
     page = run.report / "report.html"
@@ -70,4 +99,9 @@ def test_the_report_of_a_run(trained, tmp_path, capsys):
         assert one["text"]
     ids = [one.attributes["id"] for one in whole.all() if "id" in one.attributes]
     assert len(ids) == len(set(ids))
-    assert len(whole.all("article")) == len(DEFAULT_PROTOCOLS)
+    cards = {one.attributes["data-verdict"]: one.text for one in whole.all("article")}
+    assert tuple(cards) == DEFAULT_PROTOCOLS
+    assert "As compare says of leave-one-out. From 2 training seeds, 1 to 2:" in cards["leave-one-out"]
+    assert "From one training seed each (42)" in cards["random-split"]
+    dropped = "random-split is dropped, as the data have changed since; run again: python -m marquee compare"
+    assert any(dropped in one.text for one in whole.all("p"))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,6 +12,7 @@ from core.artifacts import seal, verify
 from core.errors import UserError
 from core.registry import Registry
 from core.run_folder import Run
+from models.evaluation.results import judged_models, read_results, write_results
 from report import made
 from report.made import write_report
 from report.picture import Picture
@@ -174,6 +176,14 @@ def test_a_network_that_was_trained_again_makes_results_old(run, pictures):
     (folder / "history.json").write_text("[]")
     seal(folder, ORIGIN)
     with pytest.raises(UserError, match=r"dlrm has changed since .* was written; run again: python -m marquee eval"):
+        write(run)
+
+
+@pytest.mark.parametrize("change", [{"model": "gone"}, {"protocol": "gone"}])
+def test_a_model_of_another_version_is_named(run, pictures, change):
+    results = read_results(run)
+    write_results(run, [replace(results[0], **change), *results[1:]], ORIGIN, judged_models(run))
+    with pytest.raises(UserError, match=r"gone.* is not known; run again: python -m marquee evaluate"):
         write(run)
 
 

@@ -114,6 +114,22 @@ def test_thousands_of_marks_are_one_image(kind):
     assert len(svg) < 5 * SMALL
 
 
+def test_nothing_is_cut_off_at_the_edge():
+    """Axes of a fixed shape below a legend: their layout is right only after a first drawing."""
+    made, axes = figure(1, 2, height=3.9)
+    for number, one in enumerate(axes):
+        one.plot([0, 1], [0, 1], label=f"a curve {number}")
+        one.set_box_aspect(1)
+        one.set_xlabel("below")
+    lines = [one for _ in range(5) for one in axes[0].get_lines()]
+    made.legend(handles=lines, loc="outside upper center")
+    svg = inline_svg(made, "square", "Square", "")
+    height = float(elements(svg)[0].get("viewBox").split()[3])
+    lowest = [float(one.get("y")) for one in elements(svg, "text") if one.text == "below"]
+    assert len(lowest) == 2
+    assert max(lowest) < height - 1
+
+
 def test_the_same_figure_gives_the_same_file():
     one, other = (inline_svg(drawn(), "stars", "Stars", "How often.") for _ in range(2))
     assert one == other

@@ -1,0 +1,127 @@
+"""Colours can be told apart and read; numbers are written in one way."""
+
+from itertools import combinations
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from core.run_folder import Run
+from report.files import RunFiles
+from report.picture import DATA, PICTURES, Picture, add
+from report.style import (
+    BLUE,
+    GREY,
+    NAVY,
+    NETWORK_COLORS,
+    ON_BOTH,
+    SKY,
+    VERMILION,
+    color_of,
+    count_axis,
+    figure,
+    heading_of,
+    line_of,
+    marker_of,
+    percent_axis,
+    title_of,
+)
+from tests.names import NETWORKS
+
+# Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation of Color Vision Deficiency", 2009:
+# what people without one kind of cones see of linear RGB.
+BLINDNESS = {
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+def linear(color: str) -> np.ndarray:
+    """Linear red, green and blue of an sRGB colour."""
+    values = np.array(to_rgb(color))
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast ratio of WCAG 2.1."""
+    light, dark = sorted((float(linear(color) @ [0.2126, 0.7152, 0.0722]) for color in (one, other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    """CIE L*a*b* of linear RGB, for the white point D65."""
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    x, y, z = np.cbrt(np.clip(to_xyz @ np.clip(rgb, 0, 1), 1e-3, None) / (0.9505, 1, 1.089))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("page", ["#ffffff", "#14171b"])
+def test_words_can_be_read_on_a_light_page_and_on_a_dark_one(page):
+    assert min(contrast(color, page) for color in ON_BOTH) >= 3
+
+
+def test_what_is_drawn_in_a_box_can_be_seen_in_it():
+    assert contrast(NAVY, SKY) >= 4.5
+    assert contrast(VERMILION, SKY) >= 1.5  # a diamond beside the line, told apart by its form
+
+
+@pytest.mark.parametrize("blindness", [None, *BLINDNESS])
+def test_networks_are_told_apart_without_some_cones(blindness):
+    seen = np.eye(3) if blindness is None else np.array(BLINDNESS[blindness])
+    pairs = (*combinations(NETWORK_COLORS[:3], 2), (BLUE, GREY))
+    assert min(np.linalg.norm(lab(seen @ linear(one)) - lab(seen @ linear(other))) for one, other in pairs) > 15
+
+
+def test_every_network_looks_different():
+    looks = {(color_of(name), marker_of(name), line_of(name)) for name in NETWORKS}
+    assert len(looks) == len(NETWORKS)
+    for look in (color_of, marker_of, line_of):
+        assert len({look(name) for name in NETWORKS}) == len(NETWORKS)
+
+
+def test_titles_are_those_of_the_tables():
+    assert [title_of("leave-one-out", name) for name in ("dlrm", "popularity")] == ["DLRM", "popularity"]
+    assert heading_of("leave-one-out", "full_hr@10") == "HR@10, all movies"
+    assert heading_of("random-split", "log_loss") == "log loss"
+
+
+def test_counts_and_shares_are_written_as_people_read_them():
+    made, (axis,) = figure()
+    axis.plot([0, 40_000], [0, 1])
+    count_axis(axis.xaxis)
+    percent_axis(axis.yaxis)
+    made.canvas.draw()
+    assert "20k" in [text.get_text() for text in axis.get_xticklabels()]
+    assert "50 %" not in [text.get_text() for text in axis.get_xticklabels()]
+    assert {"0 %", "100 %"} <= {text.get_text() for text in axis.get_yticklabels()}
+
+
+def test_a_count_of_one_has_no_tick_between_whole_numbers():
+    made, (axis,) = figure()
+    axis.bar([0], [1])
+    count_axis(axis.yaxis)
+    made.canvas.draw()
+    assert {text.get_text() for text in axis.get_yticklabels()} <= {"0", "1", "2"}
+
+
+def test_a_picture_is_drawn_in_the_style_of_all_and_a_missing_file_is_a_reason(tmp_path):
+    def draw(files: RunFiles) -> Figure:
+        assert matplotlib.rcParams["svg.hashsalt"] == "marquee"
+        return figure()[0]
+
+    def lacking(files: RunFiles) -> str:
+        return "" if len(files.results) else "nothing"
+
+    add(Picture(name="probe", section=DATA, title="Probe", draw=draw, text=lambda files: "A probe.", lacking=lacking))
+    try:
+        files = RunFiles(Run(tmp_path / "ml-100k"))
+        PICTURES["probe"].draw(files)
+        reason = PICTURES["probe"].lacking(files)
+        assert "evaluation.json is missing" in reason
+        assert "python -m marquee evaluate" in reason
+    finally:
+        PICTURES.remove("probe")
+    assert matplotlib.rcParams["svg.hashsalt"] is None
