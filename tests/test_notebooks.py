@@ -26,6 +26,7 @@ NAMES = ("01-explore", "02-workflow", "03-dlrm-vs-ncf", "04-triton")
 PICTURES = {"01-explore": 10, "02-workflow": 2, "03-dlrm-vs-ncf": 15, "04-triton": 2}  # the fewest
 MADE_UP = "02-workflow"  # its rows are synthetic
 NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d+")
+FIGURE = re.compile(r"(?<![\w.])(\d\.\d{3}) \((\d\.\d{3}) to (\d\.\d{3})\)")
 OF_RATINGS = {"userId", "user_id", "rating", "stars", "timestamp"}  # columns of MovieLens' rows
 LOGIC = (ast.FunctionDef, ast.ClassDef, ast.For, ast.While, ast.If, ast.Try, ast.Lambda, ast.With)
 LOGIC += (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.IfExp)
@@ -208,18 +209,19 @@ def test_every_figure_of_the_comparison_equals_the_evaluation(again, ml_100k):
 
 
 @pytest.mark.slow
-def test_every_figure_with_an_interval_in_words_equals_the_evaluation(again, ml_100k):
-    """`0.734 (0.706 to 0.761)`, wherever it stands in a text of a picture."""
-    known = {
-        (f"{value:.{places}f}", *(f"{bound:.{places}f}" for bound in result.ci95[name] or ()))
-        for result in read_results(ml_100k)
-        for name, value in result.metrics.items()
-        if value is not None
-        for places in (2, 3, 4)
-    }
-    said = words(again("03-dlrm-vs-ncf"))
-    found = re.findall(r"(?<![\w.])(\d\.\d+) \((\d\.\d+) to (\d\.\d+)\)", said)
-    assert set(found) <= known
+def test_every_figure_of_a_metric_in_words_equals_the_evaluation(again, ml_100k):
+    """`HR@10: DLRM 0.734 (0.707 to 0.761), ...`, the text of a picture."""
+    known: dict[str, set[tuple[str, ...]]] = {}
+    for result in read_results(ml_100k):
+        for heading, metric in columns_of(PROTOCOLS[result.protocol].task):
+            value, pair = result.metrics.get(metric), result.ci95.get(metric)
+            if value is not None and pair is not None:
+                figures = tuple(f"{one:.3f}" for one in (value, *pair))
+                known.setdefault(heading.replace("\n", ", "), set()).add(figures)
+    lines = [line.partition(": ") for line in words(again("03-dlrm-vs-ncf")).split("\n")]
+    found = {(heading, figures) for heading, _, text in lines for figures in FIGURE.findall(text) if heading in known}
+    assert {heading for heading, _ in found} >= {"HR@10", "AUC"}
+    assert not [(heading, figures) for heading, figures in found if figures not in known[heading]]
 
 
 @pytest.mark.slow

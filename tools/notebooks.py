@@ -76,7 +76,7 @@ def normalised(notebook: NotebookNode) -> NotebookNode:
         for output in cell.get("outputs", ()):
             alone = set(output.get("data", {})) & {"image/png", "text/markdown"}
             if alone:
-                del output.data["text/plain"]  # the name of a Python class
+                output.data.pop("text/plain", None)  # the name of a Python class
     return notebook
 
 
