@@ -84,6 +84,7 @@ def png(figure: Figure) -> bytes:
     """A figure as PNG on white, as a notebook may be on black; the same figure gives the same bytes."""
     drawn, written = io.BytesIO(), io.BytesIO()
     with styled():
+        figure.draw_without_rendering()  # the layout settles: panels of one aspect and a legend outside need two passes
         figure.savefig(drawn, format="png", dpi=DOTS, facecolor="white")
     # A palette takes a third of the space, and a notebook is committed with its pictures.
     PIL.open(drawn).convert("RGB").quantize(COLORS, dither=PIL.Dither.NONE).save(written, "PNG", optimize=True)

@@ -75,6 +75,17 @@ def test_the_same_figure_gives_the_same_bytes_on_white():
     assert Image.open(BytesIO(once)).convert("RGBA").getpixel((0, 0)) == (255, 255, 255, 255)
 
 
+def test_nothing_is_cut_off_where_the_layout_needs_a_second_pass():
+    made, panels = figure(1, 2, height=3.8)
+    for axes in panels:
+        axes.plot([0, 1], [0, 1], label="a line")
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal", xlabel="false positive rate", title="ROC")
+    made.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", title="\n".join("abcde"))
+    shown.png(made)
+    edges = [axes.xaxis.label.get_window_extent().y0 for axes in panels]
+    assert min(edges) >= 0
+
+
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
     """A working folder that is not the checkout, restored at the end with what `begin` changes."""
