@@ -30,6 +30,7 @@ from marquee.options import (
     RunsOption,
     SchedulerOption,
     SeedOption,
+    TensorboardOption,
     ThreadsOption,
     ThresholdOption,
     check_choice,
@@ -157,6 +158,7 @@ def train(
     seed: SeedOption = DEFAULT_SEED,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
+    tensorboard: TensorboardOption = None,
 ) -> None:
     """Train DLRM, NCF and matrix factorisation, with early stopping on validation.
 
@@ -177,6 +179,7 @@ def train(
         threads=threads,
         seed=seed,
         changes=setting_changes(changes or (), single),
+        tensorboard=tensorboard,
     )
     run = pipeline.run_folder(dataset, runs)
     with run.lock():
@@ -226,18 +229,22 @@ def run(
     scheduler: SchedulerOption = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
+    tensorboard: TensorboardOption = None,
 ) -> None:
     """Run everything in order: fetch, prepare, train, evaluate, export, serve, recommend.
 
     Results of an earlier run that are still up to date are reused.
     """
     changes = setting_changes((), {"epochs": epochs, "precision": precision})
+    training = pipeline.TrainOptions(
+        device=device, threads=threads, seed=seed, changes=changes, tensorboard=tensorboard
+    )
     options = pipeline.RunOptions(
         dataset=dataset,
         data=data,
         user=user,
         prepare=pipeline.PrepareOptions(freq_threshold, seed, scheduler),
-        train=pipeline.TrainOptions(device=device, threads=threads, seed=seed, changes=changes),
+        train=training,
     )
     pipeline.run_everything(pipeline.run_folder(dataset, runs), options)
 

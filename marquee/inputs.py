@@ -1,6 +1,8 @@
-"""Checks that a stage's input is there, before anything is imported: Merlin alone takes ten seconds to import."""
+"""Checks that a stage's input is there and its output can be written, before imports that take ten seconds."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryFile
 
 from core.artifacts import MANIFEST, read_manifest
 from core.errors import UserError
@@ -38,3 +40,15 @@ def require_evaluation(run: Run) -> None:
     if not run.evaluation.is_file():
         raise UserError(f"{run.evaluation} is missing; run: {command}")
     read_manifest(run.judged, command)
+
+
+def require_writable(folder: Path | None, option: str) -> None:
+    """Makes a folder, if an option names one, and raises a UserError where no file can be written into it."""
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{option} {folder} cannot be written: {error.strerror}; choose another folder") from None

@@ -110,6 +110,14 @@ ThresholdOption = Annotated[
         help="Users and movies with fewer training ratings than this share one embedding.", min=1, metavar="N"
     ),
 ]
+TensorboardOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder for TensorBoard events: loss and validation metrics as each epoch ends, a sub-folder per protocol "
+        "and model.",
+        metavar="FOLDER",
+    ),
+]
 EpochsOption = Annotated[int | None, typer.Option(help="Maximum number of epochs.", min=1, metavar="N")]
 ServedModelOption = Annotated[
     str, typer.Option("--model", help=f"Such as {listed(NETWORK_NAMES)}. Default: the repository's.", metavar="NAME")

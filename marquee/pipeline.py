@@ -1,9 +1,11 @@
 """The stages that the commands run. Each checks that its input is there, imports what it needs, and is measured."""
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.artifacts import CHECKOUT
 from core.errors import UserError
@@ -12,8 +14,11 @@ from core.resources import measured, read_stages, stages_line
 from core.run_folder import DEFAULT_SEED, Run
 from core.terminal import data_text
 from marquee import answers
-from marquee.inputs import require_features, require_models, require_tables
+from marquee.inputs import require_features, require_models, require_tables, require_writable
 from models.protocols.base import PROTOCOLS, default_protocols
+
+if TYPE_CHECKING:
+    from models.training.events import Events
 
 ALL_MODELS = "all"
 ONE_SEED = (
@@ -45,6 +50,7 @@ class TrainOptions:
         model: a model's name, or `all`.
         threads: PyTorch's; None for as many as the settings gain from.
         changes: settings that differ from the chosen ones, as nested dictionaries.
+        tensorboard: a folder for TensorBoard events; None for none.
     """
 
     model: str = ALL_MODELS
@@ -53,6 +59,7 @@ class TrainOptions:
     threads: int | None = None
     seed: int = DEFAULT_SEED
     changes: dict[str, Any] = field(default_factory=dict)
+    tensorboard: Path | None = None
 
 
 def run_folder(dataset: str, runs: Path) -> Run:
@@ -105,6 +112,7 @@ def prepare(run: Run, options: PrepareOptions) -> None:
 def train(run: Run, options: TrainOptions) -> None:
     """Trains a model, or with `all` what the comparison needs: DLRM, NCF and, except for large data, MF."""
     require_features(run, options.protocols)
+    require_writable(options.tensorboard, "--tensorboard")  # before hours of work, not after
     with measured(run, "train") as measure:
         with working("loading PyTorch and Merlin Models"):
             from models import registry
@@ -133,8 +141,9 @@ def _train_one(run: Run, protocol: str, name: str, rows: int, options: TrainOpti
     torch.set_num_threads(options.threads or threads_for(settings.batch_size))
     passes = 2 if settings.refit else 1
     total = samples_per_epoch(rows, protocol, settings) * settings.epochs * passes
-    with progress(f"{name}, {protocol}", total, "samples") as bar:
-        config = train_model(run, protocol, name, settings, pick_device(options.device), bar)
+    folder = options.tensorboard / protocol / name if options.tensorboard else None
+    with _events(folder) as events, progress(f"{name}, {protocol}", total, "samples") as bar:
+        config = train_model(run, protocol, name, settings, pick_device(options.device), bar, events=events)
         if config is None:
             bar.finish("unchanged, reused")
             return False
@@ -146,6 +155,19 @@ def _train_one(run: Run, protocol: str, name: str, rows: int, options: TrainOpti
             validated = f"best epoch {config.best_epoch} of {config.epochs}, validation {config.monitor} {best:.3f}"
         bar.finish(f"{validated}, {config.samples_per_second:,} samples/s")
     return True
+
+
+@contextmanager
+def _events(folder: Path | None) -> Iterator["Events | None"]:
+    """TensorBoard events in a folder; None where there is none."""
+    if folder is None:
+        yield None
+        return
+    from models.training.events import Events
+
+    require_writable(folder, "--tensorboard")
+    with closing(Events(folder)) as events:
+        yield events
 
 
 def _settings_line(name: str, protocol: str, source: Path, changes: dict[str, Any]) -> str:
@@ -256,6 +278,7 @@ def run_everything(run: Run, options: RunOptions) -> None:
     from marquee.tables import known_user
 
     with run.lock():
+        require_writable(options.train.tensorboard, "--tensorboard")
         with stage("fetch"):
             fetch(run, options.dataset, options.data)
             user = known_user(run, options.user)

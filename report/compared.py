@@ -1,10 +1,11 @@
 """What `compare` and `paper` have found, where it is: in the run folder, and as it is published with the project."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import torch
 from pydantic.dataclasses import dataclass
 
@@ -62,6 +63,48 @@ class Compared:
     dropped: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Paper:
+    """What `paper` found.
+
+    Attributes:
+        rows: one for each model and seed.
+        published: HR@10 and NDCG@10 as others published them, by their source.
+        is_own: whether the project publishes it, so that it is of no network of the run.
+    """
+
+    rows: list[Row]
+    published: dict[str, tuple[float, float]]
+    is_own: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """Results that a report shows beside the run's own.
+
+    Attributes:
+        compared: what `compare` found in this run.
+        published: what the project publishes of the run's dataset, by protocol.
+        paper: what `paper` found; None where there is nothing of it.
+    """
+
+    compared: Compared = field(default_factory=Compared)
+    published: dict[str, Judged] = field(default_factory=dict)
+    paper: Paper | None = None
+
+
+def beside(run: Run, paper: Path | None) -> Beside:
+    """Everything that there is.
+
+    Args:
+        paper: what `paper --out` has written; None for what the project publishes, where it is there.
+
+    Raises:
+        UserError: a file is missing, or is not what its command writes.
+    """
+    return Beside(compared=compared_in(run), published=published_for(run), paper=_paper(paper))
+
+
 def compared_in(run: Run) -> Compared:
     """What the run's `comparison.json` holds, as far as it is of the data, settings and code that are there.
 
@@ -84,17 +127,13 @@ def compared_in(run: Run) -> Compared:
     )
 
 
-def published_for(run: Run, counts: Mapping[str, int]) -> dict[str, Judged]:
-    """What the project publishes of the run's dataset, by protocol; nothing where its data are others.
-
-    Args:
-        counts: how many ratings, users and movies the run has.
-    """
+def published_for(run: Run) -> dict[str, Judged]:
+    """What the project publishes of the run's dataset, by protocol; nothing where the run's data are others."""
     path = PUBLISHED_RESULTS / f"{run.root.name}.json"
     if not path.is_file():
         return {}
     found = read_json(path)
-    if found["counts"] != dict(counts):
+    if found["counts"] != counts_of(run):
         return {}
     return {
         name: _judged(found["protocols"][name], found["seeds"], f"{path}, {name}")
@@ -109,20 +148,25 @@ def _judged(value: Mapping[str, Any], seeds: Any, where: str, command: str = "")
     return validated(Judged, chosen, where, command)
 
 
-def paper_results(path: Path | None) -> tuple[Path, Sequence[Row], Mapping[str, Sequence[float]]] | None:
-    """What `paper` found: its file, one result for each model and seed, and HR@10 and NDCG@10 as others published them.
-
-    Args:
-        path: what `paper --out` has written; None for what the project publishes, where it is there.
+def counts_of(run: Run) -> dict[str, int]:
+    """How many ratings, users and movies the run's tables have.
 
     Raises:
-        UserError: `path` is missing, or is not what `paper` writes.
+        UserError: a table is missing.
     """
+    paths = {name: run.tables / f"{name}.parquet" for name in compare_seeds.COUNTED}
+    for path in paths.values():
+        if not path.is_file():
+            raise UserError(f"{path} is missing; run: {run.command('fetch')}")
+    return {name: pq.ParquetFile(path).metadata.num_rows for name, path in paths.items()}
+
+
+def _paper(path: Path | None) -> Paper | None:
     if path is not None:
         if not path.is_file():
             raise UserError(f"{path} is missing; run: python -m marquee paper --out {path} --data FOLDER")
-        return path, read_rows(path), PUBLISHED
+        return Paper(rows=read_rows(path), published=PUBLISHED, is_own=False)
     if not PAPER.is_file():
         return None
     found = read_json(PAPER)
-    return PAPER, found["results"], found["published"]
+    return Paper(rows=found["results"], published=found["published"], is_own=True)

@@ -16,7 +16,7 @@ from models.protocols.base import PROTOCOLS
 from report.calculations.groups import dense
 from report.calculations.ranks import per_user
 from report.files import FULL as FULL_CATALOGUE
-from report.files import ROWS, SAMPLED, RunFiles
+from report.files import LISTS, ROWS, SAMPLED, RunFiles
 from report.picture import COMPARISON, Picture, add
 
 RANKING, CLASSIFICATION = "ranking", "classification"  # tasks of protocols
@@ -119,7 +119,11 @@ def without_results(files: RunFiles, protocol: str) -> str:
 
 
 def without_kept(files: RunFiles, protocol: str, part: str, networks: int = 0) -> str:
-    """Says so where a part is kept of no model, or of fewer compared networks than needed; else empty."""
+    """Says so where a part is kept of no model, or of fewer compared networks than needed; else empty.
+
+    Raises:
+        UserError: networks are needed, and the models were asked about different users or movies.
+    """
     if reason := without_results(files, protocol):
         return reason
     models = models_with(files, protocol, part)
@@ -128,6 +132,8 @@ def without_kept(files: RunFiles, protocol: str, part: str, networks: int = 0) -
         return f"{path} is missing; run: {files.run.command('evaluate')}."
     if len(compared_among(models)) < networks:
         return f"This takes {networks} of {', '.join(registry.compared())} judged by {protocol}, which are not there."
+    if networks:
+        refuse_other_questions(files, protocol, part, tuple(models))
     return ""
 
 
@@ -175,9 +181,10 @@ def refuse_other_questions(files: RunFiles, protocol: str, part: str, models: tu
     Raises:
         UserError: the kept files are of different users or movies.
     """
+    asked = ("user_id",) if part == LISTS else ("user_id", "movie_id")  # the movies of lists are the models' own
     first = files.kept(protocol, models[0], part)
     for model in models[1:]:
         table = files.kept(protocol, model, part)
-        if not all(np.array_equal(table[name], first[name]) for name in ("user_id", "movie_id")):
+        if not all(np.array_equal(table[name], first[name]) for name in asked):
             one, other = (files.run.kept(protocol, name) / f"{part}.parquet" for name in (models[0], model))
             raise UserError(f"{one} and {other} are of different users or movies; run: {files.run.command('evaluate')}")

@@ -11,6 +11,7 @@ from core.artifacts import MANIFEST, fingerprint, new_folder, read_manifest, sha
 from core.errors import UserError
 from core.json_files import write_json
 from core.run_folder import Run
+from report.compared import beside
 from report.current import check_current
 from report.files import RunFiles
 from report.names import NAMES, names
@@ -50,6 +51,7 @@ def write_report(
     """
     _refuse_other_folder(out)
     check_current(run)
+    others = beside(run, paper)
     files = RunFiles(run)
     with new_folder(out, fingerprint(evaluation=sha256(run.evaluation), made_by=made_by)) as folder:
         (folder / PICTURES_FOLDER).mkdir()
@@ -62,7 +64,7 @@ def write_report(
             advance(1, picture.name)
         write_json(folder / INDEX, [{name: getattr(one, name) for name in INDEXED} for one in shown])
         write_json(folder / NAMES, names())
-        (folder / PAGE).write_text(page(files, shown, lacking, made_by, paper), encoding="utf-8")
+        (folder / PAGE).write_text(page(files, shown, lacking, others, made_by), encoding="utf-8")
     return Written(path=out / PAGE, pictures=len(shown))
 
 

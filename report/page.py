@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
@@ -15,13 +14,12 @@ from models.evaluation.metrics.base import columns_of
 from models.protocols.base import PROTOCOLS
 from models.registry import compared
 from models.training.train import TrainedConfig, read_config
-from report.compared import Judged, compared_in, paper_results, published_for
+from report.compared import Beside, Judged, counts_of
 from report.files import RunFiles
 from report.picture import COMPARISON, DATA, LEARNING
 from report.style import heading_of, listed, title_of
 from report.tables import (
     FiguresTable,
-    PaperTable,
     SettingsTable,
     evaluation_table,
     paper_table,
@@ -32,7 +30,6 @@ from report.verdicts import Verdict, verdict_of
 from workflows.licences import licence_of
 
 TEMPLATES = Path(__file__).parent / "templates"
-TABLES = ("ratings", "users", "movies")
 # The sections of pictures, in the order of the page: what decides comes first.
 SECTIONS = {COMPARISON: "The models compared", LEARNING: "How the networks learned", DATA: "The data"}
 
@@ -75,37 +72,36 @@ class Part:
 
 
 def page(
-    files: RunFiles, pictures: Sequence[Drawn], lacking: Sequence[tuple[str, str]], made_by: str, paper: Path | None
+    files: RunFiles, pictures: Sequence[Drawn], lacking: Sequence[tuple[str, str]], others: Beside, made_by: str
 ) -> str:
     """The whole page.
 
     Args:
         lacking: the titles of pictures that the run has none of, and why.
+        others: results that are shown beside the run's own.
         made_by: the program and its version.
-        paper: a file of `paper --out`; None for what the project publishes.
 
     Raises:
         UserError: a file of the run is missing, or is not what it must be.
     """
     run = files.run
-    counts = {name: pq.ParquetFile(run.tables / f"{name}.parquet").metadata.num_rows for name in TABLES}
-    found, published = compared_in(run), published_for(run, counts)
-    parts = [_part(files, name, found.protocols.get(name), published.get(name)) for name in _judged(files)]
+    found, published = others.compared.protocols, others.published
+    parts = [_part(files, name, found.get(name), published.get(name)) for name in _judged(files)]
     configs = [config for name in _judged(files) for config in _configs(files, name).values()]
     return _template().render(
         dataset=run.root.name,
         networks=listed(title_of(parts[0].name, name) for name in compared()),
         written=datetime.now(timezone.utc).date().isoformat(),
         made_by=made_by,
-        counts=counts,
+        counts=counts_of(run),
         period=_period(files),
         seeds=sorted({one.seed for one in files.results}),
         devices=list(dict.fromkeys(config.device for config in configs)),
         versions={name: version for name, version in files.results[0].versions.items() if version},
         licence=licence_of(run.root.name),
         parts=parts,
-        compared=found,
-        paper=_paper(paper),
+        compared=others.compared,
+        paper=paper_table(others.paper) if others.paper else None,
         sections={name: (title, [one for one in pictures if one.section == name]) for name, title in SECTIONS.items()},
         lacking=lacking,
         stages=files.results[0].stages or {},
@@ -178,9 +174,3 @@ def _period(files: RunFiles) -> tuple[str, str] | None:
     except (ValueError, OverflowError, OSError):
         return None
     return first.isoformat(), last.isoformat()
-
-
-def _paper(path: Path | None) -> tuple[PaperTable, bool] | None:
-    """What `paper` found, and whether it is what the project publishes."""
-    found = paper_results(path)
-    return (paper_table(found[1], found[2]), path is None) if found else None

@@ -36,8 +36,8 @@ def with_times(files: RunFiles, table: pd.DataFrame) -> pd.DataFrame:
     Args:
         table: as it was kept.
     """
-    if TIMESTAMP in table:
-        return table[[USER_ID, MOVIE_ID, TIMESTAMP]]
+    if TIMESTAMP in table or table.empty:
+        return table.reindex(columns=[USER_ID, MOVIE_ID, TIMESTAMP]).astype(np.int64)
     asked = _key(table[USER_ID], table[MOVIE_ID])
     order = np.argsort(asked)
     key = _key(files.ratings[RAW_USER], files.ratings[RAW_MOVIE])

@@ -21,6 +21,8 @@ from models.evaluation.metrics.base import columns_of, metrics_of
 from models.protocols.base import PROTOCOLS
 
 if TYPE_CHECKING:
+    from matplotlib.typing import HashableList
+
     from models.networks.base import Network
 
 BLUE, ORANGE, GREEN, PINK, SKY, VERMILION, YELLOW, GREY = (
@@ -91,7 +93,8 @@ def mosaic(
     """
     with styled():
         made = Figure(figsize=(width, height), layout="constrained")
-        return made, made.subplot_mosaic(panels, height_ratios=height_ratios)
+        cells: list[HashableList[str]] = [[*row] for row in panels]
+        return made, made.subplot_mosaic(cells, height_ratios=height_ratios)
 
 
 def networks() -> "Registry[Network]":

@@ -10,12 +10,11 @@ from models.evaluation.metrics.base import FULL, columns_of
 from models.evaluation.metrics.ranking import how_many
 from models.evaluation.ncf_paper import PROTOCOL as PAPER_PROTOCOL
 from models.evaluation.notes import notes, over_seeds
-from models.evaluation.paper_results import Row as PaperRow
 from models.evaluation.results import Result
 from models.protocols.base import PROTOCOLS
 from models.registry import compared
 from models.training.train import TrainedConfig
-from report.compared import Judged
+from report.compared import Judged, Paper
 from report.style import title_of
 
 NONE = "\u2013"  # a dash
@@ -144,27 +143,25 @@ class PaperTable:
 
     Attributes:
         others: how many movies the held-out one was ranked among.
+        is_own: whether the project publishes it.
     """
 
     rows: list[tuple[str, int, list[Cell]]]
     published: list[tuple[str, float, float]]
     others: str
+    is_own: bool
 
 
-def paper_table(results: Sequence[PaperRow], published: Mapping[str, Sequence[float]]) -> PaperTable:
-    """Means over seeds with 95 % intervals by Student's t, above the published figures.
-
-    Args:
-        results: one for each model and seed.
-        published: HR@10 and NDCG@10 by their source.
-    """
+def paper_table(found: Paper) -> PaperTable:
+    """Means over seeds with 95 % intervals by Student's t, above the published figures."""
     rows = []
-    for model in dict.fromkeys(result["model"] for result in results):
-        of_model = [result for result in results if result["model"] == model]
-        cells = [_over_seeds([result[name] for result in of_model]) for name in ("hr@10", "ndcg@10")]
+    for model in dict.fromkeys(row["model"] for row in found.rows):
+        of_model = [row for row in found.rows if row["model"] == model]
+        cells = [_over_seeds([row[name] for row in of_model]) for name in ("hr@10", "ndcg@10")]
         rows.append((title_of(PAPER_PROTOCOL, model), len(of_model), cells))
-    others = next((tuple(row["others"]) for row in results if row.get("others")), (CANDIDATE_NEGATIVES,) * 2)
-    return PaperTable(rows, [(source, hits, gain) for source, (hits, gain) in published.items()], how_many(others))
+    others = next((tuple(row["others"]) for row in found.rows if row.get("others")), (CANDIDATE_NEGATIVES,) * 2)
+    published = [(source, hits, gain) for source, (hits, gain) in found.published.items()]
+    return PaperTable(rows, published, how_many(others), found.is_own)
 
 
 def _over_seeds(found: Sequence[float | None]) -> Cell:

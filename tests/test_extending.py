@@ -30,6 +30,7 @@ from models.networks.base import NETWORKS
 from models.protocols.base import PROTOCOLS
 from models.training.settings import settings_for, with_changes
 from models.training.train import load, train
+from tests.contracts.kept import assert_kept
 from workflows.features.prepare import PrepareSettings, prepare
 from workflows.features.side_features.base import SIDE_FEATURES
 from workflows.licences import LICENCES
@@ -159,6 +160,12 @@ def test_the_protocol_has_its_own_label_and_question(run, results):
 
     titles = [table.title for table in comparison_tables(run)]
     assert titles[-1] == "Will they love it? (loved, the same split)"
+
+
+@pytest.mark.slow
+def test_what_pictures_need_is_kept_of_every_model_and_protocol(run, results):
+    for (protocol, model), result in results.items():
+        assert_kept(run, run.kept(protocol, model), result)
 
 
 @pytest.mark.slow

@@ -73,7 +73,7 @@ def lists(user: np.ndarray, movie: np.ndarray, score: np.ndarray) -> Kept:
         score: float [users, k].
     """
     place = np.tile(np.arange(movie.shape[1], dtype=np.int8), len(user))
-    columns = {"place": place, "score": score.reshape(-1).astype(np.float32)}
+    columns: dict[str, np.ndarray] = {"place": place, "score": score.reshape(-1).astype(np.float32)}
     return Kept(name=LISTS, user=np.repeat(user, movie.shape[1]), movie=movie.reshape(-1), columns=columns)
 
 

@@ -15,7 +15,7 @@ from workflows.features.vocabulary import FIRST_INDEX
 from workflows.splits.base import read_split
 
 MOST_ROWS = 1_000_000  # of a file
-ROWS = "rows"  # the key of the file's metadata that says how many rows there were
+ROW_COUNT = "rows"  # the key of the file's metadata that says how many rows there were
 
 
 def write_kept(folder: Path, judged: Sequence[Judgement], features: Features, seed: int) -> None:
@@ -25,15 +25,21 @@ def write_kept(folder: Path, judged: Sequence[Judgement], features: Features, se
 
     Args:
         seed: of what is drawn: with the same seed the same rows of every model.
+
+    Raises:
+        ValueError: two tables have the same name.
     """
     folder.mkdir(parents=True)
     for kept in (table for part in judged for table in part.kept):
+        path = folder / f"{kept.name}.parquet"
+        if path.exists():
+            raise ValueError(f"two tables are called {kept.name}")
         there = len(kept.user)
         rows = np.arange(there)
         if there > MOST_ROWS:
             rows = np.sort(np.random.default_rng(seed).choice(there, MOST_ROWS, replace=False))
-        table = pa.table(_columns(kept, features, rows)).replace_schema_metadata({ROWS: str(there)})
-        pq.write_table(table, folder / f"{kept.name}.parquet", compression="zstd")
+        table = pa.table(_columns(kept, features, rows)).replace_schema_metadata({ROW_COUNT: str(there)})
+        pq.write_table(table, path, compression="zstd")
 
 
 def _columns(kept: Kept, features: Features, rows: np.ndarray) -> dict[str, np.ndarray]:

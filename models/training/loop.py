@@ -29,17 +29,23 @@ def no_advance(by: float, note: str) -> None:
     """Reports nothing."""
 
 
+def no_record(row: dict[str, Any]) -> None:
+    """Records nothing."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Callbacks:
     """What a training calls while it runs.
 
     Attributes:
         advance: reported the samples done, and after each epoch a note.
+        record: given the row of each epoch as it ends; where a training resumes, first those of the epochs before.
         watch: given each epoch and its validation metric; what it raises ends the training.
         checkpoint: written after each epoch, and looked for at the start; None for none.
     """
 
     advance: Advance = no_advance
+    record: Callable[[dict[str, Any]], None] = no_record
     watch: Callable[[int, float], None] | None = None
     checkpoint: Checkpoint | None = None
 
@@ -83,6 +89,7 @@ def fit(
             value = metrics[metric]
             best = history[progress.best - 1][metric] if progress.best else None
             history.append({**row, **metrics})
+            callbacks.record(history[-1])
             if value is None and not progress.best and protocol.needs_validation:
                 reason = judgement.undefined()[metric]
                 raise UserError(f"{metric} cannot be judged on the validation rows of {features.folder}: {reason}")
@@ -118,6 +125,7 @@ def refit(
         while len(progress.history) < epochs:
             row = loop.epoch(len(progress.history) + 1)
             progress.history.append(row)
+            callbacks.record(row)
             callbacks.advance(
                 0, f"with validation rows, epoch {row['epoch']} of {epochs}: loss {row['train_loss']:.4f}"
             )
@@ -169,6 +177,8 @@ class TrainingLoop:
             self.callbacks.advance(
                 done * self.task.batches.samples, f"resumes after epoch {done}, where it was stopped"
             )
+            for row in progress.history:
+                self.callbacks.record(row)
             return progress
         if self.task.settings.pretraining:
             self.trainee = pretrain(self.network, self.trainee, self.task, self.callbacks.advance)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, field, replace
 from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic.dataclasses import dataclass
@@ -22,8 +22,11 @@ from models.protocols.base import PROTOCOLS
 from models.training.checkpoint import Checkpoint
 from models.training.devices import device_name, pick_precision
 from models.training.epoch import Advance
-from models.training.loop import FIT, REFIT, Callbacks, fit, refit, undefined_in_validation
+from models.training.loop import FIT, REFIT, Callbacks, fit, no_record, refit, undefined_in_validation
 from models.training.settings import TrainSettings, from_json
+
+if TYPE_CHECKING:
+    from models.training.events import Events
 
 CONFIG_FORMAT = 2
 WEIGHTS, CONFIG, HISTORY = "weights.safetensors", "config.json", "history.json"
@@ -94,6 +97,7 @@ def train(
     advance: Advance,
     *,
     target: Path | None = None,
+    events: "Events | None" = None,
 ) -> TrainedConfig | None:
     """Trains one model and writes `models/<protocol>/<model>/`; does nothing where it is there and up to date.
 
@@ -102,6 +106,7 @@ def train(
     Args:
         advance: reported the samples done, and after each epoch a note.
         target: another folder to write.
+        events: given every epoch, also those of a model that is up to date; None for no events.
 
     Returns:
         The configuration written, or None where there was nothing to do.
@@ -121,11 +126,18 @@ def train(
     target = target or run.model(protocol, name)
     fitting = Checkpoint.beside(target, made_from)
     refitting = Checkpoint.beside(target.with_name(f"{target.name}-refit"), made_from)
+    record, record_refit = (events.fitted, events.refitted) if events else (no_record, no_record)
     if is_current(target, made_from):
         fitting.remove()  # of a training that was killed at its very end
         refitting.remove()
+        for row in read_json(target / HISTORY):
+            record(row)
         return None
-    trained = _train(load_features(run, protocol), name, settings, device, advance, (fitting, refitting))
+    callbacks = (
+        Callbacks(advance=advance, record=record, checkpoint=fitting),
+        Callbacks(advance=advance, record=record_refit, checkpoint=refitting),
+    )
+    trained = _train(load_features(run, protocol), name, settings, device, callbacks)
     config = _config(trained, settings, device)
     with new_folder(target, made_from, features=manifest["fingerprint"]) as out:
         weights = {key: value.cpu().contiguous() for key, value in trained.model.state_dict().items()}
@@ -158,11 +170,10 @@ def _train(
     name: str,
     settings: TrainSettings,
     device: torch.device,
-    advance: Advance,
-    checkpoints: tuple[Checkpoint, Checkpoint],
+    callbacks: tuple[Callbacks, Callbacks],
 ) -> _Trained:
     """Finds the best epoch on validation and, where the settings say so, trains again on validation rows too."""
-    fitting, refitting = (Callbacks(advance=advance, checkpoint=checkpoint) for checkpoint in checkpoints)
+    fitting, refitting = callbacks
     model = build(name, features, settings.network, settings.seed).to(device)
     history, best = fit(model, features, settings, device, fitting)
     epochs = list(history)

@@ -16,7 +16,7 @@ from report.picture import DATA, Picture, add
 from report.style import ON_BOTH, WIDTH, figure, listed, literal
 
 PIXELS = 3  # of the layout, per point of the picture
-SMALLEST, LARGEST = 10, 44  # points
+SMALLEST, LARGEST = 11, 46  # points
 MOST_WORDS = 70
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 WORD = re.compile(r"(?<!\w)[^\W\d_]+(?:['\u2019][^\W\d_]+)*(?!\w)")  # letters alone: not the th of 4th
@@ -60,17 +60,20 @@ def draw(counts: dict[str, int], height: float) -> Figure:
     axis.set_position((0, 0, 1, 1))
     axis.set_axis_off()
     axis.set(xlim=(0, 72 * WIDTH), ylim=(72 * height, 0))  # in points, from the top as pixels are counted
+    most = max(counts.values())
+    sizes = {word: SMALLEST + (LARGEST - SMALLEST) * count / most for word, count in counts.items()}
     cloud = WordCloud(
         font_path=str(FONT),
         width=round(72 * WIDTH * PIXELS),
         height=round(72 * height * PIXELS),
-        min_font_size=SMALLEST * PIXELS,
+        min_font_size=(SMALLEST - 1) * PIXELS,
         max_font_size=LARGEST * PIXELS,
         max_words=MOST_WORDS,
         margin=4 * PIXELS,
         prefer_horizontal=1,
+        relative_scaling=1,
         random_state=DEFAULT_SEED,
-    ).generate_from_frequencies(counts)
+    ).generate_from_frequencies(sizes)
     for place, ((word, _), size, (top, left), _, _) in enumerate(cloud.layout_):
         ink_left, ink_top, _, _ = ImageFont.truetype(str(FONT), size).getbbox(word, anchor="ls")
         axis.text(
@@ -103,7 +106,7 @@ add(
         name="genre-cloud",
         section=DATA,
         title="Genres as a word cloud",
-        draw=lambda files: draw(genres(files), 1.9),
+        draw=lambda files: draw(genres(files), 2.1),
         text=text_of_genres,
         lacking=lambda files: "" if genres(files) else "No movie of this dataset has a genre.",
     ),

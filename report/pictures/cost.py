@@ -116,8 +116,8 @@ def text(files: RunFiles, protocol: str) -> str:
     parts = [f"{names[one.model]} {one.metrics[metric]:.3f} for {one.train_seconds:,.0f} s" for one in timed]
     rest = f" Not timed: {listed([names[one.model] for one in others])}." if others else ""
     return (
-        f"{heading_of(protocol, metric)} and seconds of training: {listed(parts)}.{rest} A run does not say how long "
-        f"Triton takes; `make bench ONLY=serving` measures that. {METHOD}; {asked(timed[0])}."
+        f"{heading_of(protocol, metric)} and seconds of training: {listed(parts)}.{rest} How long a request to "
+        f"Triton takes is not kept; notebooks/04-triton.ipynb measures that. {METHOD}; {asked(timed[0])}."
     )
 
 

@@ -228,7 +228,11 @@ def without_pairs(files: RunFiles, protocol: str) -> str:
     part = part_of(protocol)
     if reason := without_kept(files, protocol, part, networks=1):
         return reason
-    return "" if len(models_with(files, protocol, part)) > 1 else f"Only one model is judged by {protocol}."
+    models = models_with(files, protocol, part)
+    if len(models) < 2:
+        return f"Only one model is judged by {protocol}."
+    users = files.kept(protocol, models[0], part)["user_id"].nunique()
+    return "" if users > 1 else "A difference with an interval takes at least two users."
 
 
 add_for_each_protocol(

@@ -32,7 +32,6 @@ from report.style import (
 
 LOSS = "train_loss"
 CHOSEN = "epoch that was chosen"
-RING = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "markeredgecolor": INK, "linestyle": "none"}
 
 
 @dataclass(frozen=True, config=ConfigDict(strict=True, extra="ignore"), kw_only=True)
@@ -79,6 +78,7 @@ def draw(protocol: str, files: RunFiles) -> Figure:
     made, axes = mosaic([[first, first], *pairs], height=2.9 + 2.1 * len(pairs))
     for name, axis in axes.items():
         _panel(axis, files, protocol, name)
+        axis.xaxis.set_major_locator(whole_numbers(9 if name == first else 5))
     handles = [
         Line2D(
             [], [], color=color_of(one), marker=marker_of(one), linestyle=line_of(one), label=title_of(protocol, one)
@@ -86,9 +86,16 @@ def draw(protocol: str, files: RunFiles) -> Figure:
         for one in models
     ]
     if any(line.get_label() == CHOSEN for axis in axes.values() for line in axis.lines):
-        handles.append(Line2D([], [], label=CHOSEN, **RING))
+        handles.append(ring([], []))
     made.legend(handles=handles, loc="outside upper center", ncols=2)
     return made
+
+
+def ring(epochs: list[int], values: list[float]) -> Line2D:
+    """What marks the epochs that were chosen."""
+    look = Line2D(epochs, values, marker="o", markersize=13, markerfacecolor="none", linestyle="none", label=CHOSEN)
+    look.set_markeredgecolor(INK)
+    return look
 
 
 def _panel(axis: Axes, files: RunFiles, protocol: str, name: str) -> None:
@@ -96,15 +103,14 @@ def _panel(axis: Axes, files: RunFiles, protocol: str, name: str) -> None:
         rows, chosen = files.history(protocol, model), choice(files, protocol, model)
         if name not in rows:
             continue
-        look = {"color": color_of(model), "marker": marker_of(model), "linestyle": line_of(model)}
-        axis.plot(rows.index, rows[name], markersize=4, label=model, **look)
+        (line,) = axis.plot(rows.index, rows[name], color=color_of(model), markersize=4, label=model)
+        line.set(marker=marker_of(model), linestyle=line_of(model))
         value = value_at(rows, name, chosen.best_epoch)
         if name == chosen.monitor and np.isfinite(value):
-            axis.plot([chosen.best_epoch], [value], label=CHOSEN, **RING)
+            axis.add_line(ring([chosen.best_epoch], [value]))
     longest = max(len(files.history(protocol, model)) for model in learned(files, protocol))
     axis.set(title=title(protocol, name), xlabel="epoch", xlim=(0.5, longest + 0.5))
     axis.margins(y=0.15)
-    axis.xaxis.set_major_locator(whole_numbers(9))
 
 
 def text(protocol: str, files: RunFiles) -> str:

@@ -148,13 +148,8 @@ def _panel(panel: Axes, classes: list[Slice], models: tuple[str, ...]) -> None:
             pair = one.ci95[model]
             dot(panel, y, one.metrics[model], pair, model, filled=pair is not None, size=4.5)
         if all(value is None for value in one.metrics.values()):
-            look: dict[str, Any] = {
-                "color": GREY,
-                "fontsize": SMALL,
-                "va": "center",
-                "transform": panel.get_yaxis_transform(),
-            }
-            panel.text(0.02, row, "undefined", **look)
+            edge = panel.get_yaxis_transform()
+            panel.text(0.02, row, "undefined", color=GREY, fontsize=SMALL, va="center", transform=edge)
 
 
 def text(part: str, files: RunFiles, protocol: str) -> str:

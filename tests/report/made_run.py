@@ -25,9 +25,9 @@ VERSIONS = {"torch": "2.0", "numpy": "1.23.5"}
 ORIGIN = "0" * 64
 
 
-def made_run(folder: Path, seed: int = 42) -> Run:
+def made_run(folder: Path, dataset: str = "ml-latest-small", seed: int = 42) -> Run:
     """Both default protocols, three networks and popularity."""
-    run = Run(folder / "ml-latest-small")
+    run = Run(folder / dataset)
     rng = np.random.default_rng(seed)
     write_tables(run, rng)
     results, digests = [], {}
@@ -101,7 +101,7 @@ def write_kept(run: Run, protocol: str, model: str, place: int, rng: np.random.G
         lists = {
             "user_id": np.repeat(user, 10),
             "place": np.tile(np.arange(10, dtype=np.int8), USERS),
-            "movie_id": np.tile(np.arange(10) + place, USERS),
+            "movie_id": np.tile(np.arange(1, 11) + place, USERS),
             "score": np.tile(np.linspace(1, 0, 10, dtype=np.float32), USERS),
         }
         pq.write_table(pa.table(lists), folder / "lists.parquet")

@@ -31,6 +31,28 @@ NAMES = (
     "title-cloud",
 )
 
+GENRES_OF_MOVIELENS = (
+    "Drama",
+    "Comedy",
+    "Thriller",
+    "Romance",
+    "Action",
+    "Horror",
+    "Documentary",
+    "Crime",
+    "Adventure",
+    "Sci-Fi",
+    "Children",
+    "Animation",
+    "Mystery",
+    "Fantasy",
+    "War",
+    "Western",
+    "Musical",
+    "Film-Noir",
+    "IMAX",
+)
+
 
 def many_of_everything(folder: pathlib.Path) -> RunFiles:
     """Half stars, users and movies by the hundred, twenty-five years, long titles, more genres than are drawn."""
@@ -318,6 +340,14 @@ def test_the_genre_cloud_shows_every_genre_the_frequent_ones_larger(files):
     assert said("genre-cloud", files).startswith(
         "The more movies a genre has, the larger it is; the largest: Comedy (2), Drama (2) and Western (1)."
     )
+
+
+def test_as_many_genres_as_movielens_has_find_a_place_however_rare_some_are(tmp_path):
+    genres = GENRES_OF_MOVIELENS
+    sizes = (700 * 0.75 ** np.arange(len(genres))).astype(int)
+    movies = [(n, "A", 0, [genre for genre, size in zip(genres, sizes) if n <= size]) for n in range(1, 701)]
+    (axis,) = axes_of("genre-cloud", files_of(tmp_path, [(1, 1, 3, "2000-01-01")], movies))
+    assert {text.get_text() for text in axis.texts} == set(genres)
 
 
 @pytest.mark.parametrize("name", ["genre-cloud", "title-cloud"])

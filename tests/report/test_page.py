@@ -14,9 +14,8 @@ from models.evaluation.metrics.base import columns_of
 from models.evaluation.paired import paired_difference, verdict
 from models.evaluation.results import judged_models, read_results, write_results
 from models.protocols.base import PROTOCOLS
-from report import page as pages
 from report.calculations.differences import ROUNDS
-from report.compared import Compared, Judged, JudgedModel
+from report.compared import Beside, Compared, Judged, JudgedModel, beside, published_for
 from report.files import RunFiles
 from report.page import Drawn, page
 from report.style import figure
@@ -43,9 +42,9 @@ def picture(name: str, section: str, title: str = "A picture", text: str = "What
     return Drawn(name=name, section=section, title=title, text=text, svg=svg, is_wide=False)
 
 
-def page_of(files: RunFiles, pictures: list[Drawn] | None = None, lacking=(), paper=None) -> str:
+def page_of(files: RunFiles, pictures: list[Drawn] | None = None, lacking=(), others: Beside | None = None) -> str:
     shown = pictures if pictures is not None else [picture("one", "data"), picture("two", "comparison")]
-    return page(files, shown, lacking, "Marquee 0", paper)
+    return page(files, shown, lacking, others or Beside(), "Marquee 0")
 
 
 @pytest.fixture(scope="module")
@@ -142,16 +141,14 @@ def judged(protocol: str, verdict: str, seeds: tuple[int, ...] = (1, 2, 3)) -> J
     return Judged(seeds=list(seeds), models=models, verdict=verdict)
 
 
-def test_several_seeds_decide_where_compare_has_them(files, monkeypatch):
+def test_several_seeds_decide_where_compare_has_them(files):
     found = Compared(
         device="CPU, 2 cores",
         protocols={"leave-one-out": judged("leave-one-out", "NCF is better than DLRM.")},
         dropped=["random-split is dropped, as the data have changed since"],
     )
-    monkeypatch.setattr(pages, "compared_in", lambda run: found)
     published = {name: judged(name, "As published.", (7, 8)) for name in DEFAULT_PROTOCOLS}
-    monkeypatch.setattr(pages, "published_for", lambda run, counts: published)
-    whole = Page(page_of(files)).root
+    whole = Page(page_of(files, others=Beside(compared=found, published=published))).root
     text = card(whole, "leave-one-out").text
     assert "NCF is better than DLRM. From 3 training seeds, 1 to 3:" in text
     assert "As published." not in text
@@ -164,17 +161,23 @@ def test_several_seeds_decide_where_compare_has_them(files, monkeypatch):
     assert any("the data have changed since" in one.text for one in whole.all("p"))
 
 
-def test_a_file_that_is_not_of_compare_is_refused_in_one_line(files, tmp_path):
+def test_a_file_that_is_not_of_compare_is_refused_in_one_line(tmp_path):
     run = made_run(tmp_path)
     write_json(run.root / "comparison.json", [1])
     with pytest.raises(UserError, match="is not what compare writes"):
-        page_of(RunFiles(run))
+        beside(run, None)
+
+
+def test_what_is_published_is_of_the_same_data_only(tmp_path):
+    run = made_run(tmp_path, dataset="ml-100k")
+    assert published_for(run) == {}
 
 
 def test_the_papers_benchmark_is_shown_from_a_file(files, tmp_path):
     rows = [{"model": "ncf", "seed": seed, "hr@10": 0.7 + seed / 100, "ndcg@10": 0.4} for seed in (1, 2, 3)]
     write_json(tmp_path / "paper.json", rows)
-    table = table_under(Page(page_of(files, paper=tmp_path / "paper.json")).root, "paper")
+    others = beside(files.run, tmp_path / "paper.json")
+    table = table_under(Page(page_of(files, others=others)).root, "paper")
     row = next(one for one in table.all("tr") if one.all("th")[0].text == "NCF")
     assert [one.text for one in row.all("data")] == ["0.7200", "0.4000"]
     assert row.all("span")[0].text == "0.6952 to 0.7448"  # Student's t with 2 degrees of freedom

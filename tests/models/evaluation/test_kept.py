@@ -224,6 +224,14 @@ def test_of_many_rows_some_are_drawn_the_same_of_every_model(prepared, tmp_path,
     pd.testing.assert_frame_equal(drawn.drop(columns="score"), one.drop(columns="score"))
 
 
+def test_two_tables_of_one_name_are_refused(prepared, tmp_path):
+    features = load_features(prepared, "random-split")
+    rows = features.interactions("test")
+    part = judge_split("classification", rows, rows.label.numpy(), rows.label.numpy())
+    with pytest.raises(ValueError, match="two tables are called rows"):
+        kept_files.write_kept(tmp_path / "twice", [part, part], features, 1)
+
+
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
