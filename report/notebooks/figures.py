@@ -1,22 +1,19 @@
 """The figures of `evaluation.json` and what they allow to say, as tables and words."""
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from models.evaluation.meanings import PROTOCOL_MEANINGS
 from models.protocols.base import PROTOCOLS
-from report.compared import compared_in, published_for
+from report.compared import compared_in, counts_of, published_for
 from report.files import RunFiles
 from report.style import listed
 from report.tables import Cell, evaluation_table, seeds_table
 from report.verdicts import verdict_of
 
-COUNTED = ("ratings", "users", "movies")
-
 
 def about(files: RunFiles) -> str:
     """The dataset, the seed and the versions that the figures are of, in a sentence."""
-    counts = _counts(files)
+    counts = counts_of(files.run)
     sizes = listed(f"{count:,} {name}" for name, count in counts.items())
     seeds = listed(sorted({str(result.seed) for result in files.results}))
     versions = listed(f"{name} {version}" for name, version in files.results[0].versions.items() if version)
@@ -55,17 +52,14 @@ def verdict_text(files: RunFiles, protocol: str) -> str:
         train = files.run.command(f"train --protocol {protocol}")
         return f"No model is judged by {protocol}; run: `{train}`, then `{files.run.command('evaluate')}`."
     judged = compared_in(files.run).protocols.get(protocol)
-    published = published_for(files.run, _counts(files)).get(protocol)
+    published = published_for(files.run).get(protocol)
     results = [one for one in files.results if one.protocol == protocol]
     table = seeds_table(protocol, judged) if judged else evaluation_table(protocol, results)
     found = verdict_of(files, protocol, table, judged, published)
-    said = f"> **{found.sentence}**\n>\n> {found.basis}"
+    several = f" `{found.command}` tests several." if found.command else ""
+    said = f"> **{found.sentence}**\n>\n> {found.basis}{several}"
     beside = "Published with Marquee for the same data, from other networks:"
     return f"{said}\n>\n> {beside} {found.published}" if found.published else said
-
-
-def _counts(files: RunFiles) -> dict[str, int]:
-    return {name: pq.ParquetFile(files.run.tables / f"{name}.parquet").metadata.num_rows for name in COUNTED}
 
 
 def _figure(cell: Cell) -> str:

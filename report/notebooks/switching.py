@@ -108,7 +108,7 @@ def switch_table(switched: Switched) -> pd.DataFrame:
     table = pd.DataFrame({"answers": groups.size()})
     for percentile in (50, 99):
         table[f"p{percentile}, ms"] = groups.quantile(percentile / 100).round(1)
-    table.index = pd.Index([f"version {version}" if version else "failed" for version in table.index], name="")
+    table.index = pd.Index([f"version {version}" if version else "failed" for version in table.index])
     return table
 
 
