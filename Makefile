@@ -1,6 +1,6 @@
 # `make run` and `make test` set up everything they need. PYTHON=/path/to/python3.11 chooses the interpreter.
 
-.PHONY: help run test test-fast test-image has-image-python lint format bench results notebook lock lock-image lock-serving lock-dashboard \
+.PHONY: help run test test-fast test-image has-image-python lint format bench results notebooks lock lock-image lock-serving lock-dashboard \
 	debian clean venv dashboard-venv screenshots
 .DELETE_ON_ERROR:
 
@@ -60,8 +60,9 @@ bench: $(READY) ## measure against peers, each in its own environment (hours; ON
 results: $(READY) ## train everything with five seeds again, and renew the README's figures (hours)
 	@$(BIN)/python bench/accuracy.py --measure $(ARGS)
 
-notebook: $(READY) ## run the notebook over runs/ml-100k again, with its pictures
-	@cd notebooks && ../$(BIN)/jupyter execute --inplace dlrm-vs-ncf.ipynb
+notebooks: $(READY) ## run the notebooks again over ML-100K, with their pictures (MARQUEE_RUN=FOLDER for another run)
+	@test -n "$(MARQUEE_RUN)" || $(BIN)/python -m marquee run
+	@$(BIN)/python tools/notebooks.py $(ARGS)
 
 lock: $(READY) ## renew requirements.txt, with hashes, from requirements.in
 	@$(BIN)/python tools/lock.py requirements.in requirements.txt --upgrade $(ARGS)

@@ -1,0 +1,62 @@
+"""Tables and words of a notebook have the figures of evaluation.json."""
+
+import re
+
+import pytest
+
+from models.evaluation.metrics.base import columns_of
+from models.protocols.base import PROTOCOLS
+from report.files import RunFiles
+from report.notebooks.figures import about, figures_table, question_of, verdict_text
+from tests.names import DEFAULT_PROTOCOLS, RATING
+from tests.report.made_run import made_run
+
+NUMBER = re.compile(r"\d+\.\d+")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> RunFiles:
+    return RunFiles(made_run(tmp_path_factory.mktemp("runs")))
+
+
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
+def test_every_figure_and_its_interval_is_that_of_the_evaluation(files, protocol):
+    table = figures_table(files, protocol)
+    results = [one for one in files.results if one.protocol == protocol]
+    assert len(table) == len(results)
+    columns = [(heading.replace("\n", ", "), metric) for heading, metric in columns_of(PROTOCOLS[protocol].task)]
+    assert list(table.columns) == [*(heading for heading, _ in columns), "training"]
+    for (_, row), result in zip(table.iterrows(), results):
+        for heading, metric in columns:
+            value, pair = result.metrics.get(metric), result.ci95.get(metric)
+            expected = [] if value is None else [value, *(pair or ())]
+            assert NUMBER.findall(row[heading]) == [f"{one:.3f}" for one in expected]
+
+
+def test_the_best_of_each_column_is_marked(files):
+    table = figures_table(files, "leave-one-out")
+    assert table["HR@10"].str.contains("★").tolist() == [True, False, False, False]
+
+
+def test_a_verdict_says_what_it_rests_on(files):
+    said = verdict_text(files, "leave-one-out")
+    assert "HR@10" in said
+    assert "one training seed" in said
+    assert "compare" in said
+
+
+def test_a_protocol_without_results_says_how_it_gets_them(files):
+    said = verdict_text(files, RATING)
+    assert "train --protocol rating" in said
+    assert "evaluate" in said
+
+
+def test_what_the_figures_are_of_is_said(files):
+    said = about(files)
+    assert "1,200 ratings, 40 users and 30 movies" in said
+    assert "seed 42" in said
+
+
+@pytest.mark.parametrize("protocol", [*DEFAULT_PROTOCOLS, RATING])
+def test_every_question_is_explained(protocol):
+    assert len(question_of(protocol)) > 60
