@@ -13,7 +13,7 @@ from tests.dashboard.browser.visit import Visit
 
 OUT = ROOT / "docs" / "page"
 WIDTHS = {"wide": 1280, "phone": 390}
-SEARCH = "star wars"
+LIKED = ("Empire Strikes Back, The (1980)", "Raiders of the Lost Ark (1981)", "Star Wars (1977)")
 TALLEST = 1800  # pixels
 
 
@@ -58,13 +58,11 @@ def take(url: str) -> None:
 
 def like(one: Visit) -> None:
     """Some movies that one likes."""
-    for words in ("empire strikes back", "raiders of the lost ark", SEARCH):
+    for title in LIKED:
         field = one.page.get_by_label("Find movies that you like")
-        field.fill(words)
+        field.fill(title)
         field.press("Enter")
-        add = one.movies("Movies found").get_by_role("button").first
-        title = add.get_attribute("aria-label").removeprefix("Add ")
-        add.click()
+        one.page.get_by_role("button", name=f"Add {title}", exact=True).click()
         one.movies("Movies that you like").get_by_text(title).wait_for()
         one.settle()
     one.page.get_by_label("Find movies that you like").fill("")

@@ -30,7 +30,7 @@ from workflows.sources.datasets import DATASETS
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
     *("fetch", "synth", "prepare", "train", "evaluate", "export", "rollback", "serve", "health", "recommend"),
-    *("similar", "score", "run", "tune", "compare", "paper", "report"),
+    *("similar", "score", "dashboard", "run", "tune", "compare", "paper", "report"),
 )
 SMALL = ("--dataset", "ml-latest-small")
 

@@ -7,7 +7,6 @@ from playwright.sync_api import expect
 
 from dashboard.catalogue import Catalogue
 from dashboard.store import Store
-from tests.dashboard.browser.test_for_you import focused, press_to
 
 
 @pytest.fixture(scope="module")
@@ -61,21 +60,21 @@ def test_filters_leave_what_they_say(visit, movies):
 
 def test_the_keyboard_alone_becomes_a_person_and_rates(visit, movies, page_of_run, run, width):
     one = visit(width)
-    press_to(one, "Rate")
+    one.press_to("Rate")
     one.page.keyboard.press("Enter")
     expect(one.heading).to_have_text("Rate")
     one.settle()
-    press_to(one, "New person")
+    one.press_to("New person")
     one.page.keyboard.press("Enter")
     expect(one.page.get_by_text("You have rated 0 movies")).to_be_visible()
     one.settle()
-    press_to(one, "1 star")
+    one.press_to("1 star")
     one.page.keyboard.press("ArrowRight")
     one.page.keyboard.press("ArrowRight")
     expect(one.page.get_by_text("You have rated 1 movie")).to_be_visible()
     first = movies.search()[0]
     expect(one.movies("Movies to rate").get_by_role("listitem").first.get_by_label("3 stars")).to_be_checked()
     one.settle()
-    assert focused(one) == "3 stars"
+    assert one.focused() == "3 stars"
     kept = Store(page_of_run.people, run.name)
     assert [(rating.movie_id, rating.stars) for rating in kept.ratings(key_of(one))] == [(first, 3.0)]

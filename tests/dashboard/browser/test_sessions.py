@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from dashboard.catalogue import Catalogue
 from ensemble.client import Client
-from tests.dashboard.browser.test_for_you import DLRM, NCF, best
+from tests.dashboard.browser.expected import DLRM, NCF, best
 
 SESSIONS = 8
 

@@ -63,6 +63,22 @@ class Visit:
         """A list of movies."""
         return self.page.get_by_role("list", name=name, exact=True)
 
+    def press_to(self, name: str) -> None:
+        """Presses Tab until what has the focus is called so."""
+        for _ in range(200):
+            self.page.keyboard.press("Tab")
+            if self.focused().startswith(name):
+                return
+        raise AssertionError(f"{name} is not reached by the keyboard")
+
+    def focused(self) -> str:
+        """What the element with the focus is called."""
+        return self.page.evaluate(
+            "(() => { let at = document.activeElement;"
+            " while (at?.shadowRoot?.activeElement) at = at.shadowRoot.activeElement;"
+            " return at?.getAttribute('aria-label') || at?.innerText || '' })()"
+        )
+
     def overflow(self) -> int:
         """Pixels by which the page is wider than the window."""
         return self.page.evaluate(
