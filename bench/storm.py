@@ -15,6 +15,7 @@ from typing import Any
 import inputs
 import records
 from attackers import LANES, TURN, WITHOUT, attacking, table
+from faults import DOOR_BACK
 from good_clients import Clients
 from served import served
 
@@ -25,7 +26,7 @@ MINUTES = 10.0
 WARM_UP_TURN = 2.0  # seconds of each attack, with and without the secret, before memory is measured
 SETTLE_SECONDS = 25.0  # the front door gives freed memory back every ten seconds
 GROWTH = 1.1  # times what was held after the first round
-FRONT_DOOR_BACK = "the front door was started again"
+RENEWAL = (HOLDS_MORE, *DOOR_BACK)  # what `serve` says of one
 
 
 def measure(run_folder: Path, minutes: float, warm_up: float, turn: float) -> dict[str, Any]:
@@ -72,7 +73,7 @@ def troubles(found: dict[str, Any]) -> list[str]:
     wrong = []
     if not found["same_triton"]:
         wrong.append("Triton is another process than at the start")
-    if repairs := [line for line in found["told"] if HOLDS_MORE not in line and FRONT_DOOR_BACK not in line]:
+    if repairs := [line for line in found["told"] if not any(words in line for words in RENEWAL)]:
         wrong.append(f"serve said {'; '.join(repairs)}")
     if found["wrong"] or found["failed"] or not found["right"]:
         counts = f"{found['right']} right, {found['wrong']} wrong, {found['failed']} failed"

@@ -208,7 +208,8 @@ class FrontDoor:
             self._has_started(place)
         if not os.path.exists(worker.settings.private):
             return "the front door's private socket is gone"
-        if worker.growth.size > MOST_GROWTH and not place.leaving:
+        # Not where a question was missed: only what answers is left to answer its clients while the next one starts.
+        if worker.growth.size > MOST_GROWTH and not worker.misses and not place.leaving:
             return f"the front door holds {worker.growth.size / 1e6:.0f} {HOLDS_MORE}"
         return ""
 

@@ -226,6 +226,18 @@ def test_one_that_has_grown_is_replaced_by_one_that_listens_before_it_ends(made)
     assert made.given(door, pid=before)[-1] == {"grace": door.settings.limits.seconds}
 
 
+def test_one_that_has_grown_and_missed_a_question_is_replaced_once_it_answers(made):
+    door = made.start(trouble="for held in (50e6, 99e6, 99e6, 99e6): print('holds', held, flush=True)")
+    before = door.pids()
+    door.places[0].worker.misses = 1
+    door.step(None)
+    assert door.pids() == before  # it would be killed, and its clients' requests with it
+    door.step(lambda *_: None)
+    door.step(None)
+    assert "holds 49 MB more than at its start" in made.history.events[0].what
+    assert psutil.Process(before[0]).status() != psutil.STATUS_ZOMBIE
+
+
 def test_one_that_holds_much_for_a_moment_stays(made):
     door = made.start(trouble="for held in (50e6, 999e6, 97e6, 999e6): print('holds', held, flush=True)")
     before = door.pids()
