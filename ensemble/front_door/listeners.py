@@ -60,7 +60,7 @@ class Listeners:
         Raises:
             OSError, RuntimeError: a port cannot be used.
         """
-        settings = self.settings
+        settings, at_rest = self.settings, _private_memory()
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         public = GrpcService(self.door, settings.secret)
         server, port = grpc_server(
@@ -73,7 +73,7 @@ class Listeners:
         for one in self.servers:
             await one.start()
         ports = {"grpc": port, **await self._listen_http()}
-        self.counting = asyncio.ensure_future(self._count())
+        self.counting = asyncio.ensure_future(self._count(at_rest))
         gc.freeze()  # what is there now stays; collections need not look at it
         return ports
 
@@ -129,12 +129,18 @@ class Listeners:
         )
         await self.door.close(self.grace)
 
-    async def _count(self) -> None:
+    async def _count(self, at_rest: int) -> None:
+        """Says, from time to time, what waits and what is held, which is never said to be less than at rest."""
         while True:
             for _ in range(TRIM_EVERY):
                 self.door.count_waiting()
                 await asyncio.sleep(GAUGE_SECONDS)
             if TRIM is not None:
                 TRIM(0)
-            memory = psutil.Process().memory_info()
-            self.holds(memory.rss - memory.shared - BYTES_PER_ROW * self.door.schedule.rows)
+            self.holds(max(at_rest, _private_memory() - BYTES_PER_ROW * self.door.schedule.rows))
+
+
+def _private_memory() -> int:
+    """Bytes."""
+    memory = psutil.Process().memory_info()
+    return memory.rss - memory.shared
