@@ -357,7 +357,7 @@ def test_a_short_storm_leaves_the_server_and_its_good_clients_as_they_were(expor
     """Every attack for some seconds: no crash, no failed or wrong answer, no lost memory."""
     out = tmp_path / "storm.json"
     command = [sys.executable, BENCH / "storm.py", "--run", exported.root, "--out", out]
-    short = ["--minutes", "0.6", "--warm-up", "1", "--turn", "0.3"]
+    short = ["--minutes", "0.3", "--warm-up", "1", "--turn", "0.3"]
     done = subprocess.run([*command, *short], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     found = json.loads(out.read_text())

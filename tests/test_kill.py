@@ -1,6 +1,6 @@
 """`run`, killed at random moments: the next `run` ends as if nothing had happened, and nothing is left over.
 
-`KILLS` is the number of moments, 3 unless it is set, and `KILL_SEED` what they are drawn from.
+`KILLS` is the number of moments, 2 unless it is set, and `KILL_SEED` what they are drawn from.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from core.run_folder import Run
 from tests.conftest import write_movielens
 
 ROOT = Path(__file__).resolve().parents[1]
-KILLS = int(os.environ.get("KILLS", "3"))
+KILLS = int(os.environ.get("KILLS", "2"))
 KILL_SEED = int(os.environ.get("KILL_SEED", "0"))
 IN_ONE_FOLDER = 5  # kills before a run may end
 DATASET = "ml-latest-small"

@@ -20,7 +20,7 @@ import pytest
 from core.artifacts import MANIFEST, verify
 from tests.storm import IMPORTED, ROOT, World, command_lines, make_world, run_command, whole_pipeline
 
-COMMANDS = int(os.environ.get("STORM_COMMANDS", "40"))
+COMMANDS = int(os.environ.get("STORM_COMMANDS", "25"))
 SEED = int(os.environ.get("STORM_SEED", "0"))
 OF_A_WORLD = 12  # command lines over one dataset
 HANGS = 300  # seconds, for a command that takes about ten on a free core
