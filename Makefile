@@ -7,6 +7,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Of the fast tests: each process takes the next file. Those that serve are run one by one.
+PARALLEL := -n 2 --dist loadfile
 # The Merlin image's versions, for Python 3.10. IMAGE_PYTHON= chooses the interpreter; pyenv's `python3.10` may be there and not run.
 IMAGE := docker/image-23.12
 IMAGE_VENV := .venv-image
@@ -30,18 +32,18 @@ run: $(READY) ## MovieLens-100K to recommendations from Triton, in one command
 	@$(BIN)/python -m marquee run $(ARGS)
 
 test: $(READY) debian dashboard-venv ## every test: fast ones first, then those that train and serve, then the page in a browser
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" $(PARALLEL) $(ARGS)
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 	@$(BROWSER) -m pytest tests/dashboard/browser $(ARGS)
 
 test-fast: $(READY) ## the tests that take seconds
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" $(PARALLEL) $(ARGS)
 
 test-image: ## the fast tests, and one training, export and parity, with the Merlin image's versions (needs Python 3.10)
 	@test -n "$(IMAGE_PYTHON)" || { echo "error: no Python 3.10 with venv was found; give one with IMAGE_PYTHON=" >&2; exit 2; }
 	@UV_OVERRIDE=$(IMAGE).overrides tools/setup.sh "$(IMAGE_PYTHON)" $(IMAGE_VENV) $(IMAGE).lock
 	@tools/debian.sh $(IMAGE_VENV)
-	@$(IMAGE_TEST) -m "not slow" -rf --deselect $(IMAGE_WITHOUT) $(ARGS)
+	@$(IMAGE_TEST) -m "not slow" $(PARALLEL) -rf --deselect $(IMAGE_WITHOUT) $(ARGS)
 	@$(IMAGE_TEST) -m slow -rf $(IMAGE_SLOW)
 
 lint: $(READY) ## ruff (check and format), mypy, and hadolint for the Dockerfiles
