@@ -123,8 +123,9 @@ def line_of(model: str) -> str:
 
 
 def title_of(protocol: str, model: str) -> str:
-    """A model's name in tables and pictures, such as `DLRM` or `Popularity`."""
-    return (networks()[model] if model in networks() else baselines_of(protocol)[model]).title
+    """A model's name in tables and pictures, such as `DLRM` or `popularity`; where it is not registered, the name."""
+    known = networks().get(model) or baselines_of(protocol).get(model)
+    return known.title if known else model
 
 
 def heading_of(protocol: str, metric: str) -> str:
