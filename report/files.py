@@ -14,6 +14,7 @@ from core.json_files import read_json, validated
 from core.run_folder import Run
 from models.evaluation.results import Result, read_results
 from report.current import refuse_stale
+from report.served import Served, served_now
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,11 @@ class RunFiles:
         """`config.json` of a trained network."""
         path, command = self.run.model(protocol, model) / "config.json", self.run.command("train")
         return validated(dict[str, Any], read_json(path, command), str(path), command)
+
+    @cache  # noqa: B019
+    def served(self, protocol: str) -> Served | None:
+        """How long a server took to answer with the networks; None where that was not measured with those of now."""
+        return served_now(self.run, protocol)
 
     @cache  # noqa: B019
     def check_kept(self) -> None:
