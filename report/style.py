@@ -25,14 +25,13 @@ if TYPE_CHECKING:
 
     from models.networks.base import Network
 
-BLUE, ORANGE, GREEN, PINK, SKY, VERMILION, YELLOW, GREY = (
+BLUE, ORANGE, GREEN, PINK, SKY, VERMILION, GREY = (
     "#0072B2",
     "#E69F00",
     "#009E73",
     "#CC79A7",
     "#56B4E9",
     "#D55E00",
-    "#F0E442",
     "#767676",
 )
 INK = "#000000"  # of text and axes

@@ -19,7 +19,8 @@ from report.style import GREY, color_of, heading_of, listed, marker_of, mosaic, 
 from report.words import METHOD, asked
 
 HEIGHT, SERVED_HEIGHT = 3.6, 2.6  # inches: of the panels of training, and of that of requests
-REQUESTS: dict[str, tuple[str, Literal["full", "none"]]] = {  # the mark of each kind, in words and as it is filled
+Filled = Literal["full", "none"]
+REQUESTS: dict[str, tuple[str, Filled]] = {  # the mark of each kind, in words and as it is filled
     RECOMMEND: ("filled: recommend", "full"),
     SCORE: ("hollow: score", "none"),
 }
@@ -76,14 +77,16 @@ def _ends(result: Result, metric: str) -> Sequence[float]:
     return result.ci95.get(metric) or (value, value)
 
 
-def _points(panel: Axes, results: list[Result], protocol: str, x: Sequence[float], named: bool) -> None:
+def _points(
+    panel: Axes, results: list[Result], protocol: str, x: Sequence[float], named: bool, filled: Filled = "full"
+) -> None:
     """A point and its interval for each result; with its name where no legend gives it."""
     metric = PROTOCOLS[protocol].deciding
     values = [float(result.metrics[metric] or 0.0) for result in results]
     for result, value, at in zip(results, values, x):
         color = color_of(result.model)
         panel.plot([at, at], _ends(result, metric), color=color, linewidth=1.6)
-        panel.plot([at], [value], marker_of(result.model), color=color, markersize=7)
+        panel.plot([at], [value], marker_of(result.model), color=color, markersize=7, fillstyle=filled)
     if named:
         heights = names_apart(np.array(values), APART * float(np.diff(panel.get_ylim())[0]))
         where: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": SMALL}
@@ -132,18 +135,13 @@ def _served(files: RunFiles, protocol: str, timed: list[Result]) -> Served | Non
 
 def _requests(panel: Axes, served: Served, results: list[Result], protocol: str) -> None:
     """The deciding metric against the median milliseconds of a request, a mark for each kind."""
-    metric = PROTOCOLS[protocol].deciding
     for kind, (_, filled) in REQUESTS.items():
         took = served.took.get(kind, {})
-        for result in results:
-            if result.model in took:
-                style: dict[str, Any] = {"color": color_of(result.model), "markersize": 7, "fillstyle": filled}
-                ms, value = took[result.model].median_ms, float(result.metrics[metric] or 0.0)
-                panel.plot([ms, ms], _ends(result, metric), color=color_of(result.model), linewidth=1.6, zorder=1)
-                panel.plot([ms], [value], marker_of(result.model), **style)
+        there = [one for one in results if one.model in took]
+        _points(panel, there, protocol, [took[one.model].median_ms for one in there], named=False, filled=filled)
     most = max(one.median_ms for by_model in served.took.values() for one in by_model.values())
     panel.set_xlim(0, 1.15 * most)
-    panel.set_ylabel(heading_of(protocol, metric))
+    panel.set_ylabel(heading_of(protocol, PROTOCOLS[protocol].deciding))
     marks = ", ".join(words for words, _ in REQUESTS.values())
     panel.set_xlabel(f"milliseconds of a request to Triton, median\n({marks})")
 
