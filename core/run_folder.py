@@ -96,6 +96,11 @@ class Run:
         return self.root / "report"
 
     @property
+    def latency(self) -> Path:
+        """How long a server took to answer with each network."""
+        return self.root / "latency.json"
+
+    @property
     def people(self) -> Path:
         """The people who use the page, their ratings, and what was recommended to them (SQLite)."""
         return self.root / "people.sqlite3"

@@ -14,6 +14,7 @@ from core.progress import error_console
 from core.terminal import visible
 
 STOPPED = 128 + signal.SIGINT
+NO_COMMAND = "Missing command"  # Click's own words, where it does not show the help
 
 
 def stopping() -> list[int]:
@@ -64,7 +65,8 @@ def guarded(command: Callable[[], Any], program: str) -> int:
         message = str(error)
     except TyperException as error:
         context = getattr(error, "ctx", None)  # of the command that the error is about
-        message = f"{error.format_message().rstrip('.')}; see: {context.command_path if context else program} --help"
+        wrong = error.format_message().rstrip(".") or NO_COMMAND  # Typer has shown the help
+        message = f"{wrong}; see: {context.command_path if context else program} --help"
     except (KeyboardInterrupt, typer.Abort) as error:
         if isinstance(error.__cause__, EOFError):  # Typer takes it for the end of what a user types
             raise error.__cause__ from None

@@ -13,8 +13,8 @@ from core.errors import UserError
 from core.json_files import read_json, validated
 from core.run_folder import Run
 from models.evaluation.results import Result, read_results
-
-SAMPLED, FULL, LISTS, ROWS = "sampled", "full", "lists", "rows"  # the kept files of a judged model
+from report.current import refuse_stale
+from report.served import Served, served_now
 
 
 @dataclass(frozen=True)
@@ -99,15 +99,33 @@ class RunFiles:
         return validated(dict[str, Any], read_json(path, command), str(path), command)
 
     @cache  # noqa: B019
+    def served(self, protocol: str) -> Served | None:
+        """How long a server took to answer with the networks; None where that was not measured with those of now."""
+        return served_now(self.run, protocol)
+
+    @cache  # noqa: B019
+    def check_kept(self) -> None:
+        """Refuses kept files that are not of `evaluation.json` and of the run's networks as they are now.
+
+        Raises:
+            UserError: see `report.current.refuse_stale`.
+        """
+        refuse_stale(self.run)
+
+    @cache  # noqa: B019
     def kept(self, protocol: str, model: str, part: str) -> pd.DataFrame:
         """What `evaluate` has kept of a judged model.
 
         Args:
             part: `sampled` or `full` (`user_id`, `movie_id`, `rank` from 0, `ties`, `others`), `lists` (`user_id`,
                 `place` from 0 to 9, `movie_id`, `score`) or `rows` (`user_id`, `movie_id`, `timestamp`, `label`,
-                `score`).
+                `score`): one of the names in `models.evaluation.kept`.
+
+        Raises:
+            UserError: also where it is stale, see `check_kept`.
         """
         path = self.run.kept(protocol, model) / f"{part}.parquet"
         if not path.is_file():
             raise UserError(f"{path} is missing; run: {self.run.command('evaluate')}")
+        self.check_kept()
         return pq.read_table(path).to_pandas()

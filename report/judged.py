@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from core.errors import UserError
 from models import registry
 from models.evaluation.judgement import Judgement, PerUser, judge_rows
+from models.evaluation.kept import FULL_CATALOGUE, LISTS, ROWS, SAMPLED
 from models.evaluation.metrics.base import FULL
 from models.evaluation.results import Result
 from models.protocols.base import PROTOCOLS
 from report.calculations.groups import dense
 from report.calculations.ranks import per_user
-from report.files import FULL as FULL_CATALOGUE
-from report.files import LISTS, ROWS, SAMPLED, RunFiles
+from report.files import RunFiles
 from report.picture import COMPARISON, Picture, add
 
 RANKING, CLASSIFICATION = "ranking", "classification"  # tasks of protocols
@@ -122,7 +122,8 @@ def without_kept(files: RunFiles, protocol: str, part: str, networks: int = 0) -
     """Says so where a part is kept of no model, or of fewer compared networks than needed; else empty.
 
     Raises:
-        UserError: networks are needed, and the models were asked about different users or movies.
+        UserError: what is kept is stale, see `RunFiles.check_kept`; or networks are needed, and the models were asked
+            about different users or movies.
     """
     if reason := without_results(files, protocol):
         return reason
@@ -130,6 +131,7 @@ def without_kept(files: RunFiles, protocol: str, part: str, networks: int = 0) -
     if not models:
         path = files.run.kept(protocol, files.models(protocol)[0]) / f"{part}.parquet"
         return f"{path} is missing; run: {files.run.command('evaluate')}."
+    files.check_kept()
     if len(compared_among(models)) < networks:
         return f"This takes {networks} of {', '.join(registry.compared())} judged by {protocol}, which are not there."
     if networks:

@@ -25,14 +25,13 @@ if TYPE_CHECKING:
 
     from models.networks.base import Network
 
-BLUE, ORANGE, GREEN, PINK, SKY, VERMILION, YELLOW, GREY = (
+BLUE, ORANGE, GREEN, PINK, SKY, VERMILION, GREY = (
     "#0072B2",
     "#E69F00",
     "#009E73",
     "#CC79A7",
     "#56B4E9",
     "#D55E00",
-    "#F0E442",
     "#767676",
 )
 INK = "#000000"  # of text and axes
@@ -123,8 +122,9 @@ def line_of(model: str) -> str:
 
 
 def title_of(protocol: str, model: str) -> str:
-    """A model's name in tables and pictures, such as `DLRM` or `Popularity`."""
-    return (networks()[model] if model in networks() else baselines_of(protocol)[model]).title
+    """A model's name in tables and pictures, such as `DLRM` or `popularity`; where it is not registered, the name."""
+    known = networks().get(model) or baselines_of(protocol).get(model)
+    return known.title if known else model
 
 
 def heading_of(protocol: str, metric: str) -> str:

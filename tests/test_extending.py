@@ -30,7 +30,12 @@ from models.networks.base import NETWORKS
 from models.protocols.base import PROTOCOLS
 from models.training.settings import settings_for, with_changes
 from models.training.train import load, train
+from report.files import RunFiles
+from report.made import write_report
+from report.picture import PICTURES
 from tests.contracts.kept import assert_kept
+from tests.contracts.pictures import PictureContract, smallest_text
+from tests.report.small_runs import files_of
 from workflows.features.prepare import PrepareSettings, prepare
 from workflows.features.side_features.base import SIDE_FEATURES
 from workflows.licences import LICENCES
@@ -41,7 +46,7 @@ from workflows.splits.base import SPLITS
 
 PAGE = CHECKOUT / "docs" / "extending.md"
 BLOCK = re.compile(r"^`([a-z_/]+\.py)`\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-REGISTRIES = (NETWORKS, BASELINES, SIDE_FEATURES, METRICS, PROTOCOLS, DATASETS, LAYOUTS, LICENCES)
+REGISTRIES = (NETWORKS, BASELINES, SIDE_FEATURES, METRICS, PROTOCOLS, DATASETS, LAYOUTS, LICENCES, PICTURES)
 CPU = torch.device("cpu")
 
 
@@ -114,6 +119,7 @@ def test_the_page_shows_one_of_each(added):
         "models/evaluation/metrics",
         "models/protocols",
         "workflows/sources/layouts",
+        "report/pictures",
     ]
     assert not [path for path in added if (CHECKOUT / path).exists()]
     table = PAGE.read_text(encoding="utf-8").partition("| to add |")[2].partition("\n\n")[0]
@@ -166,6 +172,34 @@ def test_the_protocol_has_its_own_label_and_question(run, results):
 def test_what_pictures_need_is_kept_of_every_model_and_protocol(run, results):
     for (protocol, model), result in results.items():
         assert_kept(run, run.kept(protocol, model), result)
+
+
+@pytest.mark.usefixtures("added")
+class TestTheAddedPicture(PictureContract):
+    names = ("weekdays",)
+
+    @pytest.fixture
+    def files(self, tmp_path) -> RunFiles:
+        return files_of(tmp_path)
+
+    def test_its_text_can_be_read_on_a_phone(self, picture, files):
+        assert smallest_text(picture.draw(files)) >= 8
+
+    def test_it_counts_the_ratings_of_each_day(self, picture, files):
+        bars = picture.draw(files).axes[0].patches
+        assert [round(8 * bar.get_height()) for bar in bars] == [0, 0, 1, 2, 2, 2, 1]
+        assert picture.text(files) == "25 % of the 8 ratings were given on a Thursday (UTC)."
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("results")
+def test_the_report_has_the_picture_and_every_added_model(run):
+    written = write_report(run, run.report, quiet, made_by="Marquee", paper=None, png=False)
+    shown = json.loads((run.report / "pictures.json").read_text())
+    assert "weekdays" in [one["name"] for one in shown]
+    page = written.path.read_text()
+    assert 'id="picture-weekdays"' in page
+    assert "dot product" in page
 
 
 @pytest.mark.slow

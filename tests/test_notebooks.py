@@ -19,6 +19,7 @@ from models.evaluation.metrics.base import columns_of
 from models.evaluation.results import read_results
 from models.networks.base import NETWORKS
 from models.protocols.base import PROTOCOLS
+from report.files import RunFiles
 from tests.names import COMPARED, DEFAULT_PROTOCOLS, HANG_SECONDS
 from tools import notebooks as tool
 
@@ -297,6 +298,14 @@ def test_the_served_lists_are_the_networks_own(again, ml_100k):
         assert len(shown) == 10
         assert shown["movie"].tolist()[: len(expected)] == named[expected["movie_id"]].tolist()
         assert np.allclose(shown["score"][: len(expected)], expected["score"], atol=6e-4)
+
+
+@pytest.mark.slow
+def test_what_requests_took_is_kept_for_the_report(again, ml_100k):
+    table = next(table for table in tables(again("04-triton")) if "p50, ms" in table.columns)
+    took = RunFiles(ml_100k).served("leave-one-out").took
+    found = [round(one.median_ms, 2) for by_model in took.values() for one in by_model.values()]
+    assert sorted(found) == sorted(table["p50, ms"])
 
 
 @pytest.mark.slow

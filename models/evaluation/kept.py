@@ -1,4 +1,11 @@
-"""What `evaluate` keeps of a judged model besides its metrics: ranks, lists and rows that pictures are drawn from."""
+"""What `evaluate` keeps of a judged model besides its metrics: ranks, lists and rows that pictures are drawn from.
+
+Metrics and tables are of the same scores, so that they always agree. Two evaluations of a model with batches of another
+size, another number of threads or on another machine can differ in the last bits of a float32 score. That shows where
+movies have the same inputs: those without an embedding of their own share one, and NCF sees nothing else of a movie. It
+depends on such bits whether two of them are tied or one is above the other, so that `rank` and `ties` of a held-out
+movie without an embedding of its own can differ by up to the number of these movies.
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING

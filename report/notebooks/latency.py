@@ -7,12 +7,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+from core.run_folder import Run
 from ensemble.client import Client
 from models.networks.base import NETWORKS
+from models.training.devices import device_name
+from report.served import RECOMMEND, SCORE, Took, keep_served
 from report.style import color_of, figure, line_of, marker_of, styled
 
 WARMING = 20  # requests of each kind before the measured ones
@@ -29,10 +33,8 @@ class Question:
 
 
 QUESTIONS = {
-    "recommend": Question(
-        "recommend: the best ten", lambda client, user, _, model: client.recommend(user, model=model)
-    ),
-    "score": Question(
+    RECOMMEND: Question("recommend: the best ten", lambda client, user, _, model: client.recommend(user, model=model)),
+    SCORE: Question(
         "score: one user, one movie", lambda client, user, movie, model: client.score([user], [movie], model)
     ),
 }
@@ -64,6 +66,23 @@ def measure_latency(
                     if number >= 0:
                         rows.append((name, model, took))
     return pd.DataFrame(rows, columns=["question", "model", "ms"])
+
+
+def keep_latency(run: Run, protocol: str, measured: pd.DataFrame) -> None:
+    """Writes the medians and 99th percentiles into the run's `latency.json`, for the pictures of cost.
+
+    Args:
+        protocol: whose networks were served.
+        measured: from this machine, as `measure_latency` returns it.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    took: dict[str, dict[str, Took]] = {}
+    for (question, model), ms in measured.groupby(["question", "model"], sort=False)["ms"]:
+        median, slow = (float(one) for one in np.percentile(ms, PERCENTILES))
+        took.setdefault(question, {})[model] = Took(requests=len(ms), median_ms=median, p99_ms=slow)
+    keep_served(run, protocol, device_name(torch.device("cpu")), took)
 
 
 def latency_table(measured: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,7 @@
-"""What quality costs: seconds of training."""
+"""What quality costs: seconds of training, and milliseconds of a request to Triton where they were measured."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,9 +14,16 @@ from models.protocols.base import PROTOCOLS
 from report.drawing import SMALL
 from report.files import RunFiles
 from report.judged import Kind, add_for_each_protocol, results_of, without_results
+from report.served import NOTEBOOK, RECOMMEND, SCORE, Served
 from report.style import GREY, color_of, heading_of, listed, marker_of, mosaic, title_of
 from report.words import METHOD, asked
 
+HEIGHT, SERVED_HEIGHT = 3.6, 2.6  # inches: of the panels of training, and of that of requests
+Filled = Literal["full", "none"]
+REQUESTS: dict[str, tuple[str, Filled]] = {  # the mark of each kind, in words and as it is filled
+    RECOMMEND: ("filled: recommend", "full"),
+    SCORE: ("hollow: score", "none"),
+}
 FACTOR = 2  # of space at either end of a logarithmic axis
 APART = 0.062  # of the panel's height, between two names
 
@@ -32,11 +39,18 @@ def draw(files: RunFiles, protocol: str) -> Figure:
     """The deciding metric against seconds; what is not timed stands in a panel of its own."""
     asked_for = PROTOCOLS[protocol]
     timed, others = judged(files, protocol)
-    made, axes = mosaic([["others", "timed", "timed"] if others else ["timed"]], height=3.6)
+    first_row = ["others", "timed", "timed"] if others else ["timed"]
+    served = _served(files, protocol, timed)
+    if served:
+        heights = (HEIGHT, SERVED_HEIGHT)
+        panels = [first_row, ["served"] * len(first_row)]
+        made, axes = mosaic(panels, height=sum(heights), height_ratios=heights)
+    else:
+        made, axes = mosaic([first_row], height=HEIGHT)
     ends = [end for one in (*timed, *others) for end in _ends(one, asked_for.deciding)]
     space = 0.06 * (max(ends) - min(ends)) or 0.1
-    for panel in axes.values():
-        panel.set_ylim(min(ends) - space, max(ends) + space)
+    for name in set(axes) - {"served"}:
+        axes[name].set_ylim(min(ends) - space, max(ends) + space)
     _points(axes["timed"], timed, protocol, [one.train_seconds for one in timed], named=False)
     first = axes["others"] if others else axes["timed"]
     first.set_ylabel(heading_of(protocol, asked_for.deciding))
@@ -47,6 +61,8 @@ def draw(files: RunFiles, protocol: str) -> Figure:
         axes["others"].set_xlabel("not timed", color=GREY)
         axes["others"].grid(visible=False, axis="x")
     _seconds(axes["timed"], [one.train_seconds for one in timed])
+    if served:
+        _requests(axes["served"], served, timed, protocol)
     handles = [
         Line2D([], [], color=color_of(one.model), marker=marker_of(one.model), label=title_of(protocol, one.model))
         for one in timed
@@ -61,14 +77,16 @@ def _ends(result: Result, metric: str) -> Sequence[float]:
     return result.ci95.get(metric) or (value, value)
 
 
-def _points(panel: Axes, results: list[Result], protocol: str, x: Sequence[float], named: bool) -> None:
+def _points(
+    panel: Axes, results: list[Result], protocol: str, x: Sequence[float], named: bool, filled: Filled = "full"
+) -> None:
     """A point and its interval for each result; with its name where no legend gives it."""
     metric = PROTOCOLS[protocol].deciding
     values = [float(result.metrics[metric] or 0.0) for result in results]
     for result, value, at in zip(results, values, x):
         color = color_of(result.model)
         panel.plot([at, at], _ends(result, metric), color=color, linewidth=1.6)
-        panel.plot([at], [value], marker_of(result.model), color=color, markersize=7)
+        panel.plot([at], [value], marker_of(result.model), color=color, markersize=7, fillstyle=filled)
     if named:
         heights = names_apart(np.array(values), APART * float(np.diff(panel.get_ylim())[0]))
         where: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": SMALL}
@@ -108,16 +126,55 @@ def _seconds(panel: Axes, seconds: list[float]) -> None:
     panel.set_xlabel("seconds of training (logarithmic)")
 
 
+def _served(files: RunFiles, protocol: str, timed: list[Result]) -> Served | None:
+    """What requests took, where that was measured with any of these models as they are now."""
+    served = files.served(protocol)
+    models = {model for by_model in served.took.values() for model in by_model} if served else set()
+    return served if models & {one.model for one in timed} else None
+
+
+def _requests(panel: Axes, served: Served, results: list[Result], protocol: str) -> None:
+    """The deciding metric against the median milliseconds of a request, a mark for each kind."""
+    for kind, (_, filled) in REQUESTS.items():
+        took = served.took.get(kind, {})
+        there = [one for one in results if one.model in took]
+        _points(panel, there, protocol, [took[one.model].median_ms for one in there], named=False, filled=filled)
+    most = max(one.median_ms for by_model in served.took.values() for one in by_model.values())
+    panel.set_xlim(0, 1.15 * most)
+    panel.set_ylabel(heading_of(protocol, PROTOCOLS[protocol].deciding))
+    marks = ", ".join(words for words, _ in REQUESTS.values())
+    panel.set_xlabel(f"milliseconds of a request to Triton, median\n({marks})")
+
+
+def _requests_in_words(served: Served, protocol: str) -> str:
+    """The medians of each kind of request, and how they were measured."""
+    kinds = {kind: by_model for kind, by_model in served.took.items() if by_model}
+    parts = [
+        f"{kind} {listed(f'{title_of(protocol, model)} {one.median_ms:.1f} ms' for model, one in by_model.items())}"
+        for kind, by_model in kinds.items()
+    ]
+    fewest = min(one.requests for by_model in kinds.values() for one in by_model.values())
+    return (
+        f"A request to Triton, median: {'; '.join(parts)}; {fewest:,} of each kind by one client, through the front "
+        f"door, all on one machine ({served.device})."
+    )
+
+
 def text(files: RunFiles, protocol: str) -> str:
-    """The seconds of each trained model, and how to measure what a request takes."""
+    """The seconds of each trained model and the milliseconds of requests, or how to measure these."""
     timed, others = judged(files, protocol)
     metric = PROTOCOLS[protocol].deciding
     names = {one.model: title_of(protocol, one.model) for one in (*timed, *others)}
     parts = [f"{names[one.model]} {one.metrics[metric]:.3f} for {one.train_seconds:,.0f} s" for one in timed]
     rest = f" Not timed: {listed([names[one.model] for one in others])}." if others else ""
+    served = _served(files, protocol, timed)
+    if served:
+        requests = _requests_in_words(served, protocol)
+    else:
+        requests = f"How long a request to Triton takes was not measured with these networks; {NOTEBOOK} does that."
     return (
-        f"{heading_of(protocol, metric)} and seconds of training: {listed(parts)}.{rest} How long a request to "
-        f"Triton takes is not kept; notebooks/04-triton.ipynb measures that. {METHOD}; {asked(timed[0])}."
+        f"{heading_of(protocol, metric)} and seconds of training: {listed(parts)}.{rest} {requests} "
+        f"{METHOD}; {asked(timed[0])}."
     )
 
 
@@ -125,6 +182,7 @@ def lacking(files: RunFiles, protocol: str) -> str:
     """Says so where no training was timed; else empty."""
     if reason := without_results(files, protocol):
         return reason
+    files.served(protocol)  # a file that cannot be read is said to be one
     timed, _ = judged(files, protocol)
     return "" if timed else f"No model that is judged by {protocol} was trained, or none has its deciding metric."
 

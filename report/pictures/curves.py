@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from core.constants import K
+from models.evaluation.kept import FULL_CATALOGUE, ROWS, SAMPLED
 from report.calculations.ranks import Curve, curves_of
 from report.calculations.scores import Points, average_precision, precision_recall, roc, thinned
 from report.drawing import nothing
-from report.files import FULL as FULL_CATALOGUE
-from report.files import ROWS, SAMPLED, RunFiles
+from report.files import RunFiles
 from report.judged import (
     CLASSIFICATION,
     RANKING,

@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from models.evaluation.kept import FULL_CATALOGUE
 from models.evaluation.metrics.base import FULL
 from models.evaluation.paired import verdict
 from models.protocols.base import PROTOCOLS
 from report.calculations.differences import Interval, difference_with_p, differences
 from report.drawing import SMALL, beside, direction, dot, nothing, rows, undefined
-from report.files import FULL as FULL_CATALOGUE
 from report.files import RunFiles
 from report.judged import (
     RANKING,

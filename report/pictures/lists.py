@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 
 from core.columns import RAW_MOVIE, RAW_USER, TITLE, YEAR
 from models.evaluation.judgement import PerUser
+from models.evaluation.kept import FULL_CATALOGUE, LISTS
 from report.calculations.lists import EMPTY, in_common, jaccard
 from report.drawing import SMALL
-from report.files import FULL, LISTS, RunFiles
+from report.files import RunFiles
 from report.judged import (
     RANKING,
     REMEMBERED,
@@ -58,7 +59,7 @@ class Overlap:
 @lru_cache(maxsize=REMEMBERED)
 def overlap(files: RunFiles, protocol: str, one: str, other: str) -> Overlap:
     """The overlap of two models' lists."""
-    refuse_other_questions(files, protocol, FULL, (one, other))
+    refuse_other_questions(files, protocol, FULL_CATALOGUE, (one, other))
     lists = [lists_kept(files, protocol, model).movie for model in (one, other)]
     each = PerUser({"jaccard": jaccard(*lists)})
     ci95 = each.intervals(files.result(protocol, one).seed)["jaccard"]
@@ -105,7 +106,7 @@ def text_overlap(files: RunFiles, protocol: str) -> str:
 
 def lacking(files: RunFiles, protocol: str) -> str:
     """Says so where there are no two lists; else empty."""
-    for part in (LISTS, FULL):
+    for part in (LISTS, FULL_CATALOGUE):
         if reason := without_kept(files, protocol, part, networks=2):
             return reason
     kept = files.kept(protocol, networks(files, protocol)[0], LISTS)
@@ -151,13 +152,13 @@ class Example:
 def example(files: RunFiles, protocol: str) -> Example:
     """The user with the median number of ratings among those that were asked about; of several the lowest id."""
     models = networks(files, protocol)
-    refuse_other_questions(files, protocol, FULL, tuple(models))
-    asked_about = files.kept(protocol, models[0], FULL)
+    refuse_other_questions(files, protocol, FULL_CATALOGUE, tuple(models))
+    asked_about = files.kept(protocol, models[0], FULL_CATALOGUE)
     users = np.sort(asked_about["user_id"].to_numpy())
     counts = ratings_of(files, RAW_USER).reindex(users).to_numpy()
     user = int(users[np.argsort(counts, kind="stable")[(len(users) - 1) // 2]])
     user = int(users[counts == counts[users == user]][0])
-    tables = {model: files.kept(protocol, model, FULL).set_index("user_id").loc[user] for model in models}
+    tables = {model: files.kept(protocol, model, FULL_CATALOGUE).set_index("user_id").loc[user] for model in models}
     chosen = {model: lists_kept(files, protocol, model) for model in models}
     found = {model: one.movie[np.searchsorted(one.user, user)] for model, one in chosen.items()}
     return Example(

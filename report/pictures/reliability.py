@@ -5,8 +5,9 @@ from functools import lru_cache
 import numpy as np
 from matplotlib.figure import Figure
 
+from models.evaluation.kept import ROWS
 from report.calculations.scores import BINS, Calibration, calibration
-from report.files import ROWS, RunFiles
+from report.files import RunFiles
 from report.judged import (
     CLASSIFICATION,
     REMEMBERED,

@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from models.evaluation.judgement import PerRow
+from models.evaluation.kept import FULL_CATALOGUE, ROWS, SAMPLED
 from models.evaluation.metrics.base import FULL, RowStatistic, mean_of
 from models.protocols.base import PROTOCOLS
 from report.calculations.differences import minus
 from report.calculations.groups import dense, grouped
 from report.calculations.ranks import per_user
 from report.drawing import SMALL, direction, dot, rows, undefined
-from report.files import FULL as FULL_CATALOGUE
-from report.files import ROWS, SAMPLED, RunFiles
+from report.files import RunFiles
 from report.judged import (
     RANKING,
     REMEMBERED,

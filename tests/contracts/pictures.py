@@ -1,7 +1,7 @@
 """What holds for every picture: a class whose tests a concrete class inherits.
 
-class TestForest(PictureContract):
-    names = ("forest",)
+class TestPicturesOfTheData(PictureContract):
+    names = names_in(DATA)
 
     @pytest.fixture
     def files(self, tmp_path) -> RunFiles: ...  # of a run that has what it needs
@@ -21,6 +21,11 @@ from report.picture import COMPARISON, DATA, LEARNING, PICTURES, Picture
 from report.style import styled
 
 PHONE = 358  # pixels between the margins
+
+
+def names_in(section: str) -> tuple[str, ...]:
+    """All pictures of a section of the report, in their order: also those that a new file adds."""
+    return tuple(name for name, picture in PICTURES.items() if picture.section == section)
 
 
 def svg(figure: Figure) -> bytes:

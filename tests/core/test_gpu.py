@@ -1,9 +1,11 @@
 """Where the driver counts a device and there is no cuDF, everything works as on a machine without a GPU."""
 
+import ast
 import importlib.util
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +67,7 @@ def test_every_package_that_imports_merlin_decides_first():
         "models/networks",
         "ensemble/merlin_systems",
         "workflows/cluster.py",
+        *(f"report/notebooks/{name}.py" for name in ("graphs", "loaders", "operators")),
     )
     for layer in LAYERS:
         for file in sources(layer):
@@ -74,6 +77,17 @@ def test_every_package_that_imports_merlin_decides_first():
     for package in packages:
         file = ROOT / package if package.endswith(".py") else ROOT / package / "__init__.py"
         assert any(one.startswith("core.gpu") for one in imports(file)), file
+        assert first_of_merlin_and_gpu(file) == "core.gpu", file
+
+
+def first_of_merlin_and_gpu(file: Path) -> str | None:
+    """Which a file imports first, by its lines: Merlin, NVTabular or `core.gpu`; None where it imports none of them."""
+    nodes = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
+    for node in sorted(nodes, key=lambda node: node.lineno):
+        for name in (node.module,) if isinstance(node, ast.ImportFrom) else (one.name for one in node.names):
+            if (name and name.split(".")[0] in ("merlin", "nvtabular")) or name == "core.gpu":
+                return name
+    return None
 
 
 def test_no_other_module_asks_merlins_flag():

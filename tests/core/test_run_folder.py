@@ -92,7 +92,7 @@ def test_the_truth_is_known_where_the_tables_have_it(tmp_path):
 
 def test_every_stage_has_a_place_of_its_own():
     run = Run(Path("runs/ml-1m"))
-    places = [run.tables, run.stages, run.features, run.evaluation, run.repository]
+    places = [run.tables, run.stages, run.features, run.evaluation, run.latency, run.repository]
     trained = [(protocol, name) for protocol in PROTOCOLS for name in NETWORKS]
     places += [place(*one) for one in trained for place in (run.model, run.tuning)]
     places += [run.of_seed(*one, seed) for one in trained for seed in (1, 2)]

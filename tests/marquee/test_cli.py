@@ -280,6 +280,17 @@ def test_an_error_about_an_option_names_the_help_of_its_command(capsys, argument
     assert refusal_here(capsys, *arguments).endswith(f"; see: {command}")
 
 
+@pytest.mark.parametrize(("group", "member"), [((), "evaluate"), (("ratings",), "export")])
+def test_without_a_command_the_help_is_shown_and_the_error_is_a_sentence(capsys, group, member):
+    with pytest.raises(SystemExit) as end:
+        main(list(group))
+    shown = capsys.readouterr()
+    assert end.value.code == 2
+    assert member in shown.out
+    program = " ".join(("python -m marquee", *group))
+    assert " ".join(shown.err.split()) == f"error: Missing command; see: {program} --help"
+
+
 HEAVY = {"merlin", "nvtabular", "torch", "tensorflow", "optuna"}
 LIST_MODULES = """
 import sys

@@ -8,12 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from core.artifacts import seal
+from core.run_folder import Run
+from models.evaluation.results import read_results, write_results
 from report.files import RunFiles
 from tests.contracts.kept import ranking_metrics, row_metrics
 from tests.report.small_runs import files_of
 
 GENRES = ("Comedy", "Drama", "War")
 MOVIES = 60
+ORIGIN = "0" * 64  # what the results were made from
 SKILL = {"dlrm": 1.5, "ncf": 1.0, "mf": 0.8, "ease": 0.9, "popularity": 0.4, "biases": 0.7}
 SECONDS = {"dlrm": 120.0, "ncf": 30.0, "mf": 10.0}
 
@@ -41,7 +45,14 @@ def judged_run(
     results += [_scored(files, model) for model in scored]
     results += [_rated(files, model) for model in rated]
     files.run.evaluation.write_text(json.dumps(results))
+    seal(files.run.judged, ORIGIN)
+    stamp(files.run)
     return files
+
+
+def stamp(run: Run) -> None:
+    """Says beside `evaluation.json` what it was made from, as it is now."""
+    write_results(run, read_results(run), ORIGIN)
 
 
 def result(protocol: str, model: str, metrics: dict[str, float | None], **more: Any) -> dict[str, Any]:
@@ -143,4 +154,5 @@ def change(files: RunFiles, protocol: str, model: str, **changes: Any) -> RunFil
             for name, value in changes.items():
                 entry[name] = {**entry.get(name, {}), **value} if isinstance(value, dict) else value
     files.run.evaluation.write_text(json.dumps(entries))
+    stamp(files.run)
     return RunFiles(files.run)

@@ -11,25 +11,12 @@ from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D, Bbox
 
 from report.files import RunFiles
-from report.picture import PICTURES
+from report.picture import DATA, PICTURES
 from report.pictures.clouds import words
 from report.pictures.data import edges_of
 from report.pictures.genres import MOST_DECADES, by_decade, quantile
-from tests.contracts.pictures import PictureContract, smallest_text, svg
+from tests.contracts.pictures import PictureContract, names_in, smallest_text, svg
 from tests.report.small_runs import MOVIES, RATINGS, STRANGE, files_of
-
-NAMES = (
-    "rating-histogram",
-    "ratings-per-user",
-    "activity",
-    "long-tail",
-    "five-stars",
-    "genre-counts",
-    "stars-by-genre",
-    "genre-by-decade",
-    "genre-cloud",
-    "title-cloud",
-)
 
 GENRES_OF_MOVIELENS = (
     "Drama",
@@ -74,7 +61,7 @@ def many_of_everything(folder: pathlib.Path) -> RunFiles:
 
 
 class TestPicturesOfTheData(PictureContract):
-    names = NAMES
+    names = names_in(DATA)
 
     @pytest.fixture
     def files(self, tmp_path) -> RunFiles:
@@ -85,7 +72,7 @@ class TestPicturesOfTheData(PictureContract):
 
 
 class TestWithOneRating(PictureContract):
-    names = NAMES
+    names = names_in(DATA)
 
     @pytest.fixture
     def files(self, tmp_path) -> RunFiles:
@@ -93,7 +80,7 @@ class TestWithOneRating(PictureContract):
 
 
 class TestWithManyOfEverything(PictureContract):
-    names = NAMES
+    names = names_in(DATA)
 
     @pytest.fixture
     def files(self, tmp_path) -> RunFiles:

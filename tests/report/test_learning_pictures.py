@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 
 from core.errors import UserError
 from report.files import RunFiles
-from report.picture import PICTURES
+from report.picture import LEARNING, PICTURES
 from report.pictures.learning import CHOSEN
-from tests.contracts.pictures import PictureContract, smallest_text
+from tests.contracts.pictures import PictureContract, names_in, smallest_text
 from tests.names import PROTOCOLS
 from tests.report.small_runs import add_network, files_of, learned_files
 
@@ -19,7 +19,7 @@ RANKING = ("hr@10", "ndcg@10", "mrr@10", "auc")
 
 
 class TestLearning(PictureContract):
-    names = (NAME,)
+    names = (NAME, *(one for one in names_in(LEARNING) if one not in {f"learning-{name}" for name in PROTOCOLS}))
 
     @pytest.fixture
     def files(self, tmp_path) -> RunFiles:

@@ -84,6 +84,7 @@ def test_every_network_looks_different():
 
 def test_titles_are_those_of_the_tables():
     assert [title_of("leave-one-out", name) for name in ("dlrm", "popularity")] == ["DLRM", "popularity"]
+    assert title_of("leave-one-out", "of-another-notebook") == "of-another-notebook"
     assert heading_of("leave-one-out", "full_hr@10") == "HR@10, all movies"
     assert heading_of("random-split", "log_loss") == "log loss"
 

@@ -193,6 +193,18 @@ def test_every_metric_can_be_computed_from_the_kept_files(prepared, tmp_path, pr
         assert_kept(prepared, tmp_path / name, result)
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_metrics_and_kept_files_are_of_the_same_scores(prepared, tmp_path, protocol):
+    """Also where a model answers otherwise each time that it is asked."""
+    features, rng = load_features(prepared, protocol), np.random.default_rng(4)
+
+    def pairs(user, movie):
+        return rng.random(len(user), np.float32)
+
+    scorer = Scorer(pairs, lambda rows: rng.random(len(rows), np.float32), is_probability=True)
+    assert_kept(prepared, tmp_path / "kept", judged("restless", scorer, features, 11, None, tmp_path / "kept"))
+
+
 def test_a_test_that_keeps_nothing_writes_nothing(prepared, tmp_path):
     features = load_features(prepared, "random-split")
     judged("coarse", as_coarse_noise(features.users, features.movies), features, 11, None)

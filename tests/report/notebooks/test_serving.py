@@ -6,20 +6,25 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
+from shutil import rmtree
 
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
 
+from core.artifacts import seal
 from core.errors import UserError
 from core.run_folder import Run
 from ensemble.client import Recommendations
 from report.files import RunFiles
 from report.notebooks.answers import most_rated, side_by_side, titles_of
-from report.notebooks.latency import draw_latency, latency_table, latency_text
+from report.notebooks.latency import draw_latency, keep_latency, latency_table, latency_text
 from report.notebooks.serving import beside, serving
 from report.notebooks.switching import Switched, draw_switch, switch_table, switch_text
+from report.picture import PICTURES
+from tests.contracts.pictures import smallest_text
 from tests.names import HANG_SECONDS
 from tests.report.made_run import made_run
 from tests.report.small_runs import files_of
@@ -47,6 +52,71 @@ def test_table_picture_and_text_have_the_same_percentiles():
     assert [axes.get_title().partition(":")[0] for axes in panels] == ["recommend", "score"]
     marks = [line.get_xdata().tolist() for line in panels[0].lines if len(line.get_xdata()) == 2]
     assert marks == [pytest.approx([50.5, 99.01]), pytest.approx([101.0, 198.02])]
+
+
+# -- what is kept of it ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(tmp_path) -> Run:
+    run = made_run(tmp_path)
+    keep_latency(run, "leave-one-out", measured())
+    return run
+
+
+def test_the_measured_times_are_kept_with_their_count_and_hardware(kept):
+    found = RunFiles(kept).served("leave-one-out")
+    assert found.device == f"CPU, {os.cpu_count()} cores"
+    assert asdict(found.took["recommend"]["dlrm"]) == pytest.approx(
+        {"requests": 100, "median_ms": 50.5, "p99_ms": 99.01}
+    )
+    assert asdict(found.took["score"]["ncf"]) == pytest.approx({"requests": 100, "median_ms": 101.0, "p99_ms": 198.02})
+    assert RunFiles(kept).served("random-split") is None
+
+
+def test_another_measurement_replaces_that_of_its_protocol_alone(kept):
+    keep_latency(kept, "random-split", measured())
+    keep_latency(kept, "leave-one-out", measured().query("model == 'ncf'"))
+    assert list(RunFiles(kept).served("leave-one-out").took["score"]) == ["ncf"]
+    assert list(RunFiles(kept).served("random-split").took["score"]) == ["dlrm", "ncf"]
+
+
+def test_the_picture_of_cost_shows_them(kept):
+    picture, files = PICTURES["cost-leave-one-out"], RunFiles(kept)
+    panel = picture.draw(files).axes[-1]
+    assert "milliseconds of a request to Triton, median" in panel.get_xlabel()
+    marks = {(line.get_fillstyle(), float(line.get_xdata()[0])) for line in panel.lines if len(line.get_xdata()) == 1}
+    assert marks == {("full", 50.5), ("full", 101.0), ("none", 50.5), ("none", 101.0)}
+    assert (
+        "A request to Triton, median: recommend DLRM 50.5 ms and NCF 101.0 ms; score DLRM 50.5 ms and NCF 101.0 ms; "
+        f"100 of each kind by one client, through the front door, all on one machine (CPU, {os.cpu_count()} cores)."
+    ) in picture.text(files)
+    assert smallest_text(picture.draw(files)) >= 8
+
+
+def test_the_times_of_a_network_that_was_trained_again_are_not_shown(kept):
+    folder = kept.model("leave-one-out", "ncf")
+    (folder / "manifest.json").unlink()
+    (folder / "history.json").write_text("[]")
+    seal(folder, "1" * 64)
+    assert list(RunFiles(kept).served("leave-one-out").took["score"]) == ["dlrm"]
+    rmtree(kept.model("leave-one-out", "dlrm"))
+    files = RunFiles(kept)
+    assert files.served("leave-one-out") is None
+    text = PICTURES["cost-leave-one-out"].text(files)
+    assert "was not measured with these networks; notebooks/04-triton.ipynb does that" in text
+    assert not [axes for axes in PICTURES["cost-leave-one-out"].draw(files).axes if "Triton" in axes.get_xlabel()]
+
+
+@pytest.mark.parametrize("content", ["{", '{"leave-one-out": {"device": "CPU"}}', "[]"])
+def test_a_file_of_something_else_is_named(kept, content):
+    kept.latency.write_text(content)
+    reason = PICTURES["cost-leave-one-out"].lacking(RunFiles(kept))
+    assert str(kept.latency) in reason
+    assert "04-triton" in reason
+
+
+# -- a switch under load -----------------------------------------------------------------------------------------------
 
 
 def switched(versions: list[int]) -> Switched:
