@@ -14,7 +14,7 @@ from models.protocols.base import PROTOCOLS
 from report.drawing import SMALL
 from report.files import RunFiles
 from report.judged import Kind, add_for_each_protocol, results_of, without_results
-from report.style import GREY, color_of, heading_of, listed, marker_of, mosaic, title_of
+from report.style import GREY, capitalised, color_of, heading_of, listed, marker_of, mosaic, short_of, title_of
 from report.words import METHOD, asked
 
 FACTOR = 2  # of space at either end of a logarithmic axis
@@ -39,7 +39,7 @@ def draw(files: RunFiles, protocol: str) -> Figure:
         panel.set_ylim(min(ends) - space, max(ends) + space)
     _points(axes["timed"], timed, protocol, [one.train_seconds for one in timed], named=False)
     first = axes["others"] if others else axes["timed"]
-    first.set_ylabel(heading_of(protocol, asked_for.deciding))
+    first.set_ylabel(capitalised(heading_of(protocol, asked_for.deciding)))
     if others:
         axes["timed"].tick_params(axis="y", labelleft=False, length=0)
         axes["others"].set(xlim=(-0.2, 1.3), xticks=[])
@@ -73,7 +73,7 @@ def _points(panel: Axes, results: list[Result], protocol: str, x: Sequence[float
         heights = names_apart(np.array(values), APART * float(np.diff(panel.get_ylim())[0]))
         where: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": SMALL}
         for result, height in zip(results, heights):
-            panel.annotate(title_of(protocol, result.model), (0, height), (8, 0), **where)
+            panel.annotate(short_of(protocol, result.model), (0, height), (8, 0), **where)
 
 
 def names_apart(value: np.ndarray, least: float) -> np.ndarray:
@@ -113,11 +113,11 @@ def text(files: RunFiles, protocol: str) -> str:
     timed, others = judged(files, protocol)
     metric = PROTOCOLS[protocol].deciding
     names = {one.model: title_of(protocol, one.model) for one in (*timed, *others)}
-    parts = [f"{names[one.model]} {one.metrics[metric]:.3f} for {one.train_seconds:,.0f} s" for one in timed]
+    parts = [f"{names[one.model]} {one.metrics[metric]:.3f} in {one.train_seconds:,.0f} s" for one in timed]
     rest = f" Not timed: {listed([names[one.model] for one in others])}." if others else ""
     return (
-        f"{heading_of(protocol, metric)} and seconds of training: {listed(parts)}.{rest} How long a request to "
-        f"Triton takes is not kept; notebooks/04-triton.ipynb measures that. {METHOD}; {asked(timed[0])}."
+        f"{capitalised(heading_of(protocol, metric))} and seconds of training: {listed(parts)}.{rest} How long a "
+        f"request to Triton takes is not kept; notebooks/04-triton.ipynb measures that. {METHOD}; {asked(timed[0])}."
     )
 
 
