@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import Locator, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from report.style import GREY, color_of, marker_of
 
 SMALL = 9.1  # points
+MORE_STEPS = 8  # until there are two ticks
 EDGE = 0.08  # of a panel's width, where there is no tick
 LONG = 16  # letters: longer names are written smaller
 
@@ -41,25 +41,24 @@ def dot(
     axes.plot([value], [y], marker_of(model), label=label or "_", zorder=3, **style)
 
 
-class InnerTicks(Locator):
+class InnerTicks(MaxNLocator):
     """A few ticks that keep clear of the panel's ends, where a neighbour's labels are: at least two."""
 
     def __init__(self, steps: int):
-        self.steps = steps
+        super().__init__(steps, steps=[1, 2, 2.5, 5, 10])
+        self._fewest = steps
 
-    def __call__(self) -> np.ndarray:
-        return self.tick_values(*self.axis.get_view_interval())
-
-    def tick_values(self, low: float, high: float) -> np.ndarray:
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
         """As matplotlib asks it.
 
-        >>> InnerTicks(2).tick_values(-0.13, 0.05).tolist()
+        >>> InnerTicks(2).tick_values(-0.13, 0.05)
         [-0.1, 0.0]
         """
-        space = EDGE * (high - low)
-        for steps in range(self.steps, self.steps + 8):
-            found = MaxNLocator(steps, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-            found = found[(found >= low + space) & (found <= high - space)]
+        space = EDGE * (vmax - vmin)
+        found: list[float] = []
+        for steps in range(self._fewest, self._fewest + MORE_STEPS):
+            self.set_params(nbins=steps)
+            found = [float(at) for at in super().tick_values(vmin, vmax) if vmin + space <= at <= vmax - space]
             if len(found) > 1:
                 break
         return found

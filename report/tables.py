@@ -160,7 +160,7 @@ def paper_table(found: Paper) -> PaperTable:
         cells = [_over_seeds([row[name] for row in of_model]) for name in ("hr@10", "ndcg@10")]
         rows.append((title_of(PAPER_PROTOCOL, model), len(of_model), cells))
     others = next((tuple(row["others"]) for row in found.rows if row.get("others")), (CANDIDATE_NEGATIVES,) * 2)
-    published = [(source, *map(_as_published, figures)) for source, figures in found.published.items()]
+    published = [(source, _as_published(hits), _as_published(gain)) for source, (hits, gain) in found.published.items()]
     return PaperTable(rows, published, how_many(others), found.is_own)
 
 

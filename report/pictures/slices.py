@@ -160,7 +160,7 @@ def text(part: str, files: RunFiles, protocol: str) -> str:
     count = {ROWS: "test_rows", FULL_CATALOGUE: "full_catalogue_users"}.get(part, "test_users")
     shown = listed([title_of(protocol, model) for model in models])
     return (
-        f"{capitalised(heading_of(protocol, metric))} of {shown}. {_apart(files, protocol, part)}"
+        f"{capitalised(heading_of(protocol, metric))}, for {shown}. {_apart(files, protocol, part)}"
         f"In brackets: the number of {WHAT[part]}. A user joins with the first rating. "
         f"{METHOD}; {asked(result, count)}."
     )
