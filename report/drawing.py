@@ -9,6 +9,8 @@ from matplotlib.ticker import MaxNLocator
 from report.style import GREY, color_of, marker_of
 
 SMALL = 9.1  # points
+MORE_STEPS = 8  # until there are two ticks
+EDGE = 0.08  # of a panel's width, where there is no tick
 LONG = 16  # letters: longer names are written smaller
 
 
@@ -39,19 +41,43 @@ def dot(
     axes.plot([value], [y], marker_of(model), label=label or "_", zorder=3, **style)
 
 
-def rows(axes: Axes, names: Sequence[str], labelled: bool = True, ticks: int = 3) -> None:
+class InnerTicks(MaxNLocator):
+    """A few ticks that keep clear of the panel's ends, where a neighbour's labels are: at least two."""
+
+    def __init__(self, steps: int):
+        super().__init__(steps, steps=[1, 2, 2.5, 5, 10])
+        self._fewest = steps
+
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
+        """As matplotlib asks it.
+
+        >>> InnerTicks(2).tick_values(-0.13, 0.05)
+        [-0.1, 0.0]
+        """
+        space = EDGE * (vmax - vmin)
+        found: list[float] = []
+        for steps in range(self._fewest, self._fewest + MORE_STEPS):
+            self.set_params(nbins=steps)
+            found = [float(at) for at in super().tick_values(vmin, vmax) if vmin + space <= at <= vmax - space]
+            if len(found) > 1:
+                break
+        return found
+
+
+def rows(axes: Axes, names: Sequence[str], labelled: bool = True, ticks: int = 2) -> None:
     """A row for each name, the first at the top.
 
     Args:
         labelled: whether the names are written.
-        ticks: at most so many steps of the axis below.
+        ticks: about so many steps of the axis below.
     """
     size = SMALL if max(map(len, names), default=0) > LONG else None
     axes.set_yticks(range(len(names)), names if labelled else [""] * len(names), fontsize=size)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
-    axes.xaxis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_locator(InnerTicks(ticks))
+    axes.tick_params(axis="x", labelsize=SMALL)
 
 
 def direction(axes: Axes, higher_is_better: bool) -> None:
@@ -60,16 +86,22 @@ def direction(axes: Axes, higher_is_better: bool) -> None:
     axes.set_xlabel(words, color=GREY, fontsize=SMALL)
 
 
-def beside(axes: Axes, y: float, value: float, words: str) -> None:
-    """A value in figures, above its mark."""
-    where: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": SMALL}
-    axes.annotate(words, (value, y), (0, 4), **where)
+def beside(axes: Axes, y: float, value: float, words: str, away: int = 0) -> None:
+    """A value in figures, above its mark.
+
+    Args:
+        away: 1 for all of it to the right of the mark, -1 to the left.
+    """
+    align = {-1: "right", 0: "center", 1: "left"}[away]
+    where: dict[str, Any] = {"textcoords": "offset points", "ha": align, "va": "bottom", "fontsize": SMALL}
+    axes.annotate(words, (value, y), (-3 * away, 4), **where)
 
 
-def undefined(axes: Axes, row: int) -> None:
+def undefined(axes: Axes, row: int, at_right: bool = False) -> None:
     """Says in a row that it has no value."""
+    x, align = (0.97, "right") if at_right else (0.03, "left")
     where = axes.get_yaxis_transform()
-    axes.text(0.03, row, "undefined", color=GREY, fontsize=SMALL, va="center", transform=where)
+    axes.text(x, row, "undefined", color=GREY, fontsize=SMALL, ha=align, va="center", transform=where)
 
 
 def nothing(axes: Axes, reason: str) -> None:

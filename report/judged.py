@@ -56,6 +56,7 @@ def add_for_each_protocol(kind: Kind, place: int) -> None:
                 name=f"{kind.name}-{name}",
                 section=COMPARISON,
                 title=f"{kind.title}, {name}",
+                protocol=name,
                 draw=partial(_drawn, kind.draw, name),
                 text=partial(_said, kind.text, name),
                 lacking=partial(_said, kind.lacking, name),

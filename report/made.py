@@ -17,12 +17,13 @@ from report.files import RunFiles
 from report.names import NAMES, names
 from report.page import Drawn, page
 from report.picture import PICTURES, Picture
-from report.style import WIDTH, styled
+from report.style import WIDTH, settle, styled
 from report.svg import inline_svg, svg_file
 
 PAGE, PICTURES_FOLDER, INDEX = "report.html", "pictures", "pictures.json"
 INDEXED = ("name", "section", "title", "text")  # of each picture
 WIDE = 1.25  # times the usual width, from where on a picture takes the whole page
+TALL = 2  # times as high as wide: such pictures stand beside each other
 PNG_DPI = 200
 
 
@@ -78,15 +79,18 @@ def _drawn(picture: Picture, files: RunFiles, folder: Path, png: bool) -> Drawn:
     return Drawn(
         name=picture.name,
         section=picture.section,
+        protocol=picture.protocol,
         title=picture.title,
         text=text,
         svg=Markup(svg),
         is_wide=figure.get_figwidth() > WIDE * WIDTH,
+        is_tall=figure.get_figheight() > TALL * figure.get_figwidth(),
     )
 
 
 def _write_png(figure: Figure, path: Path) -> None:
     with styled():
+        settle(figure)
         figure.savefig(path, dpi=PNG_DPI, facecolor="white")
 
 

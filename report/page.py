@@ -17,7 +17,7 @@ from models.training.train import TrainedConfig, read_config
 from report.compared import Beside, Judged, counts_of
 from report.files import RunFiles
 from report.picture import COMPARISON, DATA, LEARNING
-from report.style import heading_of, listed, title_of
+from report.style import capitalised, heading_of, listed, title_of
 from report.tables import (
     FiguresTable,
     SettingsTable,
@@ -36,7 +36,7 @@ SECTIONS = {COMPARISON: "The models compared", LEARNING: "How the networks learn
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """A picture as it stands on the page: its SVG, and whether it takes the whole width."""
+    """A picture as it stands on the page: its SVG, whether it takes the whole width, and whether it is very high."""
 
     name: str
     section: str
@@ -44,6 +44,21 @@ class Drawn:
     text: str
     svg: Markup
     is_wide: bool
+    is_tall: bool = False
+    protocol: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Pictures under one heading.
+
+    Attributes:
+        title: of the protocol that they are about; empty for none.
+        blocks: the pictures, in parts that follow each other: each fills both columns of the page.
+    """
+
+    title: str
+    blocks: list[list[Drawn]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +117,30 @@ def page(
         parts=parts,
         compared=others.compared,
         paper=paper_table(others.paper) if others.paper else None,
-        sections={name: (title, [one for one in pictures if one.section == name]) for name, title in SECTIONS.items()},
+        sections={name: (title, _groups(pictures, name)) for name, title in SECTIONS.items()},
         lacking=lacking,
         stages=files.results[0].stages or {},
     )
+
+
+def _groups(pictures: Sequence[Drawn], section: str) -> list[Group]:
+    """A section's pictures by protocol, as far as a protocol has several.
+
+    Several very high ones make a block of their own, as they would leave a gap beside the others.
+    """
+    found: dict[str, list[Drawn]] = {}
+    for one in pictures:
+        if one.section == section:
+            found.setdefault(one.protocol, []).append(one)
+    if all(len(of_protocol) == 1 for of_protocol in found.values()):
+        found = {"": [one for of_protocol in found.values() for one in of_protocol]} if found else {}
+    groups = []
+    for protocol, of_protocol in found.items():
+        parts = [[one for one in of_protocol if one.is_tall == is_tall] for is_tall in (False, True)]
+        blocks = parts if len(parts[1]) > 1 else [[*parts[0], *parts[1]]]
+        title = PROTOCOLS[protocol].title if protocol else ""
+        groups.append(Group(title=title, blocks=[block for block in blocks if block]))
+    return groups
 
 
 def _template() -> Template:
@@ -161,7 +196,8 @@ def _asked(files: RunFiles, protocol: str) -> Asked:
         deciding=heading_of(protocol, asked.deciding),
         counts=[f"{count:,} {what}" for what, count in counts.items() if count is not None],
         meanings=[
-            (heading.replace("\n", ", "), meaning_of(asked.task, metric)) for heading, metric in columns_of(asked.task)
+            (capitalised(heading.replace("\n", ", ")), meaning_of(asked.task, metric))
+            for heading, metric in columns_of(asked.task)
         ],
     )
 

@@ -29,6 +29,7 @@ class Picture:
         draw: the run's files to a figure, made with `report.style.figure`, not with pyplot.
         text: what the picture shows, in one or two sentences with their numbers, protocol and seed: the caption, and
             what a screen reader reads.
+        protocol: which it is about; empty for pictures of the data.
         lacking: why this run has no such picture, as a sentence; empty where it has one. What it raises as a
             `UserError`, such as for a missing file, is a reason, too.
     """
@@ -38,6 +39,7 @@ class Picture:
     title: str
     draw: Callable[[RunFiles], Figure]
     text: Callable[[RunFiles], str]
+    protocol: str = ""
     lacking: Callable[[RunFiles], str] = lambda _: ""
 
 

@@ -4,11 +4,13 @@ The colours are those of Okabe and Ito, "Color Universal Design", 2008, which pe
 The background is transparent. Text and axes are black, which a page with a dark mode replaces by its own text colour.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -40,6 +42,9 @@ NAVY = "#10243a"  # of what is drawn upon a light colour, whatever the page's ow
 NETWORK_COLORS = (BLUE, VERMILION, GREEN, PINK, SKY, ORANGE)  # in the order of the registry
 NETWORK_MARKERS = ("o", "s", "^", "D", "v", "P")
 NETWORK_LINES = ("-", "--", "-.", ":")
+ABBREVIATION = re.compile(r" \((\w+)\)$")
+PASSES = 8  # of a layout, at most
+SETTLED = 5e-4  # of the figure's width or height, which cannot be seen
 WIDTH = 5.6  # inches: on a phone of 390 pixels, where it is shrunk, the text is still 9 pixels high
 SETTINGS = {
     "font.size": 10.5,
@@ -96,6 +101,20 @@ def mosaic(
         return made, made.subplot_mosaic(cells, height_ratios=height_ratios)
 
 
+def settle(figure: Figure) -> None:
+    """Lays a figure out until nothing moves: panels of a fixed shape beside a legend take several passes.
+
+    Without, the words at the figure's edge may be cut off.
+    """
+    places: list[float] = []
+    for _ in range(PASSES):
+        before = places
+        figure.draw_without_rendering()
+        places = [end for axes in figure.axes for end in axes.get_position().extents]
+        if before and np.allclose(before, places, atol=SETTLED):
+            return
+
+
 def networks() -> "Registry[Network]":
     """The networks by name. Importing them imports Merlin, which takes seconds: pictures of the data do without."""
     from models.networks.base import NETWORKS
@@ -122,9 +141,18 @@ def line_of(model: str) -> str:
 
 
 def title_of(protocol: str, model: str) -> str:
-    """A model's name in tables and pictures, such as `DLRM` or `popularity`; where it is not registered, the name."""
+    """A model's name in tables, legends and sentences, such as `DLRM` or `Popularity`.
+
+    Where it is not registered, the name itself.
+    """
     known = networks().get(model) or baselines_of(protocol).get(model)
     return known.title if known else model
+
+
+def short_of(protocol: str, model: str) -> str:
+    """The same where there is little space: the abbreviation that the name ends with in brackets, where it has one."""
+    name = title_of(protocol, model)
+    return found[1] if (found := ABBREVIATION.search(name)) else name
 
 
 def heading_of(protocol: str, metric: str) -> str:
@@ -153,6 +181,15 @@ def counted(count: int, noun: str) -> str:
     ('1 rating', '1,682 movies')
     """
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def capitalised(words: str) -> str:
+    """Words that stand alone, as a title does.
+
+    >>> capitalised("log loss"), capitalised("HR@10")
+    ('Log loss', 'HR@10')
+    """
+    return words[:1].upper() + words[1:]
 
 
 def listed(words: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from matplotlib.collections import Collection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from report.style import GREY, styled
+from report.style import GREY, settle, styled
 
 SVG = "http://www.w3.org/2000/svg"
 HREF = "{http://www.w3.org/1999/xlink}href"
@@ -87,7 +87,7 @@ def _drawn(figure: Figure) -> str:
             artist.set_rasterized(True)
     buffer = io.StringIO()
     with styled():
-        figure.draw_without_rendering()  # a layout with axes of a fixed shape settles only when it is drawn again
+        settle(figure)
         figure.savefig(buffer, format="svg", transparent=True, dpi=IMAGE_DPI, metadata={"Date": None})
     return buffer.getvalue()
 

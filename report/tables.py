@@ -15,7 +15,7 @@ from models.protocols.base import PROTOCOLS
 from models.registry import compared
 from models.training.train import TrainedConfig
 from report.compared import Judged, Paper
-from report.style import title_of
+from report.style import capitalised, heading_of, title_of
 
 NONE = "\u2013"  # a dash
 
@@ -104,7 +104,7 @@ def _figures_table(
     networks = compared()
     return FiguresTable(
         title=PROTOCOLS[protocol].heading(others),
-        headings=[heading.replace("\n", ", ") for heading, _ in columns],
+        headings=[capitalised(heading.replace("\n", ", ")) for heading, _ in columns],
         rows=[
             ModelRow(
                 name=name,
@@ -147,7 +147,7 @@ class PaperTable:
     """
 
     rows: list[tuple[str, int, list[Cell]]]
-    published: list[tuple[str, float, float]]
+    published: list[tuple[str, str, str]]
     others: str
     is_own: bool
 
@@ -160,8 +160,17 @@ def paper_table(found: Paper) -> PaperTable:
         cells = [_over_seeds([row[name] for row in of_model]) for name in ("hr@10", "ndcg@10")]
         rows.append((title_of(PAPER_PROTOCOL, model), len(of_model), cells))
     others = next((tuple(row["others"]) for row in found.rows if row.get("others")), (CANDIDATE_NEGATIVES,) * 2)
-    published = [(source, hits, gain) for source, (hits, gain) in found.published.items()]
+    published = [(source, _as_published(hits), _as_published(gain)) for source, (hits, gain) in found.published.items()]
     return PaperTable(rows, published, how_many(others), found.is_own)
+
+
+def _as_published(figure: float) -> str:
+    """With the decimals that it was published with: four, or three.
+
+    >>> _as_published(0.73), _as_published(0.7294)
+    ('0.730', '0.7294')
+    """
+    return f"{figure:.3f}" if figure == round(figure, 3) else f"{figure:.4f}"
 
 
 def _over_seeds(found: Sequence[float | None]) -> Cell:
@@ -186,20 +195,24 @@ class SettingsTable:
 
 def settings_table(protocol: str, configs: Mapping[str, TrainedConfig]) -> SettingsTable:
     """How the networks of a protocol were trained."""
-    columns = {name: _flat(config.settings) | _outcome(config) for name, config in configs.items()}
-    names = dict.fromkeys(name for column in columns.values() for name in column)
+    given = {name: _flat(config.settings) for name, config in configs.items()}
+    outcomes = {name: _outcome(protocol, config) for name, config in configs.items()}
+    columns = {name: given[name] | outcomes[name] for name in configs}
+    names = dict.fromkeys(name for column in given.values() for name in column)
+    first = sorted(names, key=lambda name: "." not in name)  # what the networks do not share
+    names = dict.fromkeys([*first, *(name for column in outcomes.values() for name in column)])
     rows = [(name, [column.get(name, NONE) for column in columns.values()]) for name in names]
     return SettingsTable(PROTOCOLS[protocol].title, [title_of(protocol, name) for name in configs], rows)
 
 
-def _outcome(config: TrainedConfig) -> dict[str, str]:
+def _outcome(protocol: str, config: TrainedConfig) -> dict[str, str]:
     best = config.validation.get(config.monitor)
     return {
         "best epoch": f"{config.best_epoch} of {config.epochs}",
-        f"validation {config.monitor}": "undefined" if best is None else f"{best:.4f}",
+        f"validation {heading_of(protocol, config.monitor)}": "undefined" if best is None else f"{best:.4f}",
         "trained on": " and ".join(config.trained_on),
         "weights": f"{config.weights:,}",
-        "seconds": f"{config.train_seconds:,.0f}",
+        "seconds of training": f"{config.train_seconds:,.0f}",
         "samples per second": f"{config.samples_per_second:,}",
         "device": config.device,
     }

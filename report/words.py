@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from models.evaluation.results import Result
 
+COUNTED = {"test_users": "test users", "full_catalogue_users": "users over all movies", "test_rows": "test rows"}
 METHOD = "95 % intervals by bootstrap over users"
 
 
@@ -31,7 +32,6 @@ def asked(result: Result, *counts: str) -> str:
     >>> asked(one, "test_rows")
     'random-split, 20,000 test rows, seed 42'
     """
-    numbers = [
-        f"{getattr(result, name):,} {name.replace('_', ' ')}" for name in counts if getattr(result, name) is not None
-    ]
+    found = {name: getattr(result, name) for name in counts}
+    numbers = [f"{count:,} {COUNTED[name]}" for name, count in found.items() if count is not None]
     return ", ".join([result.protocol, *numbers, f"seed {result.seed}"])

@@ -20,6 +20,7 @@ from models.evaluation.results import read_results
 from models.networks.base import NETWORKS
 from models.protocols.base import PROTOCOLS
 from report.files import RunFiles
+from report.style import capitalised
 from tests.names import COMPARED, DEFAULT_PROTOCOLS, HANG_SECONDS
 from tools import notebooks as tool
 
@@ -197,16 +198,17 @@ def test_the_data_are_counted(again):
 @pytest.mark.slow
 def test_every_figure_of_the_comparison_equals_the_evaluation(again, ml_100k):
     results = {(one.protocol, one.model): one for one in read_results(ml_100k)}
-    shown = [table for table in tables(again("03-dlrm-vs-ncf")) if "training" in table.columns]
+    shown = [table for table in tables(again("03-dlrm-vs-ncf")) if "Training" in table.columns]
     assert len(shown) == len(DEFAULT_PROTOCOLS)
     for protocol, table in zip(DEFAULT_PROTOCOLS, shown):
         judged = [result for (of, _), result in results.items() if of == protocol]
         assert len(table) == len(judged)
         for (_, row), result in zip(table.iterrows(), judged):
             for heading, metric in columns_of(PROTOCOLS[protocol].task):
+                cell = row[capitalised(heading.replace("\n", ", "))]
                 value, pair = result.metrics.get(metric), result.ci95.get(metric)
                 expected = [] if value is None else [value, *(pair or ())]
-                assert NUMBER.findall(row[heading.replace("\n", ", ")]) == [f"{one:.3f}" for one in expected]
+                assert NUMBER.findall(cell) == [f"{one:.3f}" for one in expected]
 
 
 @pytest.mark.slow
@@ -218,7 +220,7 @@ def test_every_figure_of_a_metric_in_words_equals_the_evaluation(again, ml_100k)
             value, pair = result.metrics.get(metric), result.ci95.get(metric)
             if value is not None and pair is not None:
                 figures = tuple(f"{one:.3f}" for one in (value, *pair))
-                known.setdefault(heading.replace("\n", ", "), set()).add(figures)
+                known.setdefault(capitalised(heading.replace("\n", ", ")), set()).add(figures)
     lines = [line.partition(": ") for line in words(again("03-dlrm-vs-ncf")).split("\n")]
     found = {(heading, figures) for heading, _, text in lines for figures in FIGURE.findall(text) if heading in known}
     assert {heading for heading, _ in found} >= {"HR@10", "AUC"}

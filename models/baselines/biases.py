@@ -67,7 +67,7 @@ def shrunk_mean(index: np.ndarray, value: np.ndarray, rows: int, shrinkage: floa
 add(
     Baseline(
         name="biases",
-        title="biases",
+        title="Biases",
         protocols=("random-split",),
         fit=Biases,
         settings=BiasSettings,
@@ -78,7 +78,7 @@ add(
 add(
     Baseline(
         name="biases",
-        title="biases",
+        title="Biases",
         protocols=("rating",),
         fit=StarBiases,
         settings=BiasSettings,

@@ -66,7 +66,7 @@ class ItemKnn(Neighbourhood):
 add(
     Baseline(
         name="itemknn",
-        title="item-kNN",
+        title="ItemKNN",
         protocols=("leave-one-out",),
         fit=ItemKnn,
         settings=ItemKnnSettings,

@@ -128,7 +128,7 @@ def positive_pearson(deviation: csr_matrix, shrinkage: float) -> np.ndarray:
 add(
     Baseline(
         name="knn",
-        title="k-NN with means",
+        title="KNN with means",
         protocols=("rating",),
         fit=KnnMeans,
         settings=KnnMeansSettings,

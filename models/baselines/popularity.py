@@ -21,7 +21,7 @@ class Popularity:
 add(
     Baseline(
         name="popularity",
-        title="popularity",
+        title="Popularity",
         protocols=("leave-one-out", "random-split"),
         fit=Popularity,
         is_cheap=True,

@@ -76,7 +76,7 @@ for protocol, scorer in (("leave-one-out", TrueWatching), ("random-split", TrueL
     add(
         Baseline(
             name="truth",
-            title="truth",
+            title="Truth",
             protocols=(protocol,),
             fit=scorer,
             is_cheap=True,

@@ -33,7 +33,7 @@ def assemble(features: Features, settings: NetworkSettings) -> nn.Module:
 NETWORKS.add(
     "mf",
     Network(
-        title="matrix factorisation",
+        title="Matrix factorisation (MF)",
         settings=NetworkSettings,
         assemble=assemble,
         space={"dim": OneOf(16, 32, 64, 128)},

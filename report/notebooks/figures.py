@@ -36,7 +36,7 @@ def figures_table(files: RunFiles, protocol: str) -> pd.DataFrame:
         row.title: [*map(_figure, row.cells), "none" if row.seconds is None else f"{row.seconds:,.0f} s"]
         for row in table.rows
     }
-    return pd.DataFrame.from_dict(rows, orient="index", columns=[*table.headings, "training"])
+    return pd.DataFrame.from_dict(rows, orient="index", columns=[*table.headings, "Training"])
 
 
 def verdict_text(files: RunFiles, protocol: str) -> str:

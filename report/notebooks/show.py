@@ -17,7 +17,7 @@ from core.errors import UserError
 from core.run_folder import DEFAULT_DATASET, DEFAULT_RUNS, Run
 from report.files import RunFiles
 from report.picture import PICTURES
-from report.style import styled
+from report.style import settle, styled
 
 RUN = "MARQUEE_RUN"  # the environment variable that names another run folder
 DOTS = 140  # per inch
@@ -84,7 +84,7 @@ def png(figure: Figure) -> bytes:
     """A figure as PNG on white, as a notebook may be on black; the same figure gives the same bytes."""
     drawn, written = io.BytesIO(), io.BytesIO()
     with styled():
-        figure.draw_without_rendering()  # the layout settles: panels of one aspect and a legend outside need two passes
+        settle(figure)
         figure.savefig(drawn, format="png", dpi=DOTS, facecolor="white")
     # A palette takes a third of the space, and a notebook is committed with its pictures.
     PIL.open(drawn).convert("RGB").quantize(COLORS, dither=PIL.Dither.NONE).save(written, "PNG", optimize=True)

@@ -15,7 +15,7 @@ from report.drawing import SMALL
 from report.files import RunFiles
 from report.judged import Kind, add_for_each_protocol, results_of, without_results
 from report.served import NOTEBOOK, RECOMMEND, SCORE, Served
-from report.style import GREY, color_of, heading_of, listed, marker_of, mosaic, title_of
+from report.style import GREY, capitalised, color_of, heading_of, listed, marker_of, mosaic, short_of, title_of
 from report.words import METHOD, asked
 
 HEIGHT, SERVED_HEIGHT = 3.6, 2.6  # inches: of the panels of training, and of that of requests
@@ -53,7 +53,7 @@ def draw(files: RunFiles, protocol: str) -> Figure:
         axes[name].set_ylim(min(ends) - space, max(ends) + space)
     _points(axes["timed"], timed, protocol, [one.train_seconds for one in timed], named=False)
     first = axes["others"] if others else axes["timed"]
-    first.set_ylabel(heading_of(protocol, asked_for.deciding))
+    first.set_ylabel(capitalised(heading_of(protocol, asked_for.deciding)))
     if others:
         axes["timed"].tick_params(axis="y", labelleft=False, length=0)
         axes["others"].set(xlim=(-0.2, 1.3), xticks=[])
@@ -91,7 +91,7 @@ def _points(
         heights = names_apart(np.array(values), APART * float(np.diff(panel.get_ylim())[0]))
         where: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": SMALL}
         for result, height in zip(results, heights):
-            panel.annotate(title_of(protocol, result.model), (0, height), (8, 0), **where)
+            panel.annotate(short_of(protocol, result.model), (0, height), (8, 0), **where)
 
 
 def names_apart(value: np.ndarray, least: float) -> np.ndarray:
@@ -165,7 +165,7 @@ def text(files: RunFiles, protocol: str) -> str:
     timed, others = judged(files, protocol)
     metric = PROTOCOLS[protocol].deciding
     names = {one.model: title_of(protocol, one.model) for one in (*timed, *others)}
-    parts = [f"{names[one.model]} {one.metrics[metric]:.3f} for {one.train_seconds:,.0f} s" for one in timed]
+    parts = [f"{names[one.model]} {one.metrics[metric]:.3f} in {one.train_seconds:,.0f} s" for one in timed]
     rest = f" Not timed: {listed([names[one.model] for one in others])}." if others else ""
     served = _served(files, protocol, timed)
     if served:
@@ -173,7 +173,7 @@ def text(files: RunFiles, protocol: str) -> str:
     else:
         requests = f"How long a request to Triton takes was not measured with these networks; {NOTEBOOK} does that."
     return (
-        f"{heading_of(protocol, metric)} and seconds of training: {listed(parts)}.{rest} {requests} "
+        f"{capitalised(heading_of(protocol, metric))} and seconds of training: {listed(parts)}.{rest} {requests} "
         f"{METHOD}; {asked(timed[0])}."
     )
 

@@ -230,9 +230,11 @@ def draw_favourites(files: RunFiles) -> Figure:
 def text_of_favourites(files: RunFiles) -> str:
     rows = favourites(files)
     first = rows.iloc[0]
+    which = "The movie" if len(rows) == 1 else f"The {len(rows)} movies"
+    most = "one" if first["five"] == 1 else f"{first['five']:,}"
     return (
-        f"{'The movie' if len(rows) == 1 else f'The {len(rows)} movies'} with most five-star ratings: first "
-        f"{first['title']}, which got {first['five']:,} of them, {percent(first['share'])} of its own ratings."
+        f"{which} with the most five-star ratings. {first['title']} comes first with {most}, "
+        f"{percent(first['share'])} of its own ratings."
     )
 
 
@@ -246,10 +248,10 @@ def no_favourites(files: RunFiles) -> str:
 
 for place, (name, title, draw, text) in enumerate(
     (
-        ("rating-histogram", "How many stars people give", draw_histogram, text_of_histogram),
-        ("ratings-per-user", "How many ratings a user gives", draw_per_user, text_of_per_user),
-        ("activity", "When the ratings were given", draw_activity, text_of_activity),
-        ("long-tail", "How few movies most ratings are about", draw_tail, text_of_tail),
+        ("rating-histogram", "How many stars users give", draw_histogram, text_of_histogram),
+        ("ratings-per-user", "Ratings per user", draw_per_user, text_of_per_user),
+        ("activity", "Ratings over time", draw_activity, text_of_activity),
+        ("long-tail", "The long tail: how ratings spread over movies", draw_tail, text_of_tail),
     )
 ):
     add(Picture(name=name, section=DATA, title=title, draw=draw, text=text, lacking=lacking), 10 + place)
@@ -257,7 +259,7 @@ add(
     Picture(
         name="five-stars",
         section=DATA,
-        title="The movies with most five-star ratings",
+        title="The movies with the most five-star ratings",
         draw=draw_favourites,
         text=text_of_favourites,
         lacking=no_favourites,

@@ -1,7 +1,10 @@
 """The movies' genres: how many, how they are rated, and when their movies came out."""
 
+from inspect import signature
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 
@@ -10,6 +13,8 @@ from report.files import RunFiles
 from report.picture import DATA, Picture, add
 from report.style import BLUE, NAVY, SKY, VERMILION, count_axis, figure, percent, whole_numbers
 
+# Matplotlib 3.10 has `orientation` and deprecates `vert`; the Merlin image's 3.8 has `vert` alone.
+HORIZONTAL = {"orientation": "horizontal"} if "orientation" in signature(Axes.bxp).parameters else {"vert": False}
 MOST_GENRES = 20  # that are drawn; MovieLens has 18 or 19
 MOST_DECADES = 11  # columns of the heat map; what is older shares the first one
 # From the page's own colour to blue, so that the numbers can be read on a light page and on a dark one.
@@ -115,7 +120,7 @@ def draw_boxes(files: RunFiles) -> Figure:
         rows,
         positions=np.arange(len(rows)),
         widths=0.6,
-        vert=False,
+        **HORIZONTAL,
         patch_artist=True,
         showmeans=True,
         boxprops={"facecolor": SKY, "edgecolor": BLUE},

@@ -31,7 +31,7 @@ from report.judged import (
     without_kept,
     without_results,
 )
-from report.style import GREY, color_of, figure, heading_of, listed, title_of
+from report.style import GREY, capitalised, color_of, figure, heading_of, listed, short_of, title_of
 from report.words import METHOD, asked, with_interval
 
 COUNTS = ("test_users", "full_catalogue_users", "test_rows")
@@ -65,8 +65,8 @@ def draw_forest(files: RunFiles, protocol: str) -> Figure:
     metrics = metrics_asked(protocol)
     made, axes, across = _panels(len(metrics), len(results))
     for place, (panel, (metric, higher)) in enumerate(zip(axes, metrics.items())):
-        rows(panel, [title_of(protocol, result.model) for result in results], labelled=place % across == 0)
-        panel.set_title(heading_of(protocol, metric))
+        rows(panel, [short_of(protocol, result.model) for result in results], labelled=place % across == 0)
+        panel.set_title(capitalised(heading_of(protocol, metric)))
         for row, result in enumerate(results):
             value = result.metrics.get(metric)
             dot(panel, row, value, result.ci95.get(metric), result.model)
@@ -87,7 +87,7 @@ def text_forest(files: RunFiles, protocol: str) -> str:
         f"{title_of(protocol, result.model)} {with_interval(result.metrics.get(deciding), result.ci95.get(deciding))}"
         for result in results
     ]
-    return f"{heading_of(protocol, deciding)}: {listed(found)}. {METHOD}; {asked(results[0], *COUNTS)}."
+    return f"{capitalised(heading_of(protocol, deciding))}: {listed(found)}. {METHOD}; {asked(results[0], *COUNTS)}."
 
 
 add_for_each_protocol(
@@ -115,7 +115,7 @@ class Paired:
 
     def title(self, protocol: str) -> str:
         """Such as `DLRM - NCF`, with a minus sign."""
-        return f"{title_of(protocol, self.one)} \u2212 {title_of(protocol, self.other)}"
+        return f"{short_of(protocol, self.one)} \u2212 {short_of(protocol, self.other)}"
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -148,7 +148,7 @@ def draw_paired(files: RunFiles, protocol: str) -> Figure:
     made, axes, across = _panels(len(metrics), len(pairs))
     for place, (panel, (metric, higher)) in enumerate(zip(axes, metrics.items())):
         rows(panel, [pair.title(protocol) for pair in pairs], labelled=place % across == 0)
-        panel.set_title(heading_of(protocol, metric))
+        panel.set_title(capitalised(heading_of(protocol, metric)))
         panel.axvline(0, color=GREY, linewidth=1)
         found = {row: pair.metrics[metric] for row, pair in enumerate(pairs) if metric in pair.metrics}
         if not found:
@@ -157,7 +157,7 @@ def draw_paired(files: RunFiles, protocol: str) -> Figure:
         for row, one in found.items():
             _difference(panel, row, one, pairs[row].one, low, high)
         for row in set(range(len(pairs))) - set(found):
-            undefined(panel, row)
+            undefined(panel, row, at_right=-low < high)  # where the line of 0 is not
         panel.set_xlim(low, high)
         direction(panel, higher)
     return made
@@ -170,7 +170,7 @@ def _ends(found: dict[int, Interval]) -> tuple[float, float]:
     ends = [(min(one.low, 0), max(one.high, 0)) for one in found.values()]
     most = APART * max(np.abs(ends[0])) or np.inf
     low, high = max(-most, min(low for low, _ in ends)), min(most, max(high for _, high in ends))
-    space = 0.18 * (high - low) or 1.0
+    space = 0.24 * (high - low) or 1.0
     return float(low - space), float(high + space)
 
 
@@ -178,7 +178,7 @@ def _difference(panel: Axes, row: int, found: Interval, model: str, low: float, 
     words = f"{found.value:+.3f}".replace("-", "\u2212")
     if low <= found.low and found.high <= high:
         dot(panel, row, found.value, (found.low, found.high), model, filled=found.low > 0 or found.high < 0)
-        beside(panel, row, found.value, words)
+        beside(panel, row, found.value, words, away=1 if found.value > 0 else -1)  # from the line of 0
         return
     above = found.value > 0  # an arrow at the panel's edge
     edge, align = (0.97, "right") if above else (0.03, "left")
@@ -201,7 +201,7 @@ def text_paired(files: RunFiles, protocol: str) -> str:
     sentences = [verdict_of(files, protocol, *pair) for pair in combinations(_networks(files, protocol), 2)]
     kept = len(files.kept(protocol, models_with(files, protocol, part)[0], part))
     shown = f" on {kept:,} of the rows" if result.test_rows not in (None, kept) else ""
-    method = f"95 % intervals by paired bootstrap over users{shown}; hollow: it holds 0; arrow: beyond the panel"
+    method = f"95 % intervals by paired bootstrap over users{shown}; hollow: 0 is inside; arrow: beyond the panel"
     return " ".join([*sentences, f"{method}; {asked(result, *COUNTS)}."])
 
 

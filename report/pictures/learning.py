@@ -121,7 +121,7 @@ def text(protocol: str, files: RunFiles) -> str:
     if again:
         which = "All" if len(again) == len(chosen) > 1 else listed(again)
         sentences.append(f"{which} then started again and learned for as many epochs from the validation rows too")
-    return f"{protocol}, seed {seeds}. {'. '.join(sentences)}."
+    return f"{'. '.join(sentences)}; {protocol}, seed {seeds}."
 
 
 def _chosen(protocol: str, files: RunFiles, chosen: dict[str, Choice]) -> Iterator[str]:
@@ -157,7 +157,8 @@ for place, name in enumerate(PROTOCOLS):
         Picture(
             name=f"learning-{name}",
             section=LEARNING,
-            title=f"How the networks learned: {name}",
+            title=f"Learning curves, {name}",
+            protocol=name,
             draw=partial(draw, name),
             text=partial(text, name),
             lacking=partial(lacking, name),

@@ -27,7 +27,19 @@ from report.judged import (
 )
 from report.pictures.variety import lists_kept
 from report.slicings import ratings_of
-from report.style import GREY, INK, color_of, figure, listed, literal, marker_of, percent, percent_axis, title_of
+from report.style import (
+    GREY,
+    INK,
+    color_of,
+    figure,
+    listed,
+    literal,
+    marker_of,
+    percent,
+    percent_axis,
+    short_of,
+    title_of,
+)
 from report.words import METHOD, asked, with_interval
 
 LETTERS = 31  # of a title beside its place
@@ -189,14 +201,14 @@ def draw_example(files: RunFiles, protocol: str) -> Figure:
         panel.set_axis_off()
         panel.set(xlim=(0, 1), ylim=(longest - 0.4, -1.8))
         panel.plot([0.02], [-1.2], marker_of(model), color=color_of(model))
-        panel.text(0.07, -1.2, title_of(protocol, model), va="center", weight="bold")
-        place_of_it = f"it is number {found.rank[model] + 1:,}"
+        panel.text(0.07, -1.2, short_of(protocol, model), va="center", weight="bold")
+        place_of_it = f"at place {found.rank[model] + 1:,}"
         panel.text(0.98, -1.2, place_of_it, va="center", ha="right", color=GREY, fontsize=SMALL)
         panel.axhline(-0.65, color=color_of(model), linewidth=1.5)
         for place, movie in enumerate(movies):
             name, in_both = name_of(files, movie, LETTERS), any(movie in one for one in others)
             _entry(panel, place, name, in_both, movie == found.held_out, model)
-    title = made.suptitle(f"User {found.user} watched next: {name_of(files, found.held_out, 45)}", fontsize=10.5)
+    title = made.suptitle(f"Held-out movie of user {found.user}: {name_of(files, found.held_out, 45)}", fontsize=10.5)
     literal([title])
     return made
 
@@ -225,8 +237,8 @@ def text_example(files: RunFiles, protocol: str) -> str:
     both = set.intersection(*map(set, found.lists.values()))
     return (
         f"User {found.user}, who has the median number of ratings ({found.ratings:,}) of those asked about, watched "
-        f"{name_of(files, found.held_out)} next; its place: {ranks}. {len(both)} of ten movies are in "
-        f"{'both' if len(models) == 2 else 'all'} lists (bold); the movie watched next is framed. "
+        f"{name_of(files, found.held_out)} next, which is held out; its place: {ranks}. {len(both)} of ten movies are "
+        f"in {'both' if len(models) == 2 else 'all'} lists (bold); the held-out movie is framed where it is in a list; "
         f"{asked(files.result(protocol, models[0]), 'full_catalogue_users')}."
     )
 

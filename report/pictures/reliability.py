@@ -18,7 +18,7 @@ from report.judged import (
     without_kept,
 )
 from report.pictures.curves import of_the_rows
-from report.style import GREY, color_of, figure, listed, marker_of, title_of
+from report.style import GREY, color_of, figure, listed, marker_of, short_of, title_of
 from report.words import METHOD, asked
 
 ACROSS = 2  # panels
@@ -48,7 +48,7 @@ def draw(files: RunFiles, protocol: str) -> Figure:
         color = color_of(model)
         panel.vlines(found.predicted, found.low, found.high, color=color, linewidth=1.6)
         panel.plot(found.predicted, found.observed, marker=marker_of(model), markersize=5, color=color, linewidth=0.8)
-        panel.set(title=title_of(protocol, model), xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        panel.set(title=short_of(protocol, model), xlim=(0, 1), ylim=(0, 1), aspect="equal")
         panel.text(0.04, 0.94, f"ECE {found.error:.3f}", va="top", transform=panel.transAxes)
         panel.text(0.04, 0.83, f"by chance {found.by_chance:.3f}", va="top", color=GREY, transform=panel.transAxes)
         if place >= len(models) - ACROSS:

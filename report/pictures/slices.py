@@ -32,7 +32,7 @@ from report.judged import (
     without_kept,
 )
 from report.slicings import SLICINGS, with_times
-from report.style import color_of, heading_of, listed, marker_of, mosaic, title_of
+from report.style import capitalised, color_of, heading_of, listed, marker_of, mosaic, title_of
 from report.words import METHOD, asked
 
 WHAT = {SAMPLED: "users", FULL_CATALOGUE: "users", ROWS: "rows"}
@@ -120,7 +120,7 @@ def draw(part: str, files: RunFiles, protocol: str) -> Figure:
     ends = _ends([one for name in small for one in found[name]])
     higher = PROTOCOLS[protocol].metrics[PROTOCOLS[protocol].deciding].higher_is_better
     for name, panel in axes.items():
-        _panel(panel, found[name], models)
+        _panel(panel, found[name], models, ticks=5 if name == large else 2)
         panel.set(title=name, xlim=_ends(found[name]) if name == large else ends)
         direction(panel, higher)
     handles = [
@@ -139,8 +139,8 @@ def _ends(classes: list[Slice]) -> tuple[float, float]:
     return low - space, high + space
 
 
-def _panel(panel: Axes, classes: list[Slice], models: tuple[str, ...]) -> None:
-    rows(panel, [f"{one.name} ({one.count:,})" for one in classes])
+def _panel(panel: Axes, classes: list[Slice], models: tuple[str, ...], ticks: int) -> None:
+    rows(panel, [f"{one.name} ({one.count:,})" for one in classes], ticks=ticks)
     panel.tick_params(axis="y", labelsize=SMALL)
     for row, one in enumerate(classes):
         for place, model in enumerate(models):
@@ -160,8 +160,9 @@ def text(part: str, files: RunFiles, protocol: str) -> str:
     count = {ROWS: "test_rows", FULL_CATALOGUE: "full_catalogue_users"}.get(part, "test_users")
     shown = listed([title_of(protocol, model) for model in models])
     return (
-        f"{heading_of(protocol, metric)} of {shown}. {_apart(files, protocol, part)}"
-        f"In brackets: how many {WHAT[part]}; a user joins with the first rating. {METHOD}; {asked(result, count)}."
+        f"{capitalised(heading_of(protocol, metric))}, for {shown}. {_apart(files, protocol, part)}"
+        f"In brackets: the number of {WHAT[part]}. A user joins with the first rating. "
+        f"{METHOD}; {asked(result, count)}."
     )
 
 
@@ -181,7 +182,7 @@ def _apart(files: RunFiles, protocol: str, part: str) -> str:
     surely_better = sum(sign * (low + high) > 0 for low, high in sure)
     return (
         f"{name} is better than {other} in {better} of {len(defined)} slices. The 95 % interval of the paired "
-        f"difference leaves out 0 in {len(sure)} of them, {surely_better} in favour of {name}; chance alone would give "
+        f"difference excludes 0 in {len(sure)} of them, {surely_better} in favour of {name}; chance alone would give "
         f"about {0.05 * len(defined):.0f}. "
     )
 
@@ -189,7 +190,7 @@ def _apart(files: RunFiles, protocol: str, part: str) -> str:
 add_for_each_protocol(
     Kind(
         name="slices",
-        title="Kinds of users and movies",
+        title="Slices of users and movies",
         draw=partial(draw, ""),
         text=partial(text, ""),
         lacking=lambda files, protocol: without_kept(files, protocol, part_of(protocol), networks=1),
@@ -199,7 +200,7 @@ add_for_each_protocol(
 add_for_each_protocol(
     Kind(
         name="slices-all-movies",
-        title="Kinds of users and movies, all movies",
+        title="Slices of users and movies, all movies",
         draw=partial(draw, FULL_CATALOGUE),
         text=partial(text, FULL_CATALOGUE),
         lacking=lambda files, protocol: without_kept(files, protocol, FULL_CATALOGUE, networks=1),

@@ -1,5 +1,6 @@
 """What the ten best movies of each model are like: how many different ones, how well known, how much alike."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,15 +15,15 @@ from report.drawing import SMALL, beside, dot, rows
 from report.files import RunFiles
 from report.judged import RANKING, REMEMBERED, Kind, add_for_each_protocol, compared_among, models_with, without_kept
 from report.slicings import ratings_of
-from report.style import GREY, figure, listed, percent_axis, title_of
+from report.style import GREY, figure, percent_axis, short_of, title_of
 from report.words import asked, with_interval
 
 PANELS = {
     "coverage": ("Coverage", "share of movies"),
     "novelty": ("Novelty", "bits"),
-    "diversity": ("Diversity", "distance of genres"),
+    "diversity": ("Diversity", "1 \u2212 Jaccard of genres"),
 }
-DECIMALS = {"coverage": 3, "novelty": 2, "diversity": 3}
+DECIMALS = {"novelty": 2, "diversity": 3}
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def draw(files: RunFiles, protocol: str) -> Figure:
     models = models_with(files, protocol, LISTS)
     made, axes = figure(1, len(PANELS), height=0.9 + 0.32 * len(models))
     for place, (panel, (name, (title, unit))) in enumerate(zip(axes, PANELS.items())):
-        rows(panel, [title_of(protocol, model) for model in models], labelled=place == 0, ticks=2)
+        rows(panel, [short_of(protocol, model) for model in models], labelled=place == 0)
         panel.set_title(title)
         panel.set_xlabel(unit, color=GREY, fontsize=SMALL)
         for row, model in enumerate(models):
@@ -78,9 +79,8 @@ def draw(files: RunFiles, protocol: str) -> Figure:
             value = found.values[name]
             dot(panel, row, value, found.ci95[name], model)
             if value is not None:
-                beside(
-                    panel, row, value, f"{100 * value:.1f} %" if name == "coverage" else f"{value:.{DECIMALS[name]}f}"
-                )
+                words = f"{100 * value:.1f} %" if name == "coverage" else f"{value:.{DECIMALS[name]}f}"
+                beside(panel, row, value, words)
         panel.margins(x=0.2)
     percent_axis(axes[0].xaxis)
     return made
@@ -92,14 +92,28 @@ def text(files: RunFiles, protocol: str) -> str:
     parts = []
     for model in compared_among(models) or models:
         found = variety_of(files, protocol, model)
-        shown = [with_interval(found.values[name], found.ci95[name], DECIMALS[name]) for name in PANELS]
-        parts.append(f"{title_of(protocol, model)} covers {shown[0]}, novelty {shown[1]}, diversity {shown[2]}")
+        shown = [
+            with_interval(found.values[name], found.ci95[name], DECIMALS[name]) for name in ("novelty", "diversity")
+        ]
+        parts.append(
+            f"{title_of(protocol, model)}: coverage {_percentages(found.values['coverage'], found.ci95['coverage'])}, "
+            f"novelty {shown[0]} bits, diversity {shown[1]}"
+        )
     result = files.result(protocol, models[0])
     return (
-        f"{listed(parts)}. Of the ten best movies: the share of the catalogue that is in anyone's list (interval by "
-        "jackknife over users), the mean of -log2(share of users who rated a movie), and the mean of 1 - Jaccard of "
-        f"two movies' genres (intervals by bootstrap over users); {asked(result, 'full_catalogue_users')}."
+        f"{'. '.join(parts)}. Coverage: the share of the catalogue that is in at least one user's ten best (95 % "
+        "interval by jackknife over users). Novelty: the mean of \u2212log\u2082 of the share of users who rated a "
+        "movie. Diversity: the mean of 1 \u2212 Jaccard index of two movies' genres. Both have 95 % intervals by "
+        f"bootstrap over users; {asked(result, 'full_catalogue_users')}."
     )
+
+
+def _percentages(value: float | None, pair: Sequence[float] | None) -> str:
+    """A share and its interval as the picture has them."""
+    if value is None:
+        return "undefined"
+    between = f" ({100 * pair[0]:.1f} % to {100 * pair[1]:.1f} %)" if pair else ""
+    return f"{100 * value:.1f} %{between}"
 
 
 def lacking(files: RunFiles, protocol: str) -> str:

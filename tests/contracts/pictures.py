@@ -19,6 +19,7 @@ from core.run_folder import Run
 from report.files import RunFiles
 from report.picture import COMPARISON, DATA, LEARNING, PICTURES, Picture
 from report.style import styled
+from tests.report.layout import cut_off, touching
 
 PHONE = 358  # pixels between the margins
 
@@ -86,6 +87,12 @@ class PictureContract:
         assert plt.get_fignums() == before
         assert first == second
         assert b"<text" in first or b"<path" in first
+
+    def test_no_words_are_cut_off_or_touch(self, picture, name, files):
+        if not name.endswith("cloud"):  # whose letters fill the gaps between others
+            figure = picture.draw(files)
+            assert cut_off(figure) == []
+            assert touching(figure) == []
 
     def test_its_background_is_transparent(self, picture, files):
         figure = picture.draw(files)

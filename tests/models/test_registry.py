@@ -182,7 +182,7 @@ def test_the_networks_in_order_and_those_that_are_compared():
     assert {name: network.title for name, network in REGISTERED.items()} == {
         "dlrm": "DLRM",
         "ncf": "NCF",
-        "mf": "matrix factorisation",
+        "mf": "Matrix factorisation (MF)",
     }
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -14,6 +15,7 @@ from core.errors import UserError
 from models.baselines.base import BASELINES
 from models.networks.base import NETWORKS
 from models.protocols.base import PROTOCOLS
+from report import made
 from report.files import RunFiles
 from report.judged import judgement
 from report.picture import COMPARISON, PICTURES
@@ -22,7 +24,7 @@ from report.pictures.intervals import metrics_asked, paired
 from report.pictures.lists import example
 from report.pictures.slices import slices_of
 from report.pictures.variety import variety_of
-from report.style import heading_of, title_of
+from report.style import capitalised, heading_of, title_of
 from tests.contracts.pictures import PictureContract, names_in, smallest_text
 from tests.report.judged_runs import change, judged_run
 
@@ -157,13 +159,40 @@ def test_the_forest_shows_every_metric_of_evaluation_json(judged, protocol):
     for panel, metric in zip(figure.axes, metrics_asked(protocol)):
         results = {model: judged.result(protocol, model) for model in models}
         rows = {place: one for place, one in enumerate(results.values()) if metric in one.metrics}
-        assert panel.get_title() == heading_of(protocol, metric)
+        assert panel.get_title() == capitalised(heading_of(protocol, metric))
         assert marks(panel) == [(one.metrics[metric], place) for place, one in rows.items()]
         assert bars(panel) == [one.ci95[metric] for one in rows.values()]
     names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert names == [title_of(protocol, model) for model in models]
     shown = {f"{value:.3f}" for model in models for value in judged.result(protocol, model).metrics.values()}
     assert shown <= set(words(figure))
+
+
+@pytest.mark.parametrize("name", ["forest", "paired", "variety", "slices"])
+def test_ticks_keep_clear_of_the_next_panel_and_are_enough_to_read_a_scale(judged, name):
+    for panel in drawn(f"{name}-leave-one-out", judged).axes:
+        low, high = panel.get_xlim()
+        places = (panel.get_xticks() - low) / (high - low)
+        assert len(places) >= 2
+        assert places.min() >= 0.08
+        assert places.max() <= 0.92
+
+
+def test_a_value_stands_on_its_own_side_of_the_line_of_0(judged):
+    figure = drawn("paired-leave-one-out", judged)
+    FigureCanvasAgg(figure).draw()
+    for panel in figure.axes:
+        zero = panel.transData.transform((0, 0))[0]
+        for text in panel.texts:
+            box = text.get_window_extent()
+            assert box.x0 > zero - 5 if text.get_text().startswith("+") else box.x1 < zero + 5
+
+
+def test_a_long_name_is_abbreviated_beside_a_row_and_whole_in_a_legend(tmp_path):
+    files = judged_run(tmp_path, ranked=("dlrm", "ncf", "mf"))
+    rows = [text.get_text() for text in drawn("paired-leave-one-out", files).axes[0].get_yticklabels()]
+    assert rows == ["DLRM \u2212 NCF", "MF \u2212 DLRM"]
+    assert "Matrix factorisation (MF)" in labels(drawn("cut-offs-leave-one-out", files))
 
 
 def test_what_is_undefined_has_no_mark_and_what_has_no_interval_has_no_bar(files):
@@ -258,7 +287,7 @@ def test_cut_offs_at_ten_are_the_metrics_of_evaluation_json(judged):
         assert [curve[9] for curve in curves] == pytest.approx(values)
         assert {len(curve) for curve in curves} == {50}
         assert len(panel.collections) == 2  # the networks' bands
-    assert labels(figure) == ["DLRM", "NCF", "EASE", "popularity"]
+    assert labels(figure) == ["DLRM", "NCF", "EASE", "Popularity"]
     assert len({str(line.get_linestyle()) + str(line._dash_pattern) for line in figure.axes[0].lines}) == 4
 
 
@@ -269,6 +298,16 @@ def test_the_legend_has_the_auc_of_evaluation_json(files):
     for model, label in zip(files.models("random-split"), labels(figure)):
         assert f"AUC {files.result('random-split', model).metrics['auc']:.3f}" in label
     assert "NCF 0.123 (0.100 to 0.200)" in said("separation-random-split", files)
+
+
+def test_a_png_is_laid_out_whatever_was_drawn_before(judged, tmp_path):
+    """Panels of one aspect beside a legend find their places only when they are drawn several times."""
+    figure = drawn("separation-random-split", judged)
+    made._write_png(figure, tmp_path / "one.png")
+    places = [axes.get_position().extents for axes in figure.axes]
+    for _ in range(3):
+        figure.canvas.draw()
+    assert np.allclose(places, [axes.get_position().extents for axes in figure.axes], atol=0.005)
 
 
 def test_the_drawn_roc_curve_encloses_the_auc(judged):
@@ -300,14 +339,14 @@ def test_rows_with_one_label_have_no_curve(files):
 
 def test_reliability_is_drawn_bin_by_bin(judged):
     figure = drawn("reliability-random-split", judged)
-    assert [panel.get_title() for panel in figure.axes] == ["DLRM", "NCF", "biases"]
+    assert [panel.get_title() for panel in figure.axes] == ["DLRM", "NCF", "Biases"]
     for panel, model in zip(figure.axes, ("dlrm", "ncf", "biases")):
         rows = rows_of(judged, model).sort_values("score")
         parts = np.array_split(rows[["score", "label"]].to_numpy(float), 10)
         line = next(line for line in panel.lines if len(line.get_xdata()) == 10)
         assert line.get_xdata() == pytest.approx([part[:, 0].mean() for part in parts], abs=0.01)
         assert line.get_ydata() == pytest.approx([part[:, 1].mean() for part in parts], abs=0.05)
-    assert "popularity: no probabilities." in said("reliability-random-split", judged)
+    assert "Popularity: no probabilities." in said("reliability-random-split", judged)
 
 
 # -- slices ------------------------------------------------------------------------------------------------------------
@@ -434,9 +473,9 @@ def test_cost_is_the_time_of_training(judged):
     points = {(x, y) for x, y in marks(timed)}
     expected = {(120.0, "dlrm"), (30.0, "ncf")}
     assert points == {(x, judged.result("leave-one-out", model).metrics["hr@10"]) for x, model in expected}
-    assert {"EASE", "popularity"} <= {text.get_text() for text in others.texts}
+    assert {"EASE", "Popularity"} <= {text.get_text() for text in others.texts}
     assert labels(figure) == ["DLRM", "NCF"]
-    assert "for 120 s" in said("cost-leave-one-out", judged)
+    assert "in 120 s" in said("cost-leave-one-out", judged)
 
 
 # -- any model ---------------------------------------------------------------------------------------------------------

@@ -111,8 +111,8 @@ def test_models_differ_by_more_than_their_colour(files):
 
 def test_the_text_says_what_chose_which_epoch(files):
     assert PICTURES[NAME].text(files) == (
-        "random-split, seed 42. Validation AUC chose epoch 2 of 3 for DLRM (0.800) and epoch 2 of 2 for NCF (0.660). "
-        "All then started again and learned for as many epochs from the validation rows too."
+        "Validation AUC chose epoch 2 of 3 for DLRM (0.800) and epoch 2 of 2 for NCF (0.660). All then started again "
+        "and learned for as many epochs from the validation rows too; random-split, seed 42."
     )
 
 
@@ -140,7 +140,7 @@ def test_a_metric_that_is_undefined_chose_nothing(tmp_path):
     assert chosen(figure.axes[0]) == []
     assert CHOSEN not in [text.get_text() for text in figure.legends[0].get_texts()]
     assert PICTURES[name].text(files) == (
-        "leave-one-out, seed 42. DLRM kept the last of 2 epochs, as validation NDCG@10 is undefined."
+        "DLRM kept the last of 2 epochs, as validation NDCG@10 is undefined; leave-one-out, seed 42."
     )
 
 

@@ -18,7 +18,7 @@ from report.calculations.differences import ROUNDS
 from report.compared import Beside, Compared, Judged, JudgedModel, beside, published_for
 from report.files import RunFiles
 from report.page import Drawn, page
-from report.style import figure
+from report.style import capitalised, figure
 from report.svg import inline_svg
 from tests.names import COMPARED, DEFAULT_PROTOCOLS
 from tests.report.html_page import Element, Page
@@ -69,7 +69,7 @@ def test_every_figure_and_interval_is_that_of_the_evaluation(files, whole, proto
     table = table_under(whole, f"table-{protocol}")
     columns = columns_of(PROTOCOLS[protocol].task)
     headings = [one.text for one in table.all("thead")[0].all("th")]
-    assert headings == ["Model", *(title.replace("\n", ", ") for title, _ in columns), "training"]
+    assert headings == ["Model", *(capitalised(title.replace("\n", ", ")) for title, _ in columns), "Training"]
     found = {}
     for row in table.all("tbody")[0].all("tr"):
         for (_, metric), cell in zip(columns, row.all("td")):
@@ -214,7 +214,7 @@ def test_its_parts_are_named_and_every_link_leads_somewhere(whole):
     assert levels[0] == 1
     assert all(after - before <= 1 for before, after in pairwise(levels))
     for scrolled in (one for one in whole.all("div") if one.attributes.get("class") == "scroll"):
-        assert (scrolled.attributes["tabindex"], scrolled.attributes["role"]) == ("0", "region")
+        assert (scrolled.attributes["tabindex"], scrolled.attributes["role"]) == ("0", "group")
     assert all(one.attributes.get("scope") for one in whole.all("th"))
 
 

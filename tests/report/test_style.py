@@ -9,6 +9,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from core.run_folder import Run
+from models.baselines.base import baselines_of
+from models.protocols.base import PROTOCOLS
 from report.files import RunFiles
 from report.picture import DATA, PICTURES, Picture, add
 from report.style import (
@@ -26,6 +28,7 @@ from report.style import (
     line_of,
     marker_of,
     percent_axis,
+    short_of,
     title_of,
 )
 from tests.names import NETWORKS
@@ -83,10 +86,20 @@ def test_every_network_looks_different():
 
 
 def test_titles_are_those_of_the_tables():
-    assert [title_of("leave-one-out", name) for name in ("dlrm", "popularity")] == ["DLRM", "popularity"]
+    assert [title_of("leave-one-out", name) for name in ("dlrm", "popularity")] == ["DLRM", "Popularity"]
     assert title_of("leave-one-out", "of-another-notebook") == "of-another-notebook"
     assert heading_of("leave-one-out", "full_hr@10") == "HR@10, all movies"
     assert heading_of("random-split", "log_loss") == "log loss"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_name_begins_with_a_capital(protocol):
+    names = [title_of(protocol, model) for model in (*NETWORKS, *baselines_of(protocol))]
+    assert [name for name in names if not name[0].isupper()] == []
+
+
+def test_a_name_that_ends_with_its_abbreviation_has_a_short_form():
+    assert [short_of("leave-one-out", name) for name in ("dlrm", "mf", "itemknn")] == ["DLRM", "MF", "ItemKNN"]
 
 
 def test_counts_and_shares_are_written_as_people_read_them():

@@ -8,6 +8,7 @@ from models.evaluation.metrics.base import columns_of
 from models.protocols.base import PROTOCOLS
 from report.files import RunFiles
 from report.notebooks.figures import about, figures_table, question_of, verdict_text
+from report.style import capitalised
 from tests.names import DEFAULT_PROTOCOLS, RATING
 from tests.report.made_run import made_run
 
@@ -24,8 +25,9 @@ def test_every_figure_and_its_interval_is_that_of_the_evaluation(files, protocol
     table = figures_table(files, protocol)
     results = [one for one in files.results if one.protocol == protocol]
     assert len(table) == len(results)
-    columns = [(heading.replace("\n", ", "), metric) for heading, metric in columns_of(PROTOCOLS[protocol].task)]
-    assert list(table.columns) == [*(heading for heading, _ in columns), "training"]
+    headings = columns_of(PROTOCOLS[protocol].task)
+    columns = [(capitalised(heading.replace("\n", ", ")), metric) for heading, metric in headings]
+    assert list(table.columns) == [*(heading for heading, _ in columns), "Training"]
     for (_, row), result in zip(table.iterrows(), results):
         for heading, metric in columns:
             value, pair = result.metrics.get(metric), result.ci95.get(metric)
