@@ -1,4 +1,7 @@
-"""Takes the pictures of the page that the documents show: `make screenshots`, over an exported run with a report."""
+"""Takes the pictures of the page and of the report that the documents show: `make screenshots`.
+
+It needs a run with an exported repository and a report.
+"""
 
 import os
 import shutil
@@ -6,21 +9,26 @@ import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 from tests.dashboard.browser.running import CHROMIUM, GIVEN_RUN, ROOT, Page, Served
 from tests.dashboard.browser.visit import Visit
 
 OUT = ROOT / "docs" / "page"
+REPORT_OUT = ROOT / "docs" / "report"
 WIDTHS = {"wide": 1280, "phone": 390}
 LIKED = ("Empire Strikes Back, The (1980)", "Raiders of the Lost Ark (1981)", "Star Wars (1977)")
-TALLEST = 1800  # pixels
+TALLEST = 1650  # pixels: above the pictures that show one user's ratings, which are MovieLens' own
 
 
 def main() -> int:
     given = Path(os.environ.get(GIVEN_RUN, ROOT / "runs" / "ml-100k"))
     if not (given / "repository").is_dir():
         print(f"error: {given} has no exported repository; run: make run", file=sys.stderr)
+        return 2
+    report = given / "report" / "report.html"
+    if not report.is_file():
+        print(f"error: {report} is missing; run: python -m marquee report", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder, given.name)
@@ -29,15 +37,15 @@ def main() -> int:
         server.start()
         page = Page(run, server.url)
         try:
-            take(page.url)
+            take(page.url, report)
         finally:
             page.process.stop()
             server.stop()
     return 0
 
 
-def take(url: str) -> None:
-    """Every page at both widths, and the first in the dark."""
+def take(url: str, report: Path) -> None:
+    """Every page and the report at both widths, and the first page in the dark."""
     OUT.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -53,7 +61,17 @@ def take(url: str) -> None:
                             rate(one)
                         shoot(one, f"{name.lower()}-{kind}", width)
                 one.close()
+            shoot_report(browser, report, kind, width)
         browser.close()
+
+
+def shoot_report(browser: Browser, report: Path, kind: str, width: int) -> None:
+    """The beginning of the report."""
+    REPORT_OUT.mkdir(parents=True, exist_ok=True)
+    page = browser.new_page(viewport={"width": width, "height": TALLEST}, color_scheme="light")
+    page.goto(report.resolve().as_uri())
+    page.screenshot(path=REPORT_OUT / f"report-{kind}.png", animations="disabled")
+    page.close()
 
 
 def like(one: Visit) -> None:
