@@ -141,7 +141,7 @@ def _requests(panel: Axes, served: Served, results: list[Result], protocol: str)
         _points(panel, there, protocol, [took[one.model].median_ms for one in there], named=False, filled=filled)
     most = max(one.median_ms for by_model in served.took.values() for one in by_model.values())
     panel.set_xlim(0, 1.15 * most)
-    panel.set_ylabel(heading_of(protocol, PROTOCOLS[protocol].deciding))
+    panel.set_ylabel(capitalised(heading_of(protocol, PROTOCOLS[protocol].deciding)))
     marks = ", ".join(words for words, _ in REQUESTS.values())
     panel.set_xlabel(f"milliseconds of a request to Triton, median\n({marks})")
 
