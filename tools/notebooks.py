@@ -1,7 +1,8 @@
 """Executes the notebooks and keeps what they show: `python tools/notebooks.py [01-explore ...]`.
 
-They are executed in the order of their names, over `runs/ml-100k` or the run that `$MARQUEE_RUN` names. What is written
-has no times and nothing else that differs from one execution to the next without a reason.
+They are executed in the order of their names but for the comparison, which shows what 04-triton has measured and is the
+last. It is over `runs/ml-100k` or the run that `$MARQUEE_RUN` names. What is written has no times and nothing else that
+differs from one execution to the next without a reason.
 """
 
 import os
@@ -14,6 +15,7 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
+COMPARISON = "03-dlrm-vs-ncf"
 KERNEL = "python3"
 RUN = "MARQUEE_RUN"
 CELL_SECONDS = 1500  # of a cell, after which it is taken for hung
@@ -28,7 +30,7 @@ def main(*names: str) -> int:
     """Executes these notebooks, or all; returns the exit code. One that fails or warns is not written."""
     from nbclient.exceptions import CellExecutionError  # what is written can be checked without it
 
-    paths = [NOTEBOOKS / f"{name}.ipynb" for name in names] or sorted(NOTEBOOKS.glob("*.ipynb"))
+    paths = [NOTEBOOKS / f"{name}.ipynb" for name in names] or sorted(NOTEBOOKS.glob("*.ipynb"), key=_turn)
     if chosen := os.environ.get(RUN):  # relative to where this was called, and not to the notebooks
         os.environ[RUN] = str(Path(chosen).absolute())
     for path in paths:
@@ -43,6 +45,10 @@ def main(*names: str) -> int:
         nbformat.write(notebook, path)
         print(f"{path.relative_to(ROOT)} executed")
     return 0
+
+
+def _turn(path: Path) -> tuple[bool, str]:
+    return path.stem == COMPARISON, path.stem
 
 
 def executed(path: Path) -> NotebookNode:
