@@ -23,8 +23,11 @@ SOFT, FAINT = 0.75, 0.31  # opacity of grey text, and of what is as light as the
 DECIMALS = re.compile(r"-?\d+\.\d{3,}")
 FONT_SIZE = re.compile(r"\d[\d.]*px")
 REFERENCE = re.compile(r"url\(#([^)]+)\)")
-# For a file of its own, which has no page around it: the reader's colours.
-ALONE = "#{id}{{color:#1d2127;--page:#fff}}@media(prefers-color-scheme:dark){{#{id}{{color:#e6e8eb;--page:#14171b}}}}"
+# For a file of its own, which has no page around it: the reader's colours, the ground included.
+ALONE = (
+    "#{id}{{color:#1d2127;--page:#fff;background:var(--page)}}"
+    "@media(prefers-color-scheme:dark){{#{id}{{color:#e6e8eb;--page:#14171b}}}}"
+)
 
 
 def inline_svg(figure: Figure, name: str, title: str, text: str) -> str:

@@ -193,7 +193,9 @@ def draw_tail(files: RunFiles) -> Figure:
 def text_of_tail(files: RunFiles) -> str:
     total, point = tail(files)
     never = int((files.stars.sum(axis=1) == 0).sum())
-    unrated = f"{never:,} of them {'has' if never == 1 else 'have'} no rating at all" if never else "Each has a rating"
+    unrated = (
+        f"{never:,} of them {'has' if never == 1 else 'have'} no rating at all" if never else "Every movie has a rating"
+    )
     return (
         f"{percent(TAIL[0] / TAIL[1])} of the ratings fall on the {counted(point, 'movie')} that "
         f"{'is' if point == 1 else 'are'} rated most: {percent(point / len(total))} of the "

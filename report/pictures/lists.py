@@ -235,10 +235,12 @@ def text_example(files: RunFiles, protocol: str) -> str:
     models = list(found.lists)
     ranks = listed([f"{title_of(protocol, model)} {found.rank[model] + 1:,}" for model in models])
     both = set.intersection(*map(set, found.lists.values()))
+    which = "both lists (bold)." if len(models) == 2 else "all lists; bold: in more than one."
+    shared = f"{len(both)} of ten movies {'is' if len(both) == 1 else 'are'} in {which}"
     return (
         f"User {found.user}, who has the median number of ratings ({found.ratings:,}) of those asked about, watched "
-        f"{name_of(files, found.held_out)} next, which is held out; its place: {ranks}. {len(both)} of ten movies are "
-        f"in {'both' if len(models) == 2 else 'all'} lists (bold); the held-out movie is framed where it is in a list; "
+        f"{name_of(files, found.held_out)} next, which is held out; its place: {ranks}. {shared} "
+        "The held-out movie is framed where it is in a list; "
         f"{asked(files.result(protocol, models[0]), 'full_catalogue_users')}."
     )
 

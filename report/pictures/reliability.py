@@ -67,8 +67,8 @@ def text(files: RunFiles, protocol: str) -> str:
     without = [title_of(protocol, one) for one in models_with(files, protocol, ROWS) if one not in models]
     left_out = f" {listed(without)}: no probabilities." if without else ""
     return (
-        f"Expected calibration error (ECE), in {BINS} bins with equally many rows each: {listed(errors)}; by chance is "
-        f"what perfect probabilities would show.{left_out} {METHOD}; "
+        f"Expected calibration error (ECE), in {BINS} bins with equally many rows each: {listed(errors)}; by chance: "
+        f"what perfectly calibrated probabilities would show.{left_out} {METHOD}; "
         f"{asked(files.result(protocol, models[0]), 'test_rows')}{of_the_rows(files, protocol, models[0])}."
     )
 

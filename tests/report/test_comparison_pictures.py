@@ -504,6 +504,11 @@ class TestWithMoreModels(PictureContract):
         assert pairs[:3] == [("dlrm", "ncf"), ("dlrm", "third"), ("ncf", "third")]
         assert len(drawn("overlap-leave-one-out", files).axes) == 3
         assert len(drawn("one-user-leave-one-out", files).axes) == 3
+        common = set.intersection(*map(set, example(files, "leave-one-out").lists.values()))
+        assert re.search(
+            rf" {len(common)} of ten movies (is|are) in all lists; bold: in more than one\.",
+            said("one-user-leave-one-out", files),
+        )
 
 
 def test_the_kept_files_give_the_metrics_of_evaluation_json(judged):

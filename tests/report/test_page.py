@@ -180,6 +180,8 @@ def test_the_papers_benchmark_is_shown_from_a_file(files, tmp_path):
     table = table_under(Page(page_of(files, others=others)).root, "paper")
     row = next(one for one in table.all("tr") if one.all("th")[0].text == "NCF")
     assert [one.text for one in row.all("data")] == ["0.7200", "0.4000"]
+    published = [[cell.text for cell in one.all("td")[1:]] for one in table.all("tr") if "Published" in one.text]
+    assert published == [["0.730", "0.447"], ["0.705", "0.426"], ["0.7294", "0.4523"]]  # as they were printed
     assert row.all("span")[0].text == "0.6952 to 0.7448"  # Student's t with 2 degrees of freedom
 
 
@@ -232,6 +234,45 @@ def test_pictures_stand_in_their_sections_with_caption(whole):
     assert "A cloud: there are no titles." in [one.text for one in whole.all("li")]
 
 
+def test_pictures_of_a_protocol_stand_under_its_name_and_very_high_ones_beside_each_other(files):
+    drawn = [
+        replace(picture(name, "comparison"), protocol=protocol, is_tall=name.startswith("high"))
+        for protocol in DEFAULT_PROTOCOLS
+        for name in (f"high-{protocol}", f"low-{protocol}", f"higher-{protocol}")
+    ]
+    part = next(
+        one
+        for one in Page(page_of(files, drawn)).root.all("section")
+        if one.attributes["aria-labelledby"] == "comparison"
+    )
+    assert [one.text for one in part.all("h3")] == [PROTOCOLS[name].title for name in DEFAULT_PROTOCOLS]
+    blocks = [one for one in part.all("div") if one.attributes.get("class") == "pictures"]
+    shown = [[svg.attributes["id"].removeprefix("picture-") for svg in block.all("svg")] for block in blocks]
+    assert shown == [
+        names
+        for protocol in DEFAULT_PROTOCOLS
+        for names in ([f"low-{protocol}"], [f"high-{protocol}", f"higher-{protocol}"])
+    ]
+
+
+def test_a_section_with_a_picture_for_each_protocol_has_no_headings_of_them(files):
+    drawn = [replace(picture(name, "learning"), protocol=name) for name in DEFAULT_PROTOCOLS]
+    part = next(
+        one
+        for one in Page(page_of(files, drawn)).root.all("section")
+        if one.attributes["aria-labelledby"] == "learning"
+    )
+    assert [one.text for one in part.all("h3")] == ["A picture", "A picture"]
+    assert not part.all("h4")
+
+
+def test_every_figure_is_named_where_a_row_is_a_block(whole):
+    table = table_under(whole, "table-leave-one-out")
+    headings = [one.text for one in table.all("thead")[0].all("th")][1:]
+    for row in table.all("tbody")[0].all("tr"):
+        assert [cell.attributes["data-heading"] for cell in row.all("td")] == headings
+
+
 def test_words_of_the_data_are_words(files):
     content = page_of(files, [picture("one", "data", HOSTILE, HOSTILE)], lacking=[(HOSTILE, HOSTILE)])
     whole = Page(content).root
@@ -255,6 +296,17 @@ def test_settings_are_those_of_the_networks(whole):
     assert rows["network.top"] == ["32, 16"] * 3
     assert rows["learning_rate"] == ["0.003043"] * 3
     assert rows["best epoch"] == ["2 of 3"] * 3
+    assert list(rows)[-7:] == [
+        *(
+            "best epoch",
+            "validation AUC",
+            "trained on",
+            "weights",
+            "seconds of training",
+            "samples per second",
+            "device",
+        )
+    ]
 
 
 def test_its_colours_can_be_read_in_light_and_in_dark(content):

@@ -108,6 +108,14 @@ def test_it_fits_the_window_and_all_words_can_be_read(opened, width, scheme):
     assert contrast >= LARGE_TEXT, words
 
 
+@pytest.mark.parametrize(("scheme", "ground"), [("light", "rgb(255, 255, 255)"), ("dark", "rgb(20, 23, 27)")])
+def test_a_picture_that_is_opened_alone_has_the_ground_that_its_words_need(chromium, report, scheme, ground):
+    page = chromium.new_page(color_scheme=scheme)
+    page.goto((report.parent / "pictures" / "forest-leave-one-out.svg").as_uri())
+    assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == ground
+    page.close()
+
+
 def test_no_table_is_wider_than_a_phone(opened):
     wide = "() => [...document.querySelectorAll('.scroll')].filter(one => one.scrollWidth > one.clientWidth).length"
     assert opened(390).evaluate(wide) == 0
