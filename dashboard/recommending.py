@@ -8,7 +8,7 @@ from dashboard.people import current
 from dashboard.reasons import Reason, reasons
 from dashboard.shared import catalogue, networks, store, triton
 from dashboard.store import Shown
-from ensemble.triton_models.limits import LARGEST_K
+from ensemble.triton_models.limits import LARGEST_HISTORY, LARGEST_K
 
 K = 10
 
@@ -37,6 +37,7 @@ class Answer:
         movie_ids, scores: the best first.
         is_personal: if not, these are the most rated movies, and the scores the shares of users that rated them.
         version: of the repository that answered.
+        time: when it was asked, Unix time in seconds.
         milliseconds: from the question to the answer.
     """
 
@@ -45,11 +46,12 @@ class Answer:
     scores: tuple[float, ...]
     is_personal: bool
     version: int
+    time: float
     milliseconds: float
 
 
 def answers_to(question: Question) -> list[Answer]:
-    """Every network's `K` best, each kept in the store as shown.
+    """Every network's `K` best.
 
     Raises:
         UserError: the server does not answer, or refuses.
@@ -58,29 +60,43 @@ def answers_to(question: Question) -> list[Answer]:
 
 
 def _answer(question: Question, model: str) -> Answer:
-    hidden = question.seen - set(question.liked)  # the server leaves the liked ones out itself
-    if question.user_id is None:
-        history, k = question.liked, min(LARGEST_K, K + len(hidden))
-    else:
-        history, k = tuple(question.seen), K  # what a known user has rated is left out as well
-        hidden = frozenset()
+    history, k, hidden = request(question)
     began, asked = time.perf_counter(), time.time()
     found = triton().recommend(question.user_id, k, history, model)
     milliseconds = 1000 * (time.perf_counter() - began)
     best = [pair for pair in zip(found.movie_id.tolist(), found.score.tolist()) if pair[0] not in hidden][:K]
     movie_ids, scores = tuple(one for one, _ in best), tuple(score for _, score in best)
-    store().record(
-        Shown(
-            key=current(),
-            model=model,
-            version=str(found.version),
-            movie_ids=movie_ids,
-            scores=scores,
-            time=asked,
-            milliseconds=milliseconds,
+    return Answer(model, movie_ids, scores, found.known, found.version, asked, milliseconds)
+
+
+def request(question: Question) -> tuple[tuple[int, ...], int, frozenset[int]]:
+    """The history and the number of movies to ask for, and which of them are not to be shown."""
+    if question.user_id is not None:  # what the user has rated is left out as well
+        return tuple(sorted(question.seen))[-LARGEST_HISTORY:], K, frozenset()
+    hidden = question.seen - set(question.liked)  # the server leaves the history out itself
+    history = question.liked[-LARGEST_HISTORY:]
+    hidden |= set(question.liked) - set(history)
+    return history, min(LARGEST_K, K + len(hidden)), frozenset(hidden)
+
+
+def keep(answers: Sequence[Answer]) -> None:
+    """Keeps answers in the store as shown.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    for answer in answers:
+        store().record(
+            Shown(
+                key=current(),
+                model=answer.model,
+                version=str(answer.version),
+                movie_ids=answer.movie_ids,
+                scores=answer.scores,
+                time=answer.time,
+                milliseconds=answer.milliseconds,
+            )
         )
-    )
-    return Answer(model, movie_ids, scores, found.known, found.version, milliseconds)
 
 
 def reasons_for(question: Question, answers: Sequence[Answer]) -> dict[int, Reason]:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import streamlit as st
 
 from core.errors import UserError
-from dashboard.parts.words import caption
+from dashboard.parts.words import caption, plain
 from dashboard.settings import settings
 from dashboard.shared import triton
 from dashboard.triton import AWAY
@@ -25,7 +25,7 @@ def answers() -> Iterator[None]:
     except AWAY as error:
         _away(str(error).partition("; start one with")[0])
     except UserError as error:
-        st.error(f"The server refuses: {_plain(str(error))}")
+        st.error(f"The server refuses: {plain(str(error))}")
 
 
 def _away(reason: str) -> None:
@@ -39,8 +39,3 @@ def _away(reason: str) -> None:
 def _watch() -> None:
     if triton().is_back():
         st.rerun()
-
-
-def _plain(text: str) -> str:
-    """Text in which Streamlit sees no markup."""
-    return "".join(f"\\{one}" if one in r"\`*_{}[]()<>#+-.!|~$:" else one for one in text)
