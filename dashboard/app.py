@@ -4,9 +4,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from core.errors import UserError
 from dashboard import people
 from dashboard.parts.words import brand, plain
+from dashboard.shared import UnreadableError
 from dashboard.store import StoreError
 from dashboard.views import compare, data, for_you, rate, server, similar
 
@@ -41,7 +41,7 @@ if people.is_refused():
     st.error("No person has this key. Check it, or start as a new person on the page Rate.")
 try:
     chosen.run()
-except (StoreError, UserError) as error:
+except (StoreError, UnreadableError) as error:
     problem = str(error)
 if problem:
     st.error(plain(problem))

@@ -29,14 +29,14 @@ SCHEMA = (
         person INTEGER NOT NULL REFERENCES people (id),
         movie_id INTEGER NOT NULL CHECK (movie_id BETWEEN 0 AND {LARGEST_ID}),
         stars REAL NOT NULL CHECK (stars BETWEEN {LOWEST_STARS} AND {HIGHEST_STARS} AND stars * 2 = round(stars * 2)),
-        timestamp INTEGER NOT NULL CHECK (timestamp BETWEEN 0 AND {LATEST}),
+        timestamp REAL NOT NULL CHECK (timestamp BETWEEN 0 AND {LATEST}),
         PRIMARY KEY (person, movie_id)
     ) WITHOUT ROWID""",
     f"""CREATE TABLE thumbs (
         person INTEGER NOT NULL REFERENCES people (id),
         movie_id INTEGER NOT NULL CHECK (movie_id BETWEEN 0 AND {LARGEST_ID}),
         up INTEGER NOT NULL CHECK (up IN (0, 1)),
-        timestamp INTEGER NOT NULL CHECK (timestamp BETWEEN 0 AND {LATEST}),
+        timestamp REAL NOT NULL CHECK (timestamp BETWEEN 0 AND {LATEST}),
         PRIMARY KEY (person, movie_id)
     ) WITHOUT ROWID""",
     """CREATE TABLE shown (

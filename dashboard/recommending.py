@@ -5,27 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dashboard.people import current
+from dashboard.question import K, Question, request
 from dashboard.reasons import Reason, reasons
 from dashboard.shared import catalogue, networks, store, triton
 from dashboard.store import Shown
-from ensemble.triton_models.limits import LARGEST_HISTORY, LARGEST_K
-
-K = 10
-
-
-@dataclass(frozen=True)
-class Question:
-    """For whom movies are wanted.
-
-    Attributes:
-        user_id: a user of the dataset as the networks know them; None for someone new.
-        liked: movies that they like, the latest last: the history of someone new, and what reasons refer to.
-        seen: movies that are not to be recommended, with those of `liked`.
-    """
-
-    user_id: int | None = None
-    liked: tuple[int, ...] = ()
-    seen: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -67,16 +50,6 @@ def _answer(question: Question, model: str) -> Answer:
     best = [pair for pair in zip(found.movie_id.tolist(), found.score.tolist()) if pair[0] not in hidden][:K]
     movie_ids, scores = tuple(one for one, _ in best), tuple(score for _, score in best)
     return Answer(model, movie_ids, scores, found.known, found.version, asked, milliseconds)
-
-
-def request(question: Question) -> tuple[tuple[int, ...], int, frozenset[int]]:
-    """The history and the number of movies to ask for, and which of them are not to be shown."""
-    if question.user_id is not None:  # what the user has rated is left out as well
-        return tuple(sorted(question.seen))[-LARGEST_HISTORY:], K, frozenset()
-    hidden = question.seen - set(question.liked)  # the server leaves the history out itself
-    history = question.liked[-LARGEST_HISTORY:]
-    hidden |= set(question.liked) - set(history)
-    return history, min(LARGEST_K, K + len(hidden)), frozenset(hidden)
 
 
 def keep(answers: Sequence[Answer]) -> None:

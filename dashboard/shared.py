@@ -13,8 +13,12 @@ from dashboard.store import Store
 from dashboard.triton import Triton
 
 
+class UnreadableError(UserError):
+    """A file of the run cannot be read: one line with the command that makes it."""
+
+
 @st.cache_resource(show_spinner="Reading the movies")
-def _catalogue(tables: str, modified: float) -> Catalogue:
+def _catalogue(tables: str, modified: tuple[float, ...]) -> Catalogue:
     return Catalogue(Path(tables))
 
 
@@ -22,13 +26,13 @@ def catalogue() -> Catalogue:
     """The movies of the run.
 
     Raises:
-        UserError: its tables cannot be read.
+        UnreadableError: its tables cannot be read.
     """
     tables = settings().tables
     try:
-        return _catalogue(tables, modified(Path(tables, "movies.parquet")))
+        return _catalogue(tables, tuple(modified(Path(tables, name)) for name in ("movies.parquet", "ratings.parquet")))
     except (OSError, ValueError) as error:  # pyarrow's are of these
-        raise UserError(f"the tables in {tables} cannot be read; run: {settings().commands['fetch']}") from error
+        raise UnreadableError(f"the tables in {tables} cannot be read; run: {settings().commands['fetch']}") from error
 
 
 @st.cache_resource(show_spinner=False)
@@ -65,12 +69,12 @@ def read(path: Path, command: str) -> object:
         command: makes the file; one of those of the settings.
 
     Raises:
-        UserError: it holds something else.
+        UnreadableError: it holds something else.
     """
     try:
         return _json(str(path), modified(path)) if path.is_file() else None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON; run: {settings().commands[command]}") from error
+        raise UnreadableError(f"{path} cannot be read as JSON; run: {settings().commands[command]}") from error
 
 
 def modified(path: Path) -> float:

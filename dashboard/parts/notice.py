@@ -8,7 +8,8 @@ import streamlit as st
 from core.errors import UserError
 from dashboard.parts.words import caption, plain
 from dashboard.settings import settings
-from dashboard.shared import triton
+from dashboard.shared import UnreadableError, triton
+from dashboard.store import StoreError
 from dashboard.triton import AWAY
 
 PAUSE = 2.0  # seconds between two looks
@@ -24,8 +25,22 @@ def answers() -> Iterator[None]:
         yield
     except AWAY as error:
         _away(str(error).partition("; start one with")[0])
+    except UnreadableError:
+        raise
     except UserError as error:
         st.error(f"The server refuses: {plain(str(error))}")
+
+
+@contextmanager
+def problems() -> Iterator[None]:
+    """Says what cannot be read or written, in the place of what is done inside.
+
+    A fragment needs one of its own, as Streamlit lets no error out of it.
+    """
+    try:
+        yield
+    except (StoreError, UnreadableError) as error:
+        st.error(plain(str(error)))
 
 
 def _away(reason: str) -> None:

@@ -6,6 +6,7 @@ import streamlit as st
 
 from dashboard.names import capitalized
 from dashboard.parts.gallery import gallery, sections
+from dashboard.parts.notice import problems
 from dashboard.parts.words import heading, title
 from dashboard.results import protocols, table_of
 from dashboard.settings import settings
@@ -33,10 +34,11 @@ def show() -> None:
 
 @st.fragment
 def _pictures() -> None:
-    found = [one for one in sections() if one != DATA]
-    chosen = found[-1] if found else COMPARISON
-    if len(found) > 1:
-        chosen = st.segmented_control(
-            "Pictures", found, default=chosen, key="compare_section", format_func=capitalized, required=True
-        )
-    gallery(chosen)
+    with problems():
+        found = [one for one in sections() if one != DATA]
+        chosen = found[-1] if found else COMPARISON
+        if len(found) > 1:
+            chosen = st.segmented_control(
+                "Pictures", found, default=chosen, key="compare_section", format_func=capitalized, required=True
+            )
+        gallery(chosen)

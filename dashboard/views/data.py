@@ -5,6 +5,7 @@ import streamlit as st
 from dashboard.catalogue import Catalogue
 from dashboard.parts.found import counted, search_field
 from dashboard.parts.gallery import gallery
+from dashboard.parts.notice import problems
 from dashboard.parts.words import caption, figures, heading, title
 from dashboard.settings import settings
 from dashboard.shared import catalogue
@@ -12,8 +13,8 @@ from dashboard.shared import catalogue
 
 def show() -> None:
     """Draws the page."""
-    movies = catalogue()
     st.html(title("Data", f"What the ratings of {settings().dataset} are like, and the movies that they are about."))
+    movies = catalogue()
     ratings = int(movies.frame["ratings"].sum())
     st.html(
         figures(
@@ -28,7 +29,8 @@ def show() -> None:
             ]
         )
     )
-    gallery("data")
+    with problems():
+        gallery("data")
     st.html(heading("The catalogue"))
     _table(movies)
 

@@ -11,8 +11,9 @@ from dashboard.parts.found import counted, plain_rows, search_field
 from dashboard.parts.movies import ADD, DISLIKE, LIKE, REMOVE, Movie, movie_list
 from dashboard.parts.notice import answers
 from dashboard.parts.words import caption, heading, list_heading, plain, title
+from dashboard.question import Question
 from dashboard.reasons import Reason
-from dashboard.recommending import Answer, Question, answers_to, keep, reasons_for
+from dashboard.recommending import Answer, answers_to, keep, reasons_for
 from dashboard.settings import settings
 from dashboard.shared import catalogue, names
 from dashboard.store import StoreError

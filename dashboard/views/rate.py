@@ -6,8 +6,9 @@ from dashboard import people
 from dashboard.catalogue import ORDERS
 from dashboard.parts.found import counted, plain_rows, search_field
 from dashboard.parts.movies import RATE, UNRATE, movie_list
-from dashboard.parts.words import caption, title
+from dashboard.parts.words import caption, plain, title
 from dashboard.shared import catalogue
+from dashboard.store import StoreError
 
 SHOWN = 12  # movies at a time
 PAGE, WORDS = "rate_page", "rate_words"  # in the session
@@ -47,7 +48,7 @@ def _person() -> None:
         if key is None:
             st.html(caption("You are new here. Your first stars create a key that keeps them, or create one now."))
             left, right = st.columns([1, 2], vertical_alignment="bottom", gap="medium")
-            left.button("New person", on_click=people.become_new, width="stretch")
+            left.button("New person", on_click=_become_new, width="stretch")
             right.text_input("Or enter your key", key="rate_key", on_change=_go_on)
             return
         count = len(people.taste().stars)
@@ -60,6 +61,13 @@ def _person() -> None:
         left, right = st.columns([2, 1], vertical_alignment="center", gap="medium")
         left.code(key, language=None, wrap_lines=True)
         right.button("Start as a new person", on_click=people.leave, width="stretch")
+
+
+def _become_new() -> None:
+    try:
+        people.become_new()
+    except StoreError as error:
+        st.error(plain(str(error)))
 
 
 def _go_on() -> None:

@@ -60,6 +60,7 @@ def test_movies_found_by_title_make_the_lists_and_thumbs_change_them(visit, clie
     titles = best(client, movies, "dlrm", None, [liked, second], [third])
     expect(one.movies(DLRM).locator(".title")).to_have_text(titles)
 
+    one.settle()  # the lists are kept once they are drawn
     key = one.page.url.partition("person=")[2]
     kept = Store(page_of_run.people, run.name)
     assert {thumb.movie_id: thumb.up for thumb in kept.thumbs(key)} == {liked: True, second: True, third: False}
@@ -86,8 +87,8 @@ def test_an_unknown_user_is_told_so(visit):
     field = one.page.get_by_label("User id")
     field.fill("999999999")
     field.press("Enter")
-    expect(one.page.get_by_text("has no ratings of user 999999999")).to_be_visible()
-    expect(one.page.get_by_text("Nothing is known yet")).to_be_visible()
+    expect(one.page.get_by_text("has no ratings by user 999999999")).to_be_visible()
+    expect(one.page.get_by_text("Nothing is known yet: the most rated movies")).to_have_count(2)
 
 
 def test_the_keyboard_alone_finds_a_movie_and_thumbs_one(visit, client, movies, width):
