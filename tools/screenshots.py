@@ -15,6 +15,9 @@ OUT = ROOT / "docs" / "page"
 WIDTHS = {"wide": 1280, "phone": 390}
 LIKED = ("Empire Strikes Back, The (1980)", "Raiders of the Lost Ark (1981)", "Star Wars (1977)")
 TALLEST = 1800  # pixels
+# Without the sign that the script runs, and with an edge, as the documents are as white as the page.
+STYLE = """.stStatusWidget { display: none }
+body::after { content: ""; position: fixed; inset: 0; z-index: 999999; border: 1px solid #C9C5D4 }"""
 
 
 def main() -> int:
@@ -87,7 +90,7 @@ def shoot(one: Visit, name: str, width: int) -> None:
     height = one.page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
     one.page.set_viewport_size({"width": width, "height": min(height, TALLEST)})
     one.settle()
-    one.page.screenshot(path=OUT / f"{name}.png", animations="disabled", style=".stStatusWidget { display: none }")
+    one.page.screenshot(path=OUT / f"{name}.png", animations="disabled", style=STYLE)
     one.page.set_viewport_size({"width": width, "height": 860})
 
 
