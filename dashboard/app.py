@@ -5,7 +5,8 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard import people
-from dashboard.parts.words import brand
+from dashboard.parts.words import brand, plain
+from dashboard.shared import UnreadableError
 from dashboard.store import StoreError
 from dashboard.views import compare, data, for_you, rate, server, similar
 
@@ -27,12 +28,20 @@ st.html(
 )
 pages = [st.Page(draw, title=title, url_path=path, default=path == "for-you") for draw, title, path in PAGES]
 chosen = st.navigation(pages, position="hidden")  # its own menu is behind a button on a phone, and stays open there
+problem = ""
+try:
+    people.enter()
+except StoreError as error:  # the pages that need no person are drawn all the same
+    problem = str(error)
 with st.container(horizontal=True, vertical_alignment="center", gap="small", key="menu"):
     st.html(brand((HERE / "icon.svg").read_bytes()))
     for page in pages:
-        st.page_link(page, width="content")
+        st.page_link(page, width="content", query_params=people.address())
+if people.is_refused():
+    st.error("No person has this key. Check it, or start as a new person on the page Rate.")
 try:
-    people.enter()
     chosen.run()
-except StoreError as error:
-    st.error(str(error))
+except (StoreError, UnreadableError) as error:
+    problem = str(error)
+if problem:
+    st.error(plain(problem))

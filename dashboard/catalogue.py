@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 NO_GENRES = "(no genres listed)"
+LONGEST_SEARCH = 300  # characters; what follows is not looked at
 LIKED_ABOVE = 3.0  # stars: the label of the protocols
 MOST_RATED, NEWEST, BY_TITLE = "Most rated", "Newest", "Title"
 ORDERS = {MOST_RATED: ("ratings", False), NEWEST: ("year", False), BY_TITLE: ("folded", True)}
@@ -78,7 +79,7 @@ class Catalogue:
             order: one of `ORDERS`.
         """
         frame = self.frame
-        for word in folded(text).split():
+        for word in dict.fromkeys(folded(text[:LONGEST_SEARCH]).split()):
             in_title = frame["folded"].str.contains(word, regex=False)
             frame = frame[in_title | (frame["year"].astype(str) == word.strip("()"))]
         if genres:

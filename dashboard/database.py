@@ -29,14 +29,14 @@ SCHEMA = (
         person INTEGER NOT NULL REFERENCES people (id),
         movie_id INTEGER NOT NULL CHECK (movie_id BETWEEN 0 AND {LARGEST_ID}),
         stars REAL NOT NULL CHECK (stars BETWEEN {LOWEST_STARS} AND {HIGHEST_STARS} AND stars * 2 = round(stars * 2)),
-        timestamp INTEGER NOT NULL CHECK (timestamp BETWEEN 0 AND {LATEST}),
+        timestamp REAL NOT NULL CHECK (timestamp BETWEEN 0 AND {LATEST}),
         PRIMARY KEY (person, movie_id)
     ) WITHOUT ROWID""",
     f"""CREATE TABLE thumbs (
         person INTEGER NOT NULL REFERENCES people (id),
         movie_id INTEGER NOT NULL CHECK (movie_id BETWEEN 0 AND {LARGEST_ID}),
         up INTEGER NOT NULL CHECK (up IN (0, 1)),
-        timestamp INTEGER NOT NULL CHECK (timestamp BETWEEN 0 AND {LATEST}),
+        timestamp REAL NOT NULL CHECK (timestamp BETWEEN 0 AND {LATEST}),
         PRIMARY KEY (person, movie_id)
     ) WITHOUT ROWID""",
     """CREATE TABLE shown (
@@ -113,16 +113,18 @@ class Database:
 
     def _check(self, connection: sqlite3.Connection, dataset: str) -> None:
         if _pragma(connection, "application_id") != APPLICATION:
-            raise StoreError(f"{self.path} is another program's database; give another file")
+            raise StoreError(f"{self.path} is another program's database; give another file with --database")
         version = _pragma(connection, "user_version")
         if version != VERSION:
             raise StoreError(
                 f"{self.path} has version {version} of the tables, and this Marquee reads version {VERSION}; "
-                "use the Marquee that wrote it, or give another file"
+                "use the Marquee that wrote it, or give another file with --database"
             )
         found = connection.execute("SELECT dataset FROM about").fetchone()[0]
         if found != dataset:
-            raise StoreError(f"{self.path} holds ratings of {found}, not of {dataset}; give another file")
+            raise StoreError(
+                f"{self.path} holds ratings of {found}, not of {dataset}; give another file with --database"
+            )
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:
         """From now on readers do not wait for writers. SQLite itself does not wait with this change, so this does."""
@@ -145,7 +147,7 @@ class Database:
             yield
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            raise StoreError(f"{self.path} cannot be opened: {reason}; give another file") from error
+            raise StoreError(f"{self.path} cannot be opened: {reason}; give another file with --database") from error
         except sqlite3.Error as error:
             raise StoreError(f"{self.path} {_problem(str(error))}") from error
 
@@ -155,9 +157,9 @@ def _problem(message: str) -> str:
     if "locked" in message:
         return f"was locked by another process for more than {TIMEOUT:g} s; try again"
     if "not a database" in message:
-        return "is not an SQLite database; give another file"
+        return "is not an SQLite database; give another file with --database"
     if "malformed" in message:
-        return "is damaged; restore a copy, or give another file"
+        return "is damaged; restore a copy, or give another file with --database"
     if "full" in message:
         return f"cannot be written: {message}; make room there"
     return f"cannot be used: {message}; check the file and its folder, which must be writable"

@@ -8,6 +8,7 @@ from dashboard.catalogue import LIKED_ABOVE
 from dashboard.shared import store
 
 KEY = "person"  # in the address and in the session
+REFUSED = "refused_key"  # in the session, until it is said
 
 
 @dataclass(frozen=True)
@@ -26,17 +27,34 @@ class Taste:
 
 
 def enter() -> None:
-    """Takes the key from the address, or puts the session's there. Called once for each drawing, before the page."""
-    given = st.query_params.get(KEY)
-    known = st.session_state.get(KEY)
-    if given and given != known:
-        if store().person(given) is None:
-            del st.query_params[KEY]
-            st.session_state.unknown_key = True
-        else:
-            st.session_state[KEY] = given
-    elif known and not given:
-        st.query_params[KEY] = known
+    """Takes the key from the address, or puts the session's there. Called once for each drawing, before the page.
+
+    A key that no person has is taken out of both.
+
+    Raises:
+        StoreError: the store cannot be read; the key stays where it is.
+    """
+    key = st.query_params.get(KEY) or current()
+    if key is None:
+        return
+    if store().person(key) is None:
+        leave()
+        st.session_state[REFUSED] = True
+        return
+    st.session_state[KEY] = key
+    if st.query_params.get(KEY) != key:
+        st.query_params[KEY] = key
+
+
+def is_refused() -> bool:
+    """Whether a key was refused. It is so once."""
+    return st.session_state.pop(REFUSED, False)
+
+
+def address() -> dict[str, str]:
+    """What the addresses of the other pages carry."""
+    key = current()
+    return {} if key is None else {KEY: key}
 
 
 def current() -> str | None:

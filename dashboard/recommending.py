@@ -5,27 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dashboard.people import current
+from dashboard.question import K, Question, request
 from dashboard.reasons import Reason, reasons
 from dashboard.shared import catalogue, networks, store, triton
 from dashboard.store import Shown
-from ensemble.triton_models.limits import LARGEST_K
-
-K = 10
-
-
-@dataclass(frozen=True)
-class Question:
-    """For whom movies are wanted.
-
-    Attributes:
-        user_id: a user of the dataset as the networks know them; None for someone new.
-        liked: movies that they like, the latest last: the history of someone new, and what reasons refer to.
-        seen: movies that are not to be recommended, with those of `liked`.
-    """
-
-    user_id: int | None = None
-    liked: tuple[int, ...] = ()
-    seen: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -37,6 +20,7 @@ class Answer:
         movie_ids, scores: the best first.
         is_personal: if not, these are the most rated movies, and the scores the shares of users that rated them.
         version: of the repository that answered.
+        time: when it was asked, Unix time in seconds.
         milliseconds: from the question to the answer.
     """
 
@@ -45,11 +29,12 @@ class Answer:
     scores: tuple[float, ...]
     is_personal: bool
     version: int
+    time: float
     milliseconds: float
 
 
 def answers_to(question: Question) -> list[Answer]:
-    """Every network's `K` best, each kept in the store as shown.
+    """Every network's `K` best.
 
     Raises:
         UserError: the server does not answer, or refuses.
@@ -58,29 +43,33 @@ def answers_to(question: Question) -> list[Answer]:
 
 
 def _answer(question: Question, model: str) -> Answer:
-    hidden = question.seen - set(question.liked)  # the server leaves the liked ones out itself
-    if question.user_id is None:
-        history, k = question.liked, min(LARGEST_K, K + len(hidden))
-    else:
-        history, k = tuple(question.seen), K  # what a known user has rated is left out as well
-        hidden = frozenset()
+    history, k, hidden = request(question)
     began, asked = time.perf_counter(), time.time()
     found = triton().recommend(question.user_id, k, history, model)
     milliseconds = 1000 * (time.perf_counter() - began)
     best = [pair for pair in zip(found.movie_id.tolist(), found.score.tolist()) if pair[0] not in hidden][:K]
     movie_ids, scores = tuple(one for one, _ in best), tuple(score for _, score in best)
-    store().record(
-        Shown(
-            key=current(),
-            model=model,
-            version=str(found.version),
-            movie_ids=movie_ids,
-            scores=scores,
-            time=asked,
-            milliseconds=milliseconds,
+    return Answer(model, movie_ids, scores, found.known, found.version, asked, milliseconds)
+
+
+def keep(answers: Sequence[Answer]) -> None:
+    """Keeps answers in the store as shown.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    for answer in answers:
+        store().record(
+            Shown(
+                key=current(),
+                model=answer.model,
+                version=str(answer.version),
+                movie_ids=answer.movie_ids,
+                scores=answer.scores,
+                time=answer.time,
+                milliseconds=answer.milliseconds,
+            )
         )
-    )
-    return Answer(model, movie_ids, scores, found.known, found.version, milliseconds)
 
 
 def reasons_for(question: Question, answers: Sequence[Answer]) -> dict[int, Reason]:

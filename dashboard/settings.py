@@ -23,7 +23,7 @@ class Settings:
         server: `host:port` of the server's gRPC.
         secret_file: file with the server's secret; empty for none.
         ca: PEM file of the root certificate for TLS; empty for none.
-        commands: command lines by name: `serve`, `evaluate` and `report`.
+        commands: command lines by name: `fetch`, `export`, `serve`, `evaluate` and `report`.
         questions: what each protocol asks, in words, by its name.
         metrics: each metric's title, by its name in `evaluation.json`.
         lower_is_better: the metrics of which less is better.

@@ -22,9 +22,11 @@ SHOWN_KEPT = 100_000  # recommendations; older ones are deleted
 # A rating by the id that it is exported under. Of several people who are one user, the latest rating of a movie counts.
 RATINGS_BY_USER = """
 SELECT user_id, movie_id, stars, timestamp FROM (
-    SELECT coalesce(people.user_id, people.exported_id) AS user_id, movie_id, stars, timestamp,
+    SELECT coalesce(people.user_id, people.exported_id) AS user_id, movie_id, stars,
+        CAST(timestamp AS INTEGER) AS timestamp,
         row_number() OVER (
-            PARTITION BY coalesce(people.user_id, people.exported_id), movie_id ORDER BY timestamp DESC, person DESC
+            PARTITION BY coalesce(people.user_id, people.exported_id), movie_id
+            ORDER BY ratings.timestamp DESC, person DESC
         ) AS place
     FROM ratings JOIN people ON people.id = ratings.person
 ) WHERE place = 1 ORDER BY user_id, movie_id
@@ -51,20 +53,20 @@ class Person:
 
 @dataclass(frozen=True)
 class Rating:
-    """A movie's stars, 0.5 to 5 in halves, and when they were given: Unix time in seconds."""
+    """A movie's stars, 0.5 to 5 in halves, and when they were given: Unix time in seconds, with their fractions."""
 
     movie_id: int
     stars: float
-    timestamp: int
+    timestamp: float
 
 
 @dataclass(frozen=True)
 class Thumb:
-    """A thumb up or down for a movie, and when it was given: Unix time in seconds."""
+    """A thumb up or down for a movie, and when it was given: Unix time in seconds, with their fractions."""
 
     movie_id: int
     up: bool
-    timestamp: int
+    timestamp: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +128,7 @@ class Store:
 
     def new_person(self, user_id: int | None = None) -> Person:
         """Adds a person: a new one, or one who is a user of the dataset. Several may be the same user."""
-        person = Person(secrets.token_urlsafe(16), None if user_id is None else _id(user_id), None, _now())
+        person = Person(secrets.token_urlsafe(16), None if user_id is None else _id(user_id), None, int(time.time()))
         with self._database.writing() as connection:
             connection.execute(
                 "INSERT INTO people (key, user_id, created) VALUES (?, ?, ?)",
@@ -144,7 +146,7 @@ class Store:
 
     # -- ratings and thumbs --------------------------------------------------------------------------------------------
 
-    def rate(self, key: str, movie_id: int, stars: float, timestamp: int | None = None) -> None:
+    def rate(self, key: str, movie_id: int, stars: float, timestamp: float | None = None) -> None:
         """Gives a movie stars, in the place of those that the person gave it before.
 
         Args:
@@ -167,7 +169,7 @@ class Store:
         """A person's ratings, the earliest first."""
         return [Rating(*row) for row in self._rows("ratings", "stars", key)]
 
-    def thumb(self, key: str, movie_id: int, up: bool, timestamp: int | None = None) -> None:
+    def thumb(self, key: str, movie_id: int, up: bool, timestamp: float | None = None) -> None:
         """Gives a movie a thumb up or down, in the place of the one that the person gave it before.
 
         Raises:
@@ -264,9 +266,9 @@ class Store:
 
     # -- one operation -------------------------------------------------------------------------------------------------
 
-    def _put(self, table: str, column: str, key: str, movie_id: int, value: float, timestamp: int | None) -> None:
+    def _put(self, table: str, column: str, key: str, movie_id: int, value: float, timestamp: float | None) -> None:
         """Inserts a person's row about a movie, or changes the one that is there."""
-        movie_id, when = _id(movie_id), _now() if timestamp is None else operator.index(timestamp)
+        movie_id, when = _id(movie_id), time.time() if timestamp is None else float(timestamp)
         if not 0 <= when <= LATEST:
             raise ValueError(f"a time in seconds goes from 0 to {LATEST}, not {when}")
         with self._database.writing() as connection:
@@ -309,7 +311,3 @@ def _id(number: int) -> int:
     if not 0 <= number <= LARGEST_ID:
         raise ValueError(f"an id goes from 0 to {LARGEST_ID}, not {number}")
     return number
-
-
-def _now() -> int:
-    return int(time.time())

@@ -106,7 +106,7 @@ def _environment(
         server=server,
         secret_file=_absolute(secret_file),
         ca=_absolute(ca),
-        commands={name: run.command(name) for name in ("serve", "evaluate", "report")},
+        commands={name: run.command(name) for name in ("fetch", "export", "serve", "evaluate", "report")},
         questions={name: protocol.question for name, protocol in PROTOCOLS.items()},
         metrics={name: metric.title for name, metric in metrics.items()}
         | {FULL + name: f"{metric.title}, all movies" for name, metric in metrics.items() if metric.full_catalogue},

@@ -19,6 +19,9 @@ REPORT_OUT = ROOT / "docs" / "report"
 WIDTHS = {"wide": 1280, "phone": 390}
 LIKED = ("Empire Strikes Back, The (1980)", "Raiders of the Lost Ark (1981)", "Star Wars (1977)")
 TALLEST = 1650  # pixels: above the pictures that show one user's ratings, which are MovieLens' own
+# Without the sign that the script runs, and with an edge, as the documents are as white as the page.
+STYLE = """.stStatusWidget { display: none }
+body::after { content: ""; position: fixed; inset: 0; z-index: 999999; border: 1px solid #C9C5D4 }"""
 
 
 def main() -> int:
@@ -70,7 +73,7 @@ def shoot_report(browser: Browser, report: Path, kind: str, width: int) -> None:
     REPORT_OUT.mkdir(parents=True, exist_ok=True)
     page = browser.new_page(viewport={"width": width, "height": TALLEST}, color_scheme="light")
     page.goto(report.resolve().as_uri())
-    page.screenshot(path=REPORT_OUT / f"report-{kind}.png", animations="disabled")
+    page.screenshot(path=REPORT_OUT / f"report-{kind}.png", animations="disabled", style=STYLE)
     page.close()
 
 
@@ -105,7 +108,7 @@ def shoot(one: Visit, name: str, width: int) -> None:
     height = one.page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
     one.page.set_viewport_size({"width": width, "height": min(height, TALLEST)})
     one.settle()
-    one.page.screenshot(path=OUT / f"{name}.png", animations="disabled", style=".stStatusWidget { display: none }")
+    one.page.screenshot(path=OUT / f"{name}.png", animations="disabled", style=STYLE)
     one.page.set_viewport_size({"width": width, "height": 860})
 
 

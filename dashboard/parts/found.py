@@ -14,7 +14,7 @@ def search_field(label: str, key: str, example: str) -> str:
     Args:
         example: shown where the field is empty.
     """
-    return st.text_input(label, key=key, placeholder=example, max_chars=100)
+    return st.text_input(label, key=key, placeholder=example, persist_state="session")
 
 
 def plain_rows(movie_ids: Sequence[int], stars: dict[int, float] | None = None) -> list[Movie]:

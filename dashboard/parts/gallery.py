@@ -11,7 +11,7 @@ from dashboard.shared import read
 
 def pictures() -> list[dict[str, str]]:
     """`name`, `section`, `title` and `text` of each picture, in the report's order; none without a report."""
-    found = read(Path(settings().report, "pictures.json"))
+    found = read(Path(settings().report, "pictures.json"), "report")
     return found if isinstance(found, list) else []
 
 

@@ -1,4 +1,6 @@
 // Draws a list of movies. Rows are kept by movie id from one drawing to the next, so that the keyboard's focus stays.
+// What is clicked is sent again with each later click until a drawing says that it was done: of several clicks at once
+// the page's process may see the last message only.
 
 const ICONS = {
   like: "M1 21h4V9H1v12zm22-11c0-1.1-.9-2-2-2h-6.31l.95-4.57.03-.32c0-.41-.17-.79-.44-1.06L14.17 1 7.59 7.59C7.22 7.95 7 8.45 7 9v10c0 1.1.9 2 2 2h9c.83 0 1.54-.5 1.84-1.22l3.02-7.05c.09-.23.14-.47.14-.73v-2z",
@@ -38,7 +40,9 @@ function button(action, movie, send) {
   made.setAttribute("aria-label", `${VERBS[action]} ${movie.title}`);
   made.title = VERBS[action].replace(":", "");
   made.append(icon(action === "unrate" ? "remove" : action));
-  made.addEventListener("click", () => send({ action, id: movie.id }));
+  made.addEventListener("click", (event) => {
+    if (event.detail < 2) send({ action, id: movie.id }); // the second click of two is on a row that has moved up
+  });
   return made;
 }
 
@@ -128,16 +132,24 @@ function focused(list) {
   return { id: item.dataset.id, place: [...list.children].indexOf(item), action: now.dataset.action };
 }
 
-export default function ({ data, parentElement, setTriggerValue }) {
+export default function ({ data, parentElement, setStateValue }) {
   let list = lists.get(parentElement);
   if (!list?.isConnected) {
     list = element("ol", "movies");
     list.tabIndex = -1;
+    Object.assign(list, { name: Math.random().toString(36).slice(2), sent: 0, waiting: [] });
     parentElement.append(list);
     lists.set(parentElement, list);
   }
-  list.trigger = setTriggerValue; // rows that are kept use the latest
-  const send = (event) => list.trigger("action", event);
+  list.tell = setStateValue; // rows that are kept use the latest
+  if (data.done.list === list.name) list.waiting = list.waiting.filter((one) => one.number > data.done.number);
+  const send = (event) => {
+    list.sent += 1;
+    list.waiting.push({ ...event, number: list.sent });
+    const item = [...list.children].find((one) => one.dataset.id === String(event.id));
+    if (item) item.dataset.content = ""; // drawn again, also where the event changes nothing
+    list.tell("events", { list: list.name, waiting: [...list.waiting] });
+  };
   const before = focused(list);
   list.setAttribute("aria-label", data.label);
   list.style.setProperty("--bar", data.color || "var(--st-primary-color)");
@@ -145,7 +157,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const rows = data.movies.map((movie, place) => {
     const content = JSON.stringify([movie, place, data.actions, data.ranked]);
     const old = known.get(String(movie.id));
-    if (old?.dataset.content === content) return old;
+    if (old && (old.dataset.content === content || list.waiting.some((one) => one.id === movie.id))) return old;
     const made = row(movie, place, data, send);
     made.dataset.content = content;
     if (!old && list.childElementCount) made.classList.add("new");

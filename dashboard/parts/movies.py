@@ -6,6 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from dashboard.parts.words import plain
 from dashboard.store import StoreError
 
 HERE = Path(__file__).parent
@@ -72,13 +73,13 @@ def movie_list(
         color: of the bars; empty for the theme's.
     """
 
-    def on_action() -> None:
-        done = st.session_state[key].action
-        if done:
+    def on_events() -> None:
+        sent = st.session_state[key].events
+        for event in _new_events(f"{key}-done", sent) if sent else []:
             try:
-                act(str(done["action"]), int(done["id"]), float(done.get("stars") or 0))
+                act(str(event["action"]), int(event["id"]), float(event.get("stars") or 0))
             except StoreError as error:
-                st.error(str(error))
+                st.error(plain(str(error)))
 
     data = {
         "label": label,
@@ -87,6 +88,21 @@ def movie_list(
         "ranked": is_ranked,
         "empty": empty,
         "color": color,
+        "done": st.session_state.get(f"{key}-done", {}),
     }
     modified = max((HERE / f"movies.{kind}").stat().st_mtime for kind in ("css", "js"))
-    _component(modified)(key=key, data=data, on_action_change=on_action)
+    _component(modified)(key=key, data=data, on_events_change=on_events)
+
+
+def _new_events(name: str, sent: dict) -> list[dict]:
+    """The events that were not done yet, which are done from now on.
+
+    Args:
+        name: of what the session keeps about it: the list of the browser's window, and its last event that was done.
+        sent: the same list, and the events that it has not heard of as done.
+    """
+    done = st.session_state.get(name, {})
+    last = done["number"] if done.get("list") == sent["list"] else 0
+    new = [one for one in sent["waiting"] if one["number"] > last]
+    st.session_state[name] = {"list": sent["list"], "number": max([last, *(one["number"] for one in new)])}
+    return new

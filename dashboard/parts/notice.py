@@ -6,9 +6,10 @@ from contextlib import contextmanager
 import streamlit as st
 
 from core.errors import UserError
-from dashboard.parts.words import caption
+from dashboard.parts.words import caption, plain
 from dashboard.settings import settings
-from dashboard.shared import triton
+from dashboard.shared import UnreadableError, triton
+from dashboard.store import StoreError
 from dashboard.triton import AWAY
 
 PAUSE = 2.0  # seconds between two looks
@@ -24,8 +25,22 @@ def answers() -> Iterator[None]:
         yield
     except AWAY as error:
         _away(str(error).partition("; start one with")[0])
+    except UnreadableError:
+        raise
     except UserError as error:
-        st.error(f"The server refuses: {_plain(str(error))}")
+        st.error(f"The server refuses: {plain(str(error))}")
+
+
+@contextmanager
+def problems() -> Iterator[None]:
+    """Says what cannot be read or written, in the place of what is done inside.
+
+    A fragment needs one of its own, as Streamlit lets no error out of it.
+    """
+    try:
+        yield
+    except (StoreError, UnreadableError) as error:
+        st.error(plain(str(error)))
 
 
 def _away(reason: str) -> None:
@@ -39,8 +54,3 @@ def _away(reason: str) -> None:
 def _watch() -> None:
     if triton().is_back():
         st.rerun()
-
-
-def _plain(text: str) -> str:
-    """Text in which Streamlit sees no markup."""
-    return "".join(f"\\{one}" if one in r"\`*_{}[]()<>#+-.!|~$:" else one for one in text)

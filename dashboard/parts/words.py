@@ -8,6 +8,11 @@ NOTHING = "-"  # in a cell without a value
 LEFT = ' class="m-text"'
 
 
+def plain(text: str) -> str:
+    """Text in which Streamlit sees no markup."""
+    return "".join(f"\\{one}" if one in r"\`*_{}[]()<>#+-.!|~$:" else one for one in text)
+
+
 def brand(icon: bytes) -> str:
     """The project's name with its icon, an SVG."""
     encoded = base64.b64encode(icon).decode("ascii")

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import streamlit as st
 
+from dashboard.names import capitalized
 from dashboard.parts.gallery import gallery, sections
+from dashboard.parts.notice import problems
 from dashboard.parts.words import heading, title
 from dashboard.results import protocols, table_of
 from dashboard.settings import settings
@@ -16,12 +18,12 @@ DATA, COMPARISON = "data", "comparison"  # sections of the report; the page *Dat
 def show() -> None:
     """Draws the page."""
     st.html(title("Compare", "DLRM, NCF and the baselines on the same test sets, each figure with its interval."))
-    results = read(Path(settings().evaluation))
+    results = read(Path(settings().evaluation), "evaluate")
     if not isinstance(results, list) or not results:
         st.info("This run is not evaluated yet. Do that in a terminal with:")
         st.code(settings().commands["evaluate"], language=None, wrap_lines=True)
     else:
-        for tab, protocol in zip(st.tabs(protocols(results)), protocols(results)):
+        for tab, protocol in zip(st.tabs([capitalized(one) for one in protocols(results)]), protocols(results)):
             question = settings().questions.get(protocol, "")
             tab.html(
                 (heading(question) if question else "")
@@ -32,11 +34,11 @@ def show() -> None:
 
 @st.fragment
 def _pictures() -> None:
-    found = [one for one in sections() if one != DATA]
-    chosen = found[-1] if found else COMPARISON
-    if len(found) > 1:
-        chosen = (
-            st.segmented_control("Pictures", found, default=chosen, key="compare_section", format_func=str.capitalize)
-            or chosen
-        )
-    gallery(chosen)
+    with problems():
+        found = [one for one in sections() if one != DATA]
+        chosen = found[-1] if found else COMPARISON
+        if len(found) > 1:
+            chosen = st.segmented_control(
+                "Pictures", found, default=chosen, key="compare_section", format_func=capitalized, required=True
+            )
+        gallery(chosen)

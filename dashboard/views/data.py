@@ -5,15 +5,16 @@ import streamlit as st
 from dashboard.catalogue import Catalogue
 from dashboard.parts.found import counted, search_field
 from dashboard.parts.gallery import gallery
-from dashboard.parts.words import caption, figures, title
+from dashboard.parts.notice import problems
+from dashboard.parts.words import caption, figures, heading, title
 from dashboard.settings import settings
 from dashboard.shared import catalogue
 
 
 def show() -> None:
     """Draws the page."""
+    st.html(title("Data", f"What the ratings of {settings().dataset} are like, and the movies that they are about."))
     movies = catalogue()
-    st.html(title("Data", f"The ratings of {settings().dataset} that the networks learn from."))
     ratings = int(movies.frame["ratings"].sum())
     st.html(
         figures(
@@ -28,8 +29,9 @@ def show() -> None:
             ]
         )
     )
-    gallery("data")
-    st.html('<h2 class="m-heading">The catalogue</h2>')
+    with problems():
+        gallery("data")
+    st.html(heading("The catalogue"))
     _table(movies)
 
 

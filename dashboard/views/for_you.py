@@ -6,19 +6,22 @@ import streamlit as st
 
 from dashboard import people
 from dashboard.catalogue import liked
+from dashboard.database import LARGEST_ID
 from dashboard.parts.found import counted, plain_rows, search_field
 from dashboard.parts.movies import ADD, DISLIKE, LIKE, REMOVE, Movie, movie_list
 from dashboard.parts.notice import answers
-from dashboard.parts.words import caption, list_heading, title
+from dashboard.parts.words import caption, heading, list_heading, plain, title
+from dashboard.question import Question
 from dashboard.reasons import Reason
-from dashboard.recommending import Answer, Question, answers_to, reasons_for
+from dashboard.recommending import Answer, answers_to, keep, reasons_for
 from dashboard.settings import settings
 from dashboard.shared import catalogue, names
+from dashboard.store import StoreError
 
 MINE, USERS = "My movies", "A MovieLens user"
 FOUND = 5  # movies that a search shows
 LATEST = 8  # liked movies that are shown
-USER, THUMBS = "for_you_user", "for_you_thumbs"  # in the session
+WHO, USER, THUMBS = "for_you_who", "for_you_user", "for_you_thumbs"  # in the session
 
 
 def show() -> None:
@@ -26,16 +29,11 @@ def show() -> None:
     st.html(
         title("For you", "Ten movies from each network, side by side, and why each is there. A thumb changes both.")
     )
-    who = st.segmented_control("Recommend from", [MINE, USERS], default=_kept("for_you_who", MINE), key="who")
-    st.session_state.for_you_who = who or MINE
-    question = _user() if st.session_state.for_you_who == USERS else _mine()
+    st.session_state.setdefault(WHO, MINE)
+    who = st.segmented_control("Recommend from", [MINE, USERS], key=WHO, required=True, persist_state="session")
+    question = _user() if who == USERS else _mine()
     with answers():
         _lists(question)
-
-
-def _kept(name: str, default: object) -> object:
-    """What the session has kept, also while another page was shown."""
-    return st.session_state.get(name, default)
 
 
 # -- for whom ----------------------------------------------------------------------------------------------------------
@@ -54,7 +52,7 @@ def _mine() -> Question:
             )
     with right:
         latest = taste.liked[::-1][:LATEST]
-        st.html(f'<h2 class="m-heading">{counted(len(taste.liked), "movie")} that you like</h2>')
+        st.html(heading(f"{counted(len(taste.liked), 'movie') if latest else 'Movies'} that you like"))
         movie_list(
             "liked",
             "Movies that you like",
@@ -72,47 +70,60 @@ def _user() -> Question:
     """A user of the dataset; with thumbs, someone new who likes the same movies and those."""
     left, right = st.columns([1, 2], gap="small", vertical_alignment="bottom")
     with left:
-        user_id = st.number_input("User id", min_value=0, max_value=2**31 - 1, value=_kept(USER, 1), step=1)
+        first = int(catalogue().users.min(initial=LARGEST_ID))
+        st.session_state.setdefault(USER, first)
+        user_id = int(
+            st.number_input(
+                "User id",
+                min_value=first,
+                max_value=LARGEST_ID,
+                step=1,
+                key=USER,
+                persist_state="session",
+                on_change=_take_back,
+            )
+        )
     with right:
         st.button("Another user", on_click=_another_user)
-    if user_id != _kept(USER, 1):
-        st.session_state.pop(THUMBS, None)
-    st.session_state[USER] = int(user_id)
-    stars = catalogue().stars_of(int(user_id))
+    stars = catalogue().stars_of(user_id)
     thumbs: dict[int, bool] = st.session_state.get(THUMBS, {})
     theirs = liked(stars)
     if not stars:
-        st.html(caption(f"{settings().dataset} has no ratings of user {user_id}; the most rated movies are shown."))
+        st.html(caption(f"{settings().dataset} has no ratings by user {user_id}."))
     else:
         latest = ", ".join(catalogue().title(one) for one in theirs[::-1][:3])
         st.html(
             caption(
                 f"User {user_id} gave {counted(len(stars), 'rating')}, {len(theirs)} of them above 3 stars"
-                + (f"; the latest of these: {latest}." if latest else ".")
+                + (f"; the latest of these are for {latest}." if latest else ".")
             )
         )
     if not thumbs:
-        return Question(int(user_id), tuple(theirs), frozenset(stars))
+        return Question(user_id, tuple(theirs), frozenset(stars))
     st.html(
         caption(
             "A trained user's list does not follow new ratings. With your thumbs the networks are asked for someone "
             f"new who likes this user's movies and yours ({counted(len(thumbs), 'thumb')})."
         )
     )
-    st.button("Take the thumbs back", on_click=lambda: st.session_state.pop(THUMBS, None))
+    st.button("Take the thumbs back", on_click=_take_back)
     likes = [one for one in theirs if one not in thumbs] + [one for one, up in thumbs.items() if up]
     return Question(None, tuple(likes), frozenset({*stars, *thumbs}))
 
 
 def _another_user() -> None:
     st.session_state[USER] = int(random.choice(catalogue().users))
+    _take_back()
+
+
+def _take_back() -> None:
     st.session_state.pop(THUMBS, None)
 
 
 def _thumb(action: str, movie_id: int, _: float) -> None:
     """A thumb for the person; for a user of the dataset it is the session's alone."""
     up = action != DISLIKE
-    if st.session_state.for_you_who == USERS:
+    if st.session_state[WHO] == USERS:
         st.session_state[THUMBS] = {**st.session_state.get(THUMBS, {}), movie_id: up}
     else:
         people.thumb(movie_id, up)
@@ -125,11 +136,12 @@ def _lists(question: Question) -> None:
     found = answers_to(question)
     why = reasons_for(question, found)
     compares = len(found) > 1 and found[0].is_personal
+    known = "" if found[0].is_personal else "Nothing is known yet: the most rated movies, the same for each network"
     common = set.intersection(*(set(answer.movie_ids) for answer in found)) if compares else set()
     for column, answer in zip(st.columns(len(found), gap="medium"), found):
         with column:
-            name = names().model(answer.model) if answer.model else "Recommended"
-            sentence = f"{len(common)} of {len(answer.movie_ids)} are in both lists" if compares else ""
+            name = _name(answer)
+            sentence = f"{len(common)} of {len(answer.movie_ids)} are in both lists" if compares else known
             st.html(list_heading(name, sentence, names().colors.get(answer.model, "")))
             movie_list(
                 f"list-{answer.model}",
@@ -142,18 +154,25 @@ def _lists(question: Question) -> None:
                 color=names().colors.get(answer.model, ""),
             )
     st.html(caption(_score_text(found)))
+    try:
+        keep(found)
+    except StoreError as error:
+        st.warning(plain(f"These lists are not kept. {error}"))
 
 
 def _score_text(found: list[Answer]) -> str:
     if not found[0].is_personal:
-        return (
-            "Nothing is known yet, so these are the most rated movies; each figure is the share of users who rated one."
-        )
-    took = ", ".join(f"{answer.milliseconds:.0f} ms" for answer in found)
+        return "Each figure is the share of users who rated the movie."
+    took = " and ".join(f"{answer.milliseconds:.0f} ms ({_name(answer)})" for answer in found)
     return (
-        "The figure is the network's probability that the movie is watched next. Marked genres are those of liked "
+        "The figure is the network's score, from 0 to 1, by which it orders the movies. Near: as on the page Similar, "
+        f"by {_name(found[0])}'s vectors, genres and years, in every list. Marked genres are frequent among the liked "
         f"movies. Answered by Triton in {took}; version {found[0].version} of the models."
     )
+
+
+def _name(answer: Answer) -> str:
+    return names().model(answer.model) if answer.model else "Recommended"
 
 
 def _rows(answer: Answer, why: dict[int, Reason], common: set[int], liked_count: int) -> list[Movie]:
@@ -179,7 +198,7 @@ def _rows(answer: Answer, why: dict[int, Reason], common: set[int], liked_count:
 def _sentence(reason: Reason, liked_count: int) -> str:
     """A reason in words; empty where there is none."""
     near = " and ".join(catalogue().title(one) for one in reason.nearest)
-    genre = f"{reason.genres[0]}, as {reason.share} of {liked_count} liked movies" if reason.genres else ""
-    if near and genre:
-        return f"Near {near}; {genre}"
-    return f"Near {near}" if near else genre
+    sentences = [f"Near {near}."] if near else []
+    if reason.genres:
+        sentences.append(f"{reason.genres[0]}, like {reason.share} of {counted(liked_count, 'liked movie')}.")
+    return " ".join(sentences)

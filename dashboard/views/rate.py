@@ -6,8 +6,9 @@ from dashboard import people
 from dashboard.catalogue import ORDERS
 from dashboard.parts.found import counted, plain_rows, search_field
 from dashboard.parts.movies import RATE, UNRATE, movie_list
-from dashboard.parts.words import caption, title
+from dashboard.parts.words import caption, plain, title
 from dashboard.shared import catalogue
+from dashboard.store import StoreError
 
 SHOWN = 12  # movies at a time
 PAGE, WORDS = "rate_page", "rate_words"  # in the session
@@ -29,7 +30,14 @@ def show() -> None:
             + (f", {first + 1} to {first + len(here)} shown" if here else "")
         )
     )
-    movie_list("rate", "Movies to rate", plain_rows(here, stars), [RATE], _act, empty="No movie has all of this.")
+    movie_list(
+        "rate",
+        "Movies to rate",
+        plain_rows(here, stars),
+        [RATE],
+        _act,
+        empty="No movie matches the search and filters.",
+    )
     _turn(first, len(movie_ids))
 
 
@@ -38,32 +46,34 @@ def _person() -> None:
     key = people.current()
     with st.container(border=True):
         if key is None:
-            st.html(
-                caption("You are someone new. Your first stars make a key that keeps them; or start with one here.")
-            )
+            st.html(caption("You are new here. Your first stars create a key that keeps them, or create one now."))
             left, right = st.columns([1, 2], vertical_alignment="bottom", gap="medium")
-            left.button("New person", on_click=people.become_new, width="stretch")
-            right.text_input("Or go on with your key", key="rate_key", on_change=_go_on)
-            if st.session_state.pop("unknown_key", False):
-                st.error("No person has this key. Check it, or start as a new person.")
+            left.button("New person", on_click=_become_new, width="stretch")
+            right.text_input("Or enter your key", key="rate_key", on_change=_go_on)
             return
         count = len(people.taste().stars)
         st.html(
             caption(
-                f"You have rated {counted(count, 'movie')}. This key is the only way back to them; it is in this "
-                "page's address, too."
+                f"You have rated {counted(count, 'movie')}. This key is the only way back to them; it is also in the "
+                "address of this page."
             )
         )
         left, right = st.columns([2, 1], vertical_alignment="center", gap="medium")
         left.code(key, language=None, wrap_lines=True)
-        right.button("Be someone new", on_click=people.leave, width="stretch")
+        right.button("Start as a new person", on_click=people.leave, width="stretch")
+
+
+def _become_new() -> None:
+    try:
+        people.become_new()
+    except StoreError as error:
+        st.error(plain(str(error)))
 
 
 def _go_on() -> None:
     given = st.session_state.rate_key.strip()
     if given:
-        st.query_params[people.KEY] = given
-        people.enter()
+        st.query_params[people.KEY] = given  # the next drawing enters with it
 
 
 def _found(stars: dict[int, float]) -> tuple[bool, list[int]]:
@@ -76,11 +86,13 @@ def _found(stars: dict[int, float]) -> tuple[bool, list[int]]:
     first, last = movies.years
     with st.expander("Filters: genres, years, order"):
         left, right = st.columns(2, gap="medium")
-        genres = left.multiselect("Genres, all of them", movies.genres, key="rate_genres", on_change=_first)
+        genres = left.multiselect(
+            "Genres (movies with all of them)", movies.genres, key="rate_genres", on_change=_first
+        )
         order = left.selectbox("Order", list(ORDERS), key="rate_order", on_change=_first)
         with right:
             years = st.slider("Years", first, max(last, first + 1), (first, last), key="rate_years", on_change=_first)
-            only_mine = st.toggle("Only those that I rated", key="rate_mine", on_change=_first)
+            only_mine = st.toggle("Only movies that I rated", key="rate_mine", on_change=_first)
     found = movies.search(words, genres, None if years == (first, last) else years, order)
     return only_mine, [one for one in found if one in stars] if only_mine else found
 
@@ -95,9 +107,9 @@ def _turn(first: int, count: int) -> None:
         return
     page = first // SHOWN
     left, right = st.columns(2)
-    left.button("Before", disabled=page == 0, on_click=_go_to, args=(page - 1,), width="stretch")
+    left.button("Previous", disabled=page == 0, on_click=_go_to, args=(page - 1,), width="stretch")
     right.button(
-        "More",
+        "Next",
         disabled=first + SHOWN >= count,
         on_click=_go_to,
         args=(page + 1,),

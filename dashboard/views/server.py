@@ -15,12 +15,12 @@ from dashboard.triton import KEPT, Asked
 PAUSE = 5.0  # seconds between two looks
 BARS = 40  # requests of a kind that are drawn
 SHOWN = 10
-FIRST = "First movie"
+NETWORK, FIRST = "Network", "First movie"  # columns of text
 
 
 def show() -> None:
     """Draws the page."""
-    st.html(title("Server", f"Triton at {settings().server}: its health, its version and the answers to this page."))
+    st.html(title("Server", f"Triton at {settings().server}: its health, its version and how fast it answers."))
     _health()
     _latency(list(triton().requests))
     _shown()
@@ -39,7 +39,7 @@ def _health() -> None:
         figures(
             [
                 (
-                    "version that serves" if len(found.versions) == 1 else "versions that serve",
+                    "version served" if len(found.versions) == 1 else "versions served",
                     ", ".join(found.versions),
                 ),
                 ("for a test request to every model", f"{1000 * seconds:.0f} ms"),
@@ -63,7 +63,7 @@ def _latency(requests: list[Asked]) -> None:
     )
     st.html(
         table(
-            "Last requests", ["Question", "Answers", "Failed", "Median", "95th percentile", "Slowest", "Latest"], lines
+            "Last requests", ["Request", "Answers", "Failed", "Median", "95th percentile", "Slowest", "Latest"], lines
         )
     )
 
@@ -71,7 +71,8 @@ def _latency(requests: list[Asked]) -> None:
 def _line(what: str, asked: list[Asked]) -> str:
     answered = [1000 * one.seconds for one in asked if one.answered]
     cells = [f"{len(answered):,}", f"{len(asked) - len(answered):,}", *_milliseconds(answered), _bars(answered[-BARS:])]
-    return row(what, cells)
+    service, _, model = what.partition(" ")
+    return row(f"{service}, {names().model(model)}" if model else service, cells)
 
 
 def _milliseconds(values: list[float]) -> list[str]:
@@ -98,14 +99,23 @@ def _shown() -> None:
         row(
             time.strftime("%d %b %H:%M:%S", time.gmtime(one.time)),
             [
-                escape(names().model(one.model)),
+                _text(names().model(one.model)),
                 escape(one.version),
                 f"{one.milliseconds:.1f} ms",
-                f'<td class="m-text">{escape(catalogue().title(one.movie_ids[0]) if one.movie_ids else NOTHING)}</td>',
+                _text(catalogue().title(one.movie_ids[0]) if one.movie_ids else NOTHING),
             ],
         )
         for one in last
     ]
     st.html(
-        table("Recommendations shown last", ["Time (UTC)", "Network", "Version", "Answered in", FIRST], lines, [FIRST])
+        table(
+            "Recommendations shown last",
+            ["Time (UTC)", NETWORK, "Version", "Answered in", FIRST],
+            lines,
+            [NETWORK, FIRST],
+        )
     )
+
+
+def _text(words: str) -> str:
+    return f'<td class="m-text">{escape(words)}</td>'

@@ -6,7 +6,7 @@ from dashboard.parts.found import plain_rows, search_field
 from dashboard.parts.movies import OPEN, Movie, movie_list
 from dashboard.parts.notice import answers
 from dashboard.parts.words import caption, list_heading, title
-from dashboard.shared import catalogue, triton
+from dashboard.shared import catalogue, names, networks, triton
 
 FOUND = 8  # movies that a search shows
 K = 12
@@ -15,7 +15,7 @@ CHOSEN, WORDS = "similar_movie", "similar_words"  # in the session
 
 def show() -> None:
     """Draws the page."""
-    st.html(title("Similar", "The movies whose vectors lie nearest to one movie's, as the network has learned them."))
+    st.html(title("Similar", "The movies nearest to one movie, by what the network has learned, genres and year."))
     left, right = st.columns([2, 3], gap="large")
     with left:
         words = search_field("Find a movie", "similar_search", "Part of a title, then Enter")
@@ -26,7 +26,7 @@ def show() -> None:
     if words != st.session_state.get(WORDS, ""):
         st.session_state[WORDS] = words
         st.session_state.pop(CHOSEN, None)
-    chosen = st.session_state.get(CHOSEN) or (found[0] if found else None)
+    chosen = st.session_state.get(CHOSEN, found[0] if found else None)
     if chosen is not None:
         with right, answers():
             _neighbours(chosen)
@@ -51,10 +51,16 @@ def _neighbours(chosen: int) -> None:
     movie_list("similar", "Similar movies", rows, [OPEN], _choose, is_ranked=True, empty="No movie is like it.")
     st.html(
         caption(
-            "The figure is the cosine of the two vectors; marked genres are shared. "
+            "The figure is the cosine of the two movies' vectors, at most 1. Half of a vector is what "
+            f"{_network()} has learned of the movie, half its genres and year. Marked genres are shared. "
             f"Version {answer.version} of the models."
         )
     )
+
+
+def _network() -> str:
+    default = networks()[0]
+    return names().model(default) if default else "the network"
 
 
 def _choose(_: str, movie_id: int, __: float) -> None:

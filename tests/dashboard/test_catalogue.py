@@ -36,6 +36,11 @@ def catalogue(tmp_path) -> Catalogue:
         ("2003", [3]),
         (".*", [5]),
         ("nothing like it", []),
+        ("the matrix " * 30 + "far beyond what is looked at", [2, 3]),
+        ('"matrix"', []),
+        ("%", []),
+        ("_", []),
+        ("\0 東京 \U0001f600", []),
     ],
 )
 def test_every_word_of_a_search_is_in_the_title_or_is_the_year(catalogue, text, found):

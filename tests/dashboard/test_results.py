@@ -33,6 +33,7 @@ RESULTS = [
         "train_seconds": 2.5,
     },
 ]
+BASELINES = {"itemknn": "item-kNN", "popularity": "popularity", "knn": "k-NN with means", "ease": "EASE"}
 NAMES = Names({"hr@10": "HR@10"}, {"dlrm": "DLRM"})
 
 
@@ -49,6 +50,13 @@ def test_figures_intervals_and_the_best_of_each_metric():
     assert ">275 s<" in html
     assert "943 test users, seed 42" in html
     assert ">HR@10<" in html
+
+
+def test_names_begin_with_a_capital_where_they_are_words():
+    names = Names({"log_loss": "log loss"}, BASELINES)
+    assert [names.model(one) for one in BASELINES] == ["Item-kNN", "Popularity", "k-NN with means", "EASE"]
+    assert [names.model(one) for one in ("ncf", "another")] == ["NCF", "Another"]
+    assert names.metric("log_loss") == "Log loss"
 
 
 def test_names_are_escaped_and_what_is_missing_is_a_dash():

@@ -120,6 +120,18 @@ def test_a_rating_is_stars_a_movie_and_when(store):
     assert type(last.movie_id) is int
 
 
+def test_what_was_said_within_one_second_keeps_its_order_and_is_exported_in_whole_seconds(store):
+    first, second = (store.new_person(user_id=9).key for _ in range(2))
+    store.rate(first, 50, 4.0, 1000.25)
+    store.rate(first, 7, 3.0, 1000.5)
+    store.rate(second, 50, 2.0, 1000.75)
+    assert [one.movie_id for one in store.ratings(first)] == [50, 7]
+    assert store.export(100).rows == ((9, 7, 3.0, 1000), (9, 50, 2.0, 1000))
+    for number in range(5):  # the clock's own
+        store.thumb(first, 9 - number, True)
+    assert [one.movie_id for one in store.thumbs(first)] == [9, 8, 7, 6, 5]
+
+
 def test_numbers_of_numpy_and_pandas_are_taken(store):
     key = store.new_person(np.int32(5)).key
     store.rate(key, np.int64(50), np.float32(3.5), np.int64(9))

@@ -87,12 +87,13 @@ class Served:
 class Page:
     """`dashboard`, beside a server."""
 
-    def __init__(self, run: Path, server: str):
+    def __init__(self, run: Path, server: str, people: Path | None = None):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.people = run.parent / "people.sqlite3"
+        self.people = people or run.parent / "people.sqlite3"
         where = ["--dataset", run.name, "--runs", str(run.parent), "--server", server, "--database", str(self.people)]
-        self.process = Process(["dashboard", *where, "--port", str(self.port)], run.parent / "dashboard.log")
+        log = run.parent / f"dashboard-{self.port}.log"
+        self.process = Process(["dashboard", *where, "--port", str(self.port)], log)
         wait_until(lambda: self.process.says("The page:") and self._is_up(), "the page")
 
     def _is_up(self) -> bool:

@@ -60,6 +60,7 @@ def test_movies_found_by_title_make_the_lists_and_thumbs_change_them(visit, clie
     titles = best(client, movies, "dlrm", None, [liked, second], [third])
     expect(one.movies(DLRM).locator(".title")).to_have_text(titles)
 
+    one.settle()  # the lists are kept once they are drawn
     key = one.page.url.partition("person=")[2]
     kept = Store(page_of_run.people, run.name)
     assert {thumb.movie_id: thumb.up for thumb in kept.thumbs(key)} == {liked: True, second: True, third: False}
@@ -80,14 +81,40 @@ def test_thumbs_for_a_user_ask_for_someone_new_with_the_user_s_movies(visit, cli
     expect(one.movies(DLRM).locator(".title")).to_have_text(best(client, movies, "dlrm", user_id))
 
 
+def test_each_reason_names_the_nearest_liked_movies_and_the_genre_that_most_of_them_have(visit, client, movies):
+    one = visit()
+    user_id = int(movies.users[7])
+    as_user(one, user_id)
+    stars = movies.stars_of(user_id)
+    likes = [movie_id for movie_id, given in stars.items() if given > 3]
+    for model, name in (("dlrm", DLRM), ("ncf", NCF)):
+        recommended = client.recommend(user_id, 10, model=model).movie_id.tolist()
+        rows = one.movies(name).get_by_role("listitem")
+        expect(rows.locator(".title")).to_have_text([movies.title(movie_id) for movie_id in recommended])
+        for row, movie_id in zip(rows.all(), recommended):
+            similar = client.similar(movie_id, 1000)
+            cosines = {one: score for one, score in zip(similar.movie_id.tolist(), similar.score) if one in likes}
+            nearest = [one for one in sorted(cosines, key=cosines.get)[::-1][:2] if cosines[one] >= 0.1]
+            have = {genre: sum(genre in movies.genres_of(one) for one in likes) for genre in movies.genres_of(movie_id)}
+            shared = {genre: number for genre, number in have.items() if number >= max(1, 0.2 * len(likes))}
+            expected = []
+            if nearest:
+                expected.append(f"Near {' and '.join(movies.title(one) for one in nearest)}.")
+            if shared:
+                most = max(shared, key=shared.get)
+                expected.append(f"{most}, like {shared[most]} of {len(likes)} liked movies.")
+            assert row.locator(".why").all_inner_texts() == ([" ".join(expected)] if expected else [])
+            assert set(row.locator(".genre.shared").all_inner_texts()) == set(shared)
+
+
 def test_an_unknown_user_is_told_so(visit):
     one = visit()
     one.page.get_by_text("A MovieLens user").click()
     field = one.page.get_by_label("User id")
     field.fill("999999999")
     field.press("Enter")
-    expect(one.page.get_by_text("has no ratings of user 999999999")).to_be_visible()
-    expect(one.page.get_by_text("Nothing is known yet")).to_be_visible()
+    expect(one.page.get_by_text("has no ratings by user 999999999")).to_be_visible()
+    expect(one.page.get_by_text("Nothing is known yet: the most rated movies")).to_have_count(2)
 
 
 def test_the_keyboard_alone_finds_a_movie_and_thumbs_one(visit, client, movies, width):

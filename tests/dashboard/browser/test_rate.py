@@ -40,13 +40,6 @@ def test_stars_are_kept_for_the_person_and_removed_again(visit, movies, page_of_
     assert kept.ratings(key) == []
 
 
-def test_a_wrong_key_is_refused(visit):
-    one = visit(path="?person=guessed")
-    one.go("Rate")
-    expect(one.page.get_by_text("No person has this key")).to_be_visible()
-    assert "guessed" not in one.page.url
-
-
 def test_filters_leave_what_they_say(visit, movies):
     one = visit()
     one.go("Rate")
