@@ -193,13 +193,20 @@ def _wrong_version(running: Served, repository: Path) -> None:
 
 
 def _tampered_version(running: Served, repository: Path) -> None:
-    def tamper() -> None:
-        _replace(repository, lambda folder: None)
-        served_version = json.loads((repository / "manifest.json").read_text())["version"]
-        with open(repository / "scorer" / str(served_version) / "model.py", "a") as file:
-            file.write("\n")
+    """The file is changed before the version can be seen: one that `serve` has copied already is served as it was."""
+    changed, old = repository.with_name("changed"), repository.with_name("old")
+    shutil.copytree(repository, changed)
+    _replace(changed, lambda folder: None)
+    version = json.loads((changed / "manifest.json").read_text())["version"]
+    with open(changed / "scorer" / str(version) / "model.py", "a") as file:
+        file.write("\n")
 
-    _refused(running, repository, tamper)
+    def put() -> None:
+        repository.rename(old)
+        changed.rename(repository)
+        shutil.rmtree(old)
+
+    _refused(running, repository, put)
 
 
 def _refused(running: Served, repository: Path, change: Callable[[], None]) -> None:
