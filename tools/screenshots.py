@@ -18,7 +18,8 @@ OUT = ROOT / "docs" / "page"
 REPORT_OUT = ROOT / "docs" / "report"
 WIDTHS = {"wide": 1280, "phone": 390}
 LIKED = ("Empire Strikes Back, The (1980)", "Raiders of the Lost Ark (1981)", "Star Wars (1977)")
-TALLEST = 1650  # pixels: above the pictures that show one user's ratings, which are MovieLens' own
+TALLEST = 1650  # pixels
+PRIVATE = "One user's two lists"  # the title of the pictures that show a rating, which is MovieLens' own
 # Without the sign that the script runs, and with an edge, as the documents are as white as the page.
 STYLE = """.stStatusWidget { display: none }
 body::after { content: ""; position: fixed; inset: 0; z-index: 999999; border: 1px solid #C9C5D4 }"""
@@ -108,6 +109,10 @@ def shoot(one: Visit, name: str, width: int) -> None:
     height = one.page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
     one.page.set_viewport_size({"width": width, "height": min(height, TALLEST)})
     one.settle()
+    private = one.page.get_by_text(PRIVATE).all()
+    if tops := [box["y"] for found in private if (box := found.bounding_box())]:
+        one.page.set_viewport_size({"width": width, "height": min(height, TALLEST, int(min(tops)) - 32)})
+        one.settle()
     one.page.screenshot(path=OUT / f"{name}.png", animations="disabled", style=STYLE)
     one.page.set_viewport_size({"width": width, "height": 860})
 
