@@ -307,7 +307,7 @@ def test_what_requests_took_is_kept_for_the_report(again, ml_100k):
     table = next(table for table in tables(again("04-triton")) if "p50, ms" in table.columns)
     took = RunFiles(ml_100k).served("leave-one-out").took
     found = [round(one.median_ms, 2) for by_model in took.values() for one in by_model.values()]
-    assert sorted(found) == sorted(table["p50, ms"])
+    assert sorted(found) == sorted(table["p50, ms"].iloc[:, 0])  # the heading has two rows
 
 
 @pytest.mark.slow
