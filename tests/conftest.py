@@ -99,3 +99,17 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("needs copies of real MovieLens data beside the checkout, which may not be redistributed")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Debian's chromium, for whatever is opened in a browser: one, as Playwright runs once in a process."""
+    from tests.dashboard.browser.running import CHROMIUM
+
+    if not os.path.exists(CHROMIUM):
+        pytest.skip(f"needs Debian's chromium at {CHROMIUM}; `make debian` installs it")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the page's environment; see `make test`")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -1,11 +1,10 @@
 """The page in Debian's chromium, beside a real Triton. `make test` runs these in the page's environment."""
 
-import os
 from pathlib import Path
 
 import pytest
 
-from tests.dashboard.browser.running import CHROMIUM, MAIN, Page, Served, exported_run, mark_title, write_report
+from tests.dashboard.browser.running import MAIN, Page, Served, exported_run, mark_title, write_report
 
 WIDTHS = (1280, 390)
 collect_ignore = ["visit.py"]  # no tests, and needs Playwright
@@ -37,18 +36,6 @@ def page_of_run(run: Path, served: Served):
     page = Page(run, served.url)
     yield page
     page.process.stop()
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    """The browser."""
-    if not os.path.exists(CHROMIUM):
-        pytest.skip(f"needs Debian's chromium at {CHROMIUM}; `make debian` installs it")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the page's environment; see `make test`")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

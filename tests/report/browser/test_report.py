@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.conftest import write_movielens
-from tests.dashboard.browser.running import CHROMIUM, GIVEN_RUN, MAIN, Process
+from tests.dashboard.browser.running import GIVEN_RUN, MAIN, Process
 from tests.names import HANG_SECONDS
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs the page's environment; see `make test`")
+pytest.importorskip("playwright.sync_api", reason="needs the page's environment; see `make test`")
 pytestmark = pytest.mark.slow
 
 MOST_BYTES = 3_000_000
@@ -57,16 +57,6 @@ def report(tmp_path_factory) -> Path:
         done = Process([*command, "--dataset", name, "--runs", str(folder)], folder / f"{command[0]}.log")
         assert done.running.wait(timeout=HANG_SECONDS) == 0, done.log.read_text()
     return folder / name / "report" / "report.html"
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    if not os.path.exists(CHROMIUM):
-        pytest.skip(f"needs Debian's chromium at {CHROMIUM}; `make debian` installs it")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
