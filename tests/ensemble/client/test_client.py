@@ -164,7 +164,7 @@ def test_the_wait_for_a_first_answer_has_an_end(ask):
     began = time.monotonic()
     with pytest.raises(NoServerError):
         ask(f"127.0.0.1:{free_port()}", one_pair, timeout=HANG_SECONDS, wait=0.4)
-    assert 0.2 < time.monotonic() - began < HANG_SECONDS / 2
+    assert 0.05 < time.monotonic() - began < HANG_SECONDS / 2  # pauses are drawn: it ends before one that is too long
 
 
 def test_a_restart_is_waited_for_on_the_kept_connection(servers):
