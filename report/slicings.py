@@ -10,8 +10,8 @@ import pandas as pd
 from core.columns import GENRES, MOVIE_ID, RAW_MOVIE, RAW_USER, TIMESTAMP, USER_ID, YEAR
 from report.calculations.classes import Class, between, by_name, equal_counts
 from report.files import RunFiles
+from report.style import SECONDS_A_DAY
 
-DAY = 86_400  # seconds
 SINCE_FIRST = (("1", 1), ("2\u20137", 7), ("8\u201330", 30), ("31\u2013365", 365), ("over 365", np.inf))
 AGES = (("0\u20131", 2), ("2\u20135", 6), ("6\u201310", 11), ("11\u201320", 21), ("over 20", np.inf))
 NO_GENRE = "(none listed)"
@@ -70,7 +70,7 @@ def _others(column: str, of: str) -> Callable[[RunFiles, pd.DataFrame], list[Cla
 
 def _since_first(files: RunFiles, asked: pd.DataFrame) -> list[Class]:
     first = files.ratings.groupby(RAW_USER)[TIMESTAMP].min().reindex(asked[USER_ID]).to_numpy()
-    return between((asked[TIMESTAMP].to_numpy() - first) / DAY, SINCE_FIRST)
+    return between((asked[TIMESTAMP].to_numpy() - first) / SECONDS_A_DAY, SINCE_FIRST)
 
 
 def _movies(files: RunFiles, asked: pd.DataFrame, column: str) -> pd.Series:

@@ -42,6 +42,7 @@ NAVY = "#10243a"  # of what is drawn upon a light colour, whatever the page's ow
 NETWORK_COLORS = (BLUE, VERMILION, GREEN, PINK, SKY, ORANGE)  # in the order of the registry
 NETWORK_MARKERS = ("o", "s", "^", "D", "v", "P")
 NETWORK_LINES = ("-", "--", "-.", ":")
+SECONDS_A_DAY = 86_400
 ABBREVIATION = re.compile(r" \((\w+)\)$")
 PASSES = 8  # of a layout, at most
 SETTLED = 5e-4  # of the figure's width or height, which cannot be seen

@@ -3,15 +3,11 @@
 A thumb on *For you*, which asks both networks again: from the click to the changed list, in the browser's own time.
 """
 
-import os
-import shutil
-import tempfile
-from pathlib import Path
 from statistics import median, quantiles
 
 from playwright.sync_api import sync_playwright
 
-from tests.dashboard.browser.running import CHROMIUM, GIVEN_RUN, ROOT, Page, Served
+from tests.dashboard.browser.running import CHROMIUM, given_run, page_over_copy
 from tests.dashboard.browser.visit import Visit
 
 CLICKS = 60
@@ -30,18 +26,8 @@ TIMED = """(list) => new Promise((done) => {
 
 
 def main() -> None:
-    given = Path(os.environ.get(GIVEN_RUN, ROOT / "runs" / "ml-100k"))
-    with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder, given.name)
-        shutil.copytree(given, run, ignore=shutil.ignore_patterns("*.log*", "people*"))
-        server = Served(run)
-        server.start()
-        page = Page(run, server.url)
-        try:
-            times = measured(page.url)
-        finally:
-            page.process.stop()
-            server.stop()
+    with page_over_copy(given_run()) as url:
+        times = measured(url)
     high = quantiles(times, n=20)[-1]
     print(
         f"{len(times)} clicks: median {median(times):.0f} ms, 95th percentile {high:.0f} ms, most {max(times):.0f} ms"

@@ -3,15 +3,12 @@
 It needs a run with an exported repository and a report.
 """
 
-import os
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.dashboard.browser.running import CHROMIUM, GIVEN_RUN, ROOT, Page, Served
+from tests.dashboard.browser.running import CHROMIUM, ROOT, given_run, page_over_copy
 from tests.dashboard.browser.visit import Visit
 
 OUT = ROOT / "docs" / "page"
@@ -26,7 +23,7 @@ body::after { content: ""; position: fixed; inset: 0; z-index: 999999; border: 1
 
 
 def main() -> int:
-    given = Path(os.environ.get(GIVEN_RUN, ROOT / "runs" / "ml-100k"))
+    given = given_run()
     if not (given / "repository").is_dir():
         print(f"error: {given} has no exported repository; run: make run", file=sys.stderr)
         return 2
@@ -34,17 +31,8 @@ def main() -> int:
     if not report.is_file():
         print(f"error: {report} is missing; run: python -m marquee report", file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder, given.name)
-        shutil.copytree(given, run, ignore=shutil.ignore_patterns("*.log*", "people*"))
-        server = Served(run)
-        server.start()
-        page = Page(run, server.url)
-        try:
-            take(page.url, report)
-        finally:
-            page.process.stop()
-            server.stop()
+    with page_over_copy(given) as url:
+        take(url, report)
     return 0
 
 

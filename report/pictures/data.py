@@ -12,6 +12,7 @@ from report.picture import DATA, Picture, add
 from report.style import (
     BLUE,
     GREY,
+    SECONDS_A_DAY,
     VERMILION,
     count_axis,
     counted,
@@ -28,7 +29,6 @@ TAIL = (4, 5)  # the share of ratings that the long tail's point stands for: 80 
 POINTS = 400  # of a drawn curve, however many movies there are
 LONGEST_SPAN = 48  # months that are shown one by one
 LABELS = 7  # on an axis of time
-SECONDS_A_DAY = 24 * 60 * 60
 
 
 # -- stars -------------------------------------------------------------------------------------------------------------

@@ -31,6 +31,14 @@ def put(folder: Path, name: str, text: str) -> None:
     (folder / name).chmod(0o755)
 
 
+def lack_chromium(programs: Path, user_id: int) -> None:
+    """Everything else is there; the user is root where the id is 0."""
+    (programs / "chromium").unlink()
+    put(programs, "promtool", "")
+    (programs / "id").unlink()
+    put(programs, "id", f"echo {user_id}")
+
+
 def debian(programs: Path, venv: Path) -> str:
     (venv / "bin").mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
@@ -75,10 +83,7 @@ def test_the_program_is_taken_out_of_its_package(programs, tmp_path):
 
 
 def test_a_program_of_many_files_is_installed(programs, tmp_path):
-    (programs / "chromium").unlink()
-    put(programs, "promtool", "")
-    (programs / "id").unlink()
-    put(programs, "id", "echo 0")
+    lack_chromium(programs, user_id=0)
     put(programs, "apt-get", f'echo "$*" >> {tmp_path}/asked; echo noise')
     put(programs, "dpkg-deb", "")
     assert debian(programs, tmp_path / "venv") == "chromium: Debian's package chromium is installed\n"
@@ -86,10 +91,7 @@ def test_a_program_of_many_files_is_installed(programs, tmp_path):
 
 
 def test_only_root_installs(programs, tmp_path):
-    (programs / "chromium").unlink()
-    put(programs, "promtool", "")
-    (programs / "id").unlink()
-    put(programs, "id", "echo 1000")
+    lack_chromium(programs, user_id=1000)
     put(programs, "apt-get", f"echo asked > {tmp_path}/asked")
     put(programs, "dpkg-deb", "")
     assert debian(programs, tmp_path / "venv") == (

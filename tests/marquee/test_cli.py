@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from core.errors import UserError
 from core.json_files import read_json
 from core.resources import STAGES, read_stages
 from core.run_folder import Run
+from ensemble.server.ports import free_port
 from marquee import __version__
 from marquee.app import main
 from models.baselines.truth import is_synthetic
@@ -98,12 +98,6 @@ def main_here(*arguments: object) -> int:
     finally:
         signal.signal(signal.SIGTERM, before)
     return left.value.code
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 # -- help --------------------------------------------------------------------------------------------------------------

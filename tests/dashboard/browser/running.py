@@ -4,15 +4,17 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
+import tempfile
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 
+from ensemble.server.ports import free_port, private_port
 from tests.conftest import write_movielens
 from tests.names import HANG_SECONDS
 
@@ -26,12 +28,6 @@ PICTURE = (
     '<script>window.marked = 3</script><rect x="60" y="20" width="80" height="180" fill="#0072B2"/>'
     '<text x="60" y="225" font-size="14">a bar</text></svg>'
 )
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
@@ -69,7 +65,7 @@ class Served:
     """`serve`, always on the same port."""
 
     def __init__(self, run: Path):
-        self.run, self.port = run, free_port()
+        self.run, self.port = run, private_port()
         self.url = f"127.0.0.1:{self.port}"
         self.process: Process | None = None
 
@@ -102,6 +98,27 @@ class Page:
                 return answer.status == 200
         except OSError:
             return False
+
+
+def given_run() -> Path:
+    """The run that the tools look at: what `$MARQUEE_TEST_RUN` names, or ML-100K's."""
+    return Path(os.environ.get(GIVEN_RUN, ROOT / "runs" / "ml-100k"))
+
+
+@contextmanager
+def page_over_copy(given: Path) -> Iterator[str]:
+    """The address of a page beside a server, both over a copy of an exported run, without its logs and people."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder, given.name)
+        shutil.copytree(given, run, ignore=shutil.ignore_patterns("*.log*", "people*"))
+        server = Served(run)
+        server.start()
+        page = Page(run, server.url)
+        try:
+            yield page.url
+        finally:
+            page.process.stop()
+            server.stop()
 
 
 def exported_run(folder: Path) -> Path:
