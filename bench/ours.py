@@ -147,7 +147,7 @@ def evaluate(run_folder: Path, users: int, threads: int) -> dict[str, Any]:
         user, positive = questions.user[asked], questions.positive[asked]
         start = time.perf_counter()
         drawn = sampler.draw_distinct(user, 99, np.random.default_rng(0))
-        sampled_metrics(score, Candidates(user, positive, drawn)).means()
+        sampled_metrics(score, Candidates(user, positive, drawn, questions.not_before[asked])).means()
     seconds = time.perf_counter() - start
     return {"users_per_second": len(user) / seconds, "seconds": seconds, "users": len(user)}
 

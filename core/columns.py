@@ -27,6 +27,7 @@ MOVIE_INDEX = "movie_index"
 LABEL = "label"
 FOLD = "fold"
 LATER = "later"  # how many ratings, of any split, the user gave after this one
+NOT_BEFORE = "not_before"  # how many of the user's other ratings, of any split, do not count as given before this one
 CONTINUOUS = "continuous"
 NEGATIVES = "negatives"
 HISTORY = "history"  # the movies that the user rated before

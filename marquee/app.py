@@ -29,6 +29,7 @@ from marquee.options import (
     PrecisionOption,
     ProtocolOption,
     RunsOption,
+    SameSecondOption,
     SchedulerOption,
     SeedOption,
     TensorboardOption,
@@ -133,6 +134,7 @@ def prepare(
     dataset: DatasetOption = DEFAULT_DATASET,
     runs: RunsOption = DEFAULT_RUNS,
     freq_threshold: ThresholdOption = 1,
+    same_second: SameSecondOption = False,
     seed: SeedOption = DEFAULT_SEED,
     scheduler: SchedulerOption = None,
 ) -> None:
@@ -142,7 +144,8 @@ def prepare(
     """
     run = pipeline.run_folder(dataset, runs)
     with run.lock():
-        pipeline.prepare(run, pipeline.PrepareOptions(freq_threshold, seed, scheduler))
+        options = pipeline.PrepareOptions(freq_threshold, seed=seed, scheduler=scheduler, same_second=same_second)
+        pipeline.prepare(run, options)
 
 
 @command
@@ -229,6 +232,7 @@ def run(
     more_ratings: MoreRatingsOption = None,
     runs: RunsOption = DEFAULT_RUNS,
     freq_threshold: ThresholdOption = 1,
+    same_second: SameSecondOption = False,
     epochs: EpochsOption = None,
     user: Annotated[
         int | None,
@@ -254,7 +258,7 @@ def run(
         data=data,
         more_ratings=more_ratings,
         user=user,
-        prepare=pipeline.PrepareOptions(freq_threshold, seed, scheduler),
+        prepare=pipeline.PrepareOptions(freq_threshold, seed=seed, scheduler=scheduler, same_second=same_second),
         train=training,
     )
     pipeline.run_everything(pipeline.run_folder(dataset, runs), options)

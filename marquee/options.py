@@ -116,6 +116,14 @@ ThresholdOption = Annotated[
         help="Users and movies with fewer training ratings than this share one embedding.", min=1, metavar="N"
     ),
 ]
+SameSecondOption = Annotated[
+    bool,
+    typer.Option(
+        "--same-second",
+        help="Count ratings of the same second that come first in the file as given before a rating. Without, only those "
+        "of earlier seconds are its history.",
+    ),
+]
 TensorboardOption = Annotated[
     Path | None,
     typer.Option(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,11 +35,14 @@ class PrepareOptions:
     Attributes:
         freq_threshold: users and movies with fewer training ratings share one embedding.
         scheduler: a Dask scheduler's address, `local`, or None for this process alone.
+        same_second: see `PrepareSettings`.
     """
 
     freq_threshold: int = 1
+    _: KW_ONLY
     seed: int = DEFAULT_SEED
     scheduler: str | None = None
+    same_second: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +104,7 @@ def prepare(run: Run, options: PrepareOptions) -> None:
             from workflows.features.prepare import PREPARE_STEPS, PrepareSettings
             from workflows.features.prepare import prepare as prepare_features
         console.print(f"dataframes: {DATA_FRAMES}")
-        settings = PrepareSettings(options.freq_threshold, options.seed)
+        settings = PrepareSettings(options.freq_threshold, options.seed, options.same_second)
         for split in dict.fromkeys(protocol.split for protocol in PROTOCOLS.values()):
             with progress(f"features, {split}", len(PREPARE_STEPS), "steps") as advance:
                 cluster = dask_cluster(options.scheduler) if options.scheduler else None

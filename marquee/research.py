@@ -20,6 +20,7 @@ from marquee.options import (
     EpochsOption,
     ProtocolOption,
     RunsOption,
+    SameSecondOption,
     SeedOption,
     SeedsOption,
     ThreadsOption,
@@ -155,6 +156,7 @@ def paper(
         typer.Option(help="Where to write the results as JSON, one for each model and seed.", metavar="FILE"),
     ] = None,
     epochs: EpochsOption = None,
+    same_second: SameSecondOption = False,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
@@ -163,7 +165,7 @@ def paper(
     The task is to rank a user's last movie among 99 others, which the authors published. The number of epochs is chosen
     on validation rows held out from train. Then each seed trains on all of train and scores the test lists once. With
     --out, results of other models on the same files stay in the file, and a model whose results are there already is
-    not trained again.
+    not trained again. The tables also have the figures among all movies.
     """
     from workflows.sources.ncf_files import read_ncf_files
 
@@ -178,7 +180,7 @@ def paper(
     known = ncf_paper.models()
     chosen = [check_choice(name, known, "model") for name in dict.fromkeys(model or known)]
     _set_threads(threads)
-    features = ncf_paper.paper_features(files, data, seed)
+    features = ncf_paper.paper_features(files, data, seed, same_second)
     every = [seed + n for n in range(seeds)]
     asked = ncf_paper.Asked(features=features, epochs=epochs, seeds=every, device=_device(device))
     store = PaperResults.of(out, fingerprint(files=files.sha256), known) if out else None

@@ -13,7 +13,7 @@ from rich.text import Text
 from core.constants import CANDIDATE_NEGATIVES, K
 from core.progress import needed_width
 from core.run_folder import Run
-from models.evaluation.metrics.base import columns_of
+from models.evaluation.metrics.base import FULL, columns_of
 from models.evaluation.metrics.ranking import how_many
 from models.evaluation.notes import notes, over_seeds
 from models.evaluation.results import read_results
@@ -191,6 +191,9 @@ def _columns(protocol: str) -> list[tuple[str, str]]:
     return columns_of(PROTOCOLS[protocol].task)
 
 
+PAPER_METRICS = ("hr@10", "ndcg@10", FULL + "hr@10", FULL + "ndcg@10")
+
+
 def paper_table(
     name: str, users: int, results: list[dict[str, Any]], published: dict[str, tuple[float, float]]
 ) -> RenderableType:
@@ -202,15 +205,15 @@ def paper_table(
     """
     table = Table(box=SIMPLE_HEAD)
     table.add_column("model", overflow="fold")
-    for heading in ("seeds", "HR@10", "NDCG@10"):
+    for heading in ("seeds", "HR@10", "NDCG@10", "HR@10\nall movies", "NDCG@10\nall movies"):
         table.add_column(heading, justify="right", no_wrap=True)
     for model in dict.fromkeys(result["model"] for result in results):
         rows = [result for result in results if result["model"] == model]
-        figures = [_over_seeds([row[metric] for row in rows]) for metric in ("hr@10", "ndcg@10")]
+        figures = [_over_seeds([row.get(metric) for row in rows]) for metric in PAPER_METRICS]
         table.add_row(model, str(len(rows)), *figures)
     table.add_section()
     for source, (hits, gain) in published.items():
-        table.add_row(f"published, on the authors' test lists: {source}", "", f"{hits:g}", f"{gain:g}")
+        table.add_row(f"published, on the authors' test lists: {source}", "", f"{hits:g}", f"{gain:g}", "", "")
     others = next((tuple(row["others"]) for row in results if row.get("others")), (CANDIDATE_NEGATIVES,) * 2)
     left_out = max((row.get("left_out", {}).get("test_users", 0) for row in results), default=0)
     title = f"{name}: a user's last movie among {how_many(others)} others, {users - left_out:,} users"

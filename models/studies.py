@@ -38,7 +38,7 @@ def _opened(path: Path, protocol: Protocol, made_from: str) -> optuna.Study:
     study = optuna.create_study(
         storage=storage,
         study_name=made_from[:16],
-        direction="maximize" if protocol.metrics[protocol.monitor].higher_is_better else "minimize",
+        direction="maximize" if protocol.metric(protocol.monitor).higher_is_better else "minimize",
         pruner=optuna.pruners.MedianPruner(n_startup_trials=WARM_UP, n_warmup_steps=WARM_UP),
         load_if_exists=True,
     )

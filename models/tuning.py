@@ -25,7 +25,7 @@ from models.data.batches import epoch_seed
 from models.data.features import Features
 from models.data.load import load_features, training_rows
 from models.evaluation import evaluate
-from models.evaluation.judgement import scorer_of
+from models.evaluation.judgement import means_of, scorer_of
 from models.importance import draw_importance
 from models.networks.base import NETWORKS, build
 from models.protocols.base import PROTOCOLS
@@ -227,7 +227,7 @@ class _Search:
                 values.append(_trained(self.features, self.name, replace(settings, seed=how.seed), device))
             self.study.set_user_attr(key, values)
         of_start, of_chosen = self.study.user_attrs[key]
-        sign = PROTOCOLS[self.features.protocol].metrics[best["study"]["metric"]].sign
+        sign = PROTOCOLS[self.features.protocol].metric(best["study"]["metric"]).sign
         if of_chosen is None or (of_start is not None and sign * of_chosen < sign * of_start - how.tolerance):
             best["settings"] = _as_json(start)
         return {**best, "study": {**best["study"], ALL_EPOCHS: {"start": of_start, "best": of_chosen}}}
@@ -291,7 +291,7 @@ def _validate(
         history, best = fit(model, features, settings, device, Callbacks(watch=watch))
         return float(history[best - 1][protocol.monitor])
     score = registry.fit_baseline(name, features, FIT, settings, seed)
-    value = protocol.judge(scorer_of(score), protocol.questions(features, "valid")).means()[protocol.monitor]
+    value = means_of(protocol.judge(scorer_of(score), protocol.questions(features, "valid")))[protocol.monitor]
     if value is None:
         raise optuna.TrialPruned
     return value

@@ -46,12 +46,16 @@ def split(ratings: pl.DataFrame) -> dict[str, pl.DataFrame]:
     }
     parts = {name: ratings.filter(condition).drop("draw") for name, condition in chosen.items()}
     later = pl.len() - pl.col("timestamp").rank("ordinal")
+    not_before = pl.len() - pl.col("timestamp").rank("min")
     parts["train"] = parts["train"].with_columns(
         fold=(pl.int_range(pl.len()).shuffle(SEED + 1) % FOLDS).cast(pl.Int8),
         later=later.over("userId").cast(pl.Int32),
+        not_before=not_before.over("userId").cast(pl.Int32),
     )
     for name in ("valid", "test"):
-        parts[name] = parts[name].with_columns(fold=pl.lit(FOLDS, pl.Int8), later=pl.lit(0, pl.Int32))
+        parts[name] = parts[name].with_columns(
+            fold=pl.lit(FOLDS, pl.Int8), later=pl.lit(0, pl.Int32), not_before=pl.lit(0, pl.Int32)
+        )
     return parts
 
 

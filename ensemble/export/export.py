@@ -167,7 +167,7 @@ def served(run: Run, protocol: str) -> tuple[str, ...]:
 def best_validated(run: Run, protocol: str, names: Sequence[str]) -> str:
     """The network that validated best; the first of those whose validation is undefined."""
     monitor = PROTOCOLS[protocol].monitor
-    sign = PROTOCOLS[protocol].metrics[monitor].sign
+    sign = PROTOCOLS[protocol].metric(monitor).sign
     command = run.command("train")
     trained = {name: read_config(run.model(protocol, name), command) for name in names}
 

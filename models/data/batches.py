@@ -1,6 +1,6 @@
 """What an epoch is made of: batches as slices of a shuffled epoch, with negatives drawn for many rows at once.
 
-Rows stay in memory as narrow index tensors on the training device (21 bytes a rating), so an epoch copies nothing.
+Rows stay in memory as narrow index tensors on the training device (25 bytes a rating), so an epoch copies nothing.
 Everything random of an epoch comes from the seed and the epoch's number alone: training that was killed resumes with
 the same draws.
 """

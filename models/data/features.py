@@ -13,7 +13,7 @@ from merlin.io import Dataset
 from merlin.schema import Schema
 from torch import Tensor
 
-from core.columns import FOLD, LABEL, LATER, MOVIE_INDEX, NEGATIVES, RATING, USER_INDEX
+from core.columns import FOLD, LABEL, LATER, MOVIE_INDEX, NEGATIVES, NOT_BEFORE, RATING, USER_INDEX
 from core.plain_path import plain_path
 from models.data.interactions import Candidates, Interactions
 from workflows.features.vocabulary import FIRST_INDEX
@@ -26,6 +26,7 @@ READ = {
     "movie": (MOVIE_INDEX, torch.int32),
     "fold": (FOLD, torch.int8),
     "later": (LATER, torch.int32),
+    "not_before": (NOT_BEFORE, torch.int32),
     "stars": (RATING, torch.float32),
     "label": (LABEL, torch.float32),
 }
@@ -112,9 +113,8 @@ class Features:
         """Leave-one-out's questions of `valid` or `test`."""
         table = pq.read_table(self.folder / f"candidates-{part}.parquet")
         negatives = table[NEGATIVES].combine_chunks().flatten().to_numpy()
-        return Candidates(
-            table[USER_INDEX].to_numpy(), table[MOVIE_INDEX].to_numpy(), negatives.reshape(len(table), -1)
-        )
+        user, positive, not_before = (table[name].to_numpy() for name in (USER_INDEX, MOVIE_INDEX, NOT_BEFORE))
+        return Candidates(user, positive, negatives.reshape(len(table), -1), not_before)
 
     def seen(self, *parts: str) -> tuple[np.ndarray, np.ndarray]:
         """User and movie indices, int32, of every rating in these splits."""

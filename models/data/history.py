@@ -1,8 +1,10 @@
 """What a user had rated before: what a network may know of a rating's past, and nothing that came after.
 
-Every user's ratings lie in a row, in the order of time. A history is what comes before a place in that row. In
-leave-one-out a positive and its negatives share the positive's history, and a test movie and its sampled negatives
-share the user's last one. Serving knows one history of each user: "now", after everything.
+Every user's ratings lie in a row, in the order of time. A history is what comes before a place in that row. Ratings of
+the same second are not before one another: which of them came first is not known, and where a page of movies is rated
+at once they say too much of each other. A positive and its negatives share the positive's history, and a held-out movie
+and all that it is ranked among share the user's history before it. Serving knows one history of each user: "now", after
+everything.
 """
 
 from dataclasses import dataclass, fields
@@ -73,7 +75,7 @@ class Timeline:
             parts: training rows, then, where the model may know them, validation rows.
             users, movies: rows of the side tables.
         """
-        keys = torch.cat([_keys(part) for part in parts])
+        keys = torch.cat([_keys(part.user, part.later) for part in parts])
         movie, stars = (torch.cat([getattr(part, name) for part in parts]) for name in ("movie", "stars"))
         keys, order = torch.sort(keys)
         movie, stars = movie[order], stars[order].double()
@@ -91,7 +93,11 @@ class Timeline:
 
     def places(self, rows: Interactions) -> Tensor:
         """How many of its user's ratings in the timeline came before each row, of whatever split: int32 [n]."""
-        return (torch.searchsorted(self.keys, _keys(rows)) - self.starts[rows.user.long()]).int()
+        return self.places_of(rows.user, rows.not_before)
+
+    def places_of(self, user: Tensor, not_before: Tensor) -> Tensor:
+        """The same for int32 [n] users and, of the row that is asked about, `Interactions.not_before`."""
+        return (torch.searchsorted(self.keys, _keys(user, not_before)) - self.starts[user.long()]).int()
 
     def lengths(self) -> Tensor:
         """How many ratings each user has: int64 [users]."""
@@ -121,9 +127,9 @@ class Timeline:
         return self.at(torch.arange(len(lengths), device=lengths.device), lengths)
 
 
-def _keys(rows: Interactions) -> Tensor:
-    """int64 [n], ascending by user, then time, each its own."""
-    return rows.user.long() << USER_SHIFT | (np.iinfo(np.int32).max - rows.later.long())
+def _keys(user: Tensor, later: Tensor) -> Tensor:
+    """int64 [n], ascending by user, then time, of `later` each its own."""
+    return user.long() << USER_SHIFT | (np.iinfo(np.int32).max - later.long())
 
 
 def timeline(features: Features, parts: tuple[str, ...], length: int) -> Timeline:
@@ -134,7 +140,7 @@ def timeline(features: Features, parts: tuple[str, ...], length: int) -> Timelin
 
 def later_among(rows: Interactions) -> Tensor:
     """How many of these rows are of the same user and came after each: int32 [n]."""
-    order = torch.argsort(_keys(rows))
+    order = torch.argsort(_keys(rows.user, rows.later))
     user = rows.user[order].long()
     last = torch.cumsum(torch.bincount(user), 0)[user] - 1
     later = torch.empty_like(rows.later)

@@ -17,6 +17,8 @@ class Interactions:
         label: float32 [n], what a model learns: 0 or 1, or the stars.
         fold: int8 [n], the fold whose statistics leave this row out.
         later: int32 [n], how many ratings, of any split, the user gave after this one: the order of time.
+        not_before: int32 [n], how many of the user's other ratings, of any split, do not count as given before this
+            one: the later ones and, unless `prepare` was asked otherwise, those of the same second.
         stars: float32 [n].
     """
 
@@ -25,6 +27,7 @@ class Interactions:
     label: Tensor
     fold: Tensor
     later: Tensor
+    not_before: Tensor
     stars: Tensor
 
     def __len__(self) -> int:
@@ -37,11 +40,22 @@ class Interactions:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Leave-one-out's questions: `user`, `positive` int32 [n], `negatives` int32 [n, 99], -1 where there are fewer."""
+    """What held-out movies are ranked among, a question each.
+
+    Attributes:
+        user, positive: int32 [n], indices; a user is asked about once.
+        negatives: int32 [n, 99], movie indices, -1 where there are fewer.
+        not_before: int32 [n], of the held-out rating: see `Interactions`.
+    """
 
     user: np.ndarray
     positive: np.ndarray
     negatives: np.ndarray
+    not_before: np.ndarray
+
+    def at(self, places: np.ndarray) -> "Candidates":
+        """The questions at int64 [m] places."""
+        return Candidates(*(getattr(self, field.name)[places] for field in fields(self)))
 
 
 def joined(parts: Sequence[Interactions]) -> Interactions:

@@ -12,7 +12,7 @@ from models.evaluation.kept import Kept, scored_rows
 from models.evaluation.metrics.base import RowStatistic, metrics_of
 
 if TYPE_CHECKING:
-    from models.data.interactions import Interactions
+    from models.data.interactions import Candidates, Interactions
 
 # int64 [n] user indices, int64 [n] movie indices -> float [n] scores
 ScorePairs = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -22,17 +22,41 @@ Values = dict[str, float | None]  # None where a metric is undefined
 Intervals = dict[str, list[float] | None]  # low and high
 
 
+# int64 [users] user indices, int64 [n] movie indices -> float [users, n] scores, of each user with each movie
+ScoreLists = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model as of the moments of some questions: for each user, before the held-out rating.
+
+    Attributes:
+        pairs: its scores of users and movies.
+        lists: its scores of each user with each movie; None where that is no faster than by pairs.
+    """
+
+    pairs: ScorePairs
+    lists: ScoreLists | None = None
+
+    def of_each(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
+        """float32 [users, movies], of int64 [users] and int64 [movies] indices."""
+        if self.lists is not None:
+            return self.lists(users, movies)
+        scores = self.pairs(np.repeat(users, len(movies)), np.tile(movies, len(users)))
+        return np.asarray(scores, np.float32).reshape(len(users), len(movies))
+
+
 @dataclass(frozen=True)
 class Scorer:
     """A trained network or a baseline, as validation and test ask it.
 
     Attributes:
-        pairs: its scores of users and movies, now.
+        asked: gives it as of the moments of questions about held-out ratings.
         rows: its scores of a split's rows, each at its own time.
         is_probability: whether the scores are probabilities, so that a log loss means something.
     """
 
-    pairs: ScorePairs
+    asked: "Callable[[Candidates], Asked]"
     rows: Callable[["Interactions"], np.ndarray]
     is_probability: bool
 
@@ -52,7 +76,7 @@ def scorer_of(baseline: PairScorer) -> Scorer:
     def rows(table: "Interactions") -> np.ndarray:
         return np.asarray(baseline(table.user.long().numpy(), table.movie.long().numpy()))
 
-    return Scorer(baseline, rows, baseline.is_probability)
+    return Scorer(lambda questions: Asked(baseline), rows, baseline.is_probability)
 
 
 @dataclass(frozen=True)
@@ -164,6 +188,16 @@ class PerRow:
 Judgement = PerUser | PerRow
 
 
+def means_of(parts: Sequence[Judgement]) -> Values:
+    """Every metric of a model's judgements."""
+    return {name: value for part in parts for name, value in part.means().items()}
+
+
+def undefined_in(parts: Sequence[Judgement]) -> dict[str, str]:
+    """Why metrics are undefined, by their names: see `undefined` of each part."""
+    return {name: reason for part in parts for name, reason in part.undefined().items()}
+
+
 def left_out_and_undefined(parts: Sequence[Judgement]) -> dict[str, Any]:
     """The fields of a result that say what a model was not judged by: `undefined`, `left_out` and `others`.
 
@@ -171,7 +205,7 @@ def left_out_and_undefined(parts: Sequence[Judgement]) -> dict[str, Any]:
     """
     of_users = [part for part in parts if isinstance(part, PerUser)]
     return {
-        "undefined": {key: reason for part in parts for key, reason in part.undefined().items()} or None,
+        "undefined": undefined_in(parts) or None,
         "left_out": {part.counted_as: part.left_out for part in of_users if part.left_out} or None,
         "others": next((part.others for part in of_users if part.others), None),
     }

@@ -20,12 +20,12 @@ from core.stage_code import stage_code
 from models import registry
 from models.baselines.base import BASELINES, baselines_of
 from models.data.features import Features, SideTables
-from models.data.interactions import Candidates, Interactions
+from models.data.interactions import Candidates, Interactions, joined
 from models.evaluation import compare_seeds
-from models.evaluation.judgement import ScorePairs, left_out_and_undefined
+from models.evaluation.judgement import Scorer, left_out_and_undefined, means_of, scorer_of
+from models.evaluation.metrics.base import FULL
 from models.evaluation.metrics.base import METRICS as ALL_METRICS
-from models.evaluation.ranking import sampled_metrics
-from models.evaluation.scorers import pair_scorer
+from models.evaluation.scorers import network_scorer, past_of
 from models.networks.base import NETWORKS, build
 from models.protocols.base import PROTOCOLS
 from models.training.epoch import Advance
@@ -40,6 +40,7 @@ from workflows.splits.base import TimeOrder
 
 PROTOCOL = "leave-one-out"
 METRICS = ("hr@10", "ndcg@10")
+ALL_MOVIES = tuple(FULL + metric for metric in METRICS)
 ROOMS = (
     *compare_seeds.ROOMS,
     "models/evaluation/ncf_paper.py",
@@ -74,19 +75,30 @@ class PaperFeatures(Features):
     def candidates(self, part: str) -> Candidates:
         return self.questions[part]
 
+    def seen(self, *parts: str) -> tuple[np.ndarray, np.ndarray]:
+        rows = joined([self.parts[part] for part in parts])
+        return rows.user.numpy(), rows.movie.numpy()
+
 
 def models() -> tuple[str, ...]:
     """Every baseline and network that the benchmark knows, the simplest first."""
     return tuple(reversed((*NETWORKS, *(name for name, one in baselines_of(PROTOCOL).items() if one.applies(None)))))
 
 
-def paper_features(files: NcfFiles, folder: Path, seed: int) -> PaperFeatures:
-    """What leave-one-out needs of the authors' files; ids become indices from `FIRST_INDEX` on."""
+def paper_features(files: NcfFiles, folder: Path, seed: int, same_second: bool = False) -> PaperFeatures:
+    """What leave-one-out needs of the authors' files; ids become indices from `FIRST_INDEX` on.
+
+    Args:
+        same_second: as in `PrepareSettings`.
+    """
     rng = np.random.default_rng(seed)
     held_out = hold_out_last(files)
     user, movie = files.user + FIRST_INDEX, files.movie + FIRST_INDEX
     fold = np.where(held_out, FOLDS, rng.integers(0, FOLDS, len(user)))
-    later = TimeOrder.of(files.user, files.timestamp).later()
+    times = TimeOrder.of(files.user, files.timestamp)
+    tested = np.bincount(files.test_user, minlength=files.users).astype(np.int32)[files.user]  # 1 where one comes last
+    later = times.later() + tested
+    order = later, later if same_second else times.not_before() + tested
     train = ~held_out
     users, movies = files.users + FIRST_INDEX, files.movies + FIRST_INDEX
     side = SideTables(
@@ -108,14 +120,14 @@ def paper_features(files: NcfFiles, folder: Path, seed: int) -> PaperFeatures:
         users=users,
         movies=movies,
         rated_movies=files.movies,
-        fingerprint=fingerprint(files=files.sha256, seed=seed),
+        fingerprint=fingerprint(files=files.sha256, seed=seed, same_second=same_second),
         label=PROTOCOLS[PROTOCOL].label,
-        parts={"train": _rows(files, fold, later, train), "valid": _rows(files, fold, later, held_out)},
-        questions=_questions(files, held_out, rng),
+        parts={"train": _rows(files, fold, order, train), "valid": _rows(files, fold, order, held_out)},
+        questions=_questions(files, held_out, order[1], _not_before_test(files, same_second), rng),
     )
 
 
-def _rows(files: NcfFiles, fold: np.ndarray, later: np.ndarray, chosen: np.ndarray) -> Interactions:
+def _rows(files: NcfFiles, fold: np.ndarray, order: tuple[np.ndarray, np.ndarray], chosen: np.ndarray) -> Interactions:
     """Some of the training file's rows."""
 
     def column(values: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
@@ -126,21 +138,33 @@ def _rows(files: NcfFiles, fold: np.ndarray, later: np.ndarray, chosen: np.ndarr
         movie=column(files.movie + FIRST_INDEX, torch.int32),
         label=column(np.ones(len(files.user)), torch.float32),
         fold=column(fold, torch.int8),
-        later=column(later, torch.int32),
+        later=column(order[0], torch.int32),
+        not_before=column(order[1], torch.int32),
         stars=column(files.rating, torch.float32),
     )
 
 
-def _questions(files: NcfFiles, held_out: np.ndarray, rng: np.random.Generator) -> dict[str, Candidates]:
-    """The held-out rows among drawn movies, and the published lists."""
+def _not_before_test(files: NcfFiles, same_second: bool) -> np.ndarray:
+    """How many of a user's training ratings do not count as given before the held-out one: int32 [users]."""
+    moment = np.full(files.users, np.iinfo(np.int64).max)
+    if not same_second:
+        moment[files.test_user] = files.test_timestamp
+    late = files.timestamp >= moment[files.user]
+    return np.bincount(files.user[late], minlength=files.users)[files.test_user].astype(np.int32)
+
+
+def _questions(
+    files: NcfFiles, held_out: np.ndarray, not_before: np.ndarray, of_test: np.ndarray, rng: np.random.Generator
+) -> dict[str, Candidates]:
+    """The held-out rows among drawn movies, and the published lists; `of_test` is the test rows' `not_before`."""
     user, movie = files.user + FIRST_INDEX, files.movie + FIRST_INDEX
     sampler = NegativeSampler(user, movie, FIRST_INDEX, files.movies)
     order = np.flatnonzero(held_out)[np.argsort(user[held_out], kind="stable")]
     drawn = sampler.draw_distinct(user[order], CANDIDATE_NEGATIVES, rng).astype(np.int32)
     listed = np.where(files.negatives >= 0, files.negatives + FIRST_INDEX, -1)
     return {
-        "valid": Candidates(user[order], movie[order], drawn),
-        "test": Candidates(files.test_user + FIRST_INDEX, files.test_movie + FIRST_INDEX, listed),
+        "valid": Candidates(user[order], movie[order], drawn, not_before[order]),
+        "test": Candidates(files.test_user + FIRST_INDEX, files.test_movie + FIRST_INDEX, listed, of_test),
     }
 
 
@@ -186,15 +210,15 @@ def judge(
     results = []
     for seed in seeds if uses_chance(name) else seeds[:1]:
         if name in NETWORKS:
-            score = _trained(features, name, replace(settings, seed=seed), epochs, device, advance)
+            scorer = _trained(features, name, replace(settings, seed=seed), epochs, device, advance)
         else:
-            score = registry.fit_baseline(name, features, REFIT, settings, seed)
-        judged = sampled_metrics(score, features.candidates("test"))
-        means, reasons = judged.means(), left_out_and_undefined([judged])
+            scorer = scorer_of(registry.fit_baseline(name, features, REFIT, settings, seed))
+        judged = PROTOCOLS[PROTOCOL].test(scorer, features, seeds[0])
+        means, reasons = means_of(judged), left_out_and_undefined(judged)
         figures = ", ".join(f"{metric.upper()} {_figure(means[metric])}" for metric in METRICS)
         advance(1, f"{name}, seed {seed}: {figures}")
         said = {key: value for key, value in reasons.items() if value is not None}
-        results.append({"model": name, "seed": seed, **{metric: means[metric] for metric in METRICS}, **said})
+        results.append({"model": name, "seed": seed, **{one: means[one] for one in (*METRICS, *ALL_MOVIES)}, **said})
     return results
 
 
@@ -253,12 +277,12 @@ def _best_epochs(
 
 def _trained(
     features: PaperFeatures, name: str, settings: Any, epochs: int, device: torch.device, advance: Advance
-) -> ScorePairs:
+) -> Scorer:
     """A network that was trained on train and validation rows."""
     model = build(name, features, settings.network, settings.seed, REFIT).to(device)
     callbacks = Callbacks(advance=_notes(advance, f"{name}, seed {settings.seed}"))
     refit(model, features, settings, epochs, device, callbacks)
-    return pair_scorer(model, device, PROTOCOL)
+    return network_scorer(model, device, PROTOCOL, past_of(model, features, REFIT))
 
 
 def _notes(advance: Advance, what: str) -> Advance:

@@ -1,11 +1,12 @@
 """Where held-out movies stand: among sampled unseen movies, and in the whole catalogue."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from core.constants import K
-from models.evaluation.judgement import PerUser, ScorePairs
+from models.evaluation.judgement import Asked, PerUser, ScorePairs
 from models.evaluation.kept import FULL_CATALOGUE, SAMPLED, Kept, best_columns, lists, standing
 from models.evaluation.metrics.base import FULL, metrics_of
 from models.evaluation.metrics.ranking import ranking
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
     from models.data.features import Features
     from models.data.interactions import Candidates
 
-FULL_CATALOGUE_USERS = 2_000  # at most so many users are ranked against every movie,
+MOST_USERS = {"valid": 2_000, "test": 10_000}  # at most so many users are ranked against every movie,
 FULL_CATALOGUE_PAIRS = 60_000_000  # with at most so many scores
+BEFORE = {"valid": ("train",), "test": ("train", "valid")}  # the splits that come before one
 PAIRS_AT_ONCE = 1 << 20
 
 
@@ -63,49 +65,67 @@ def _sampled_metrics(
     return metrics, standing(found)
 
 
-def full_catalogue_metrics(score: ScorePairs, features: "Features", questions: "Candidates", seed: int) -> PerUser:
-    """Ranking metrics of the held-out test movie among all movies that the user has rated in no other split.
+@dataclass(frozen=True, kw_only=True)
+class CatalogueQuestions:
+    """Held-out movies to be ranked among all movies that their users have not rated before.
+
+    Attributes:
+        asked: the questions of the users that are asked about.
+        catalogue: int64 [movies], the indices of all movies.
+        rated: bool [users, movies], which movies are no others: rated before, or held out.
+        left_out: how many more users were drawn, with fewer than `K` others.
+    """
+
+    asked: "Candidates"
+    catalogue: np.ndarray
+    rated: np.ndarray
+    left_out: int
+
+
+def catalogue_questions(features: "Features", questions: "Candidates", part: str, seed: int) -> CatalogueQuestions:
+    """What `valid` or `test` asks about all movies: those rated in the splits before it are no answer.
 
     Sampled metrics can order models wrongly (Krichene and Rendle, "On Sampled Metrics for Item Recommendation", 2020).
-    Where there are more users than `FULL_CATALOGUE_USERS` and `FULL_CATALOGUE_PAIRS` allow, they are drawn from `seed`.
-    Of those, users with fewer than `K` others are left out, as in `sampled_metrics`. What is kept are their ranks, and
-    their `K` best movies: of the others and the held-out one.
+    Where there are more users than `MOST_USERS` and `FULL_CATALOGUE_PAIRS` allow, they are drawn from `seed`. Of those,
+    users with fewer than `K` others are left out, as in `sampled_metrics`.
     """
     catalogue = features.catalogue
-    drawn = _chosen_users(len(questions.user), len(catalogue), seed)
-    rated = _rated_before(features, questions.user[drawn])
+    drawn = _chosen_users(len(questions.user), len(catalogue), MOST_USERS[part], seed)
+    rated = _rated_before(features, questions.user[drawn], BEFORE[part])
     rated[np.arange(len(drawn)), questions.positive[drawn] - catalogue[0]] = True  # no movie is ranked among itself
     judged = (~rated).sum(axis=1) >= K
-    chosen, rated = drawn[judged], rated[judged]
-    users, held_out = questions.user[chosen].astype(np.int64), questions.positive[chosen]
-    at_once = max(1, PAIRS_AT_ONCE // len(catalogue))
-    blocks = [slice(start, start + at_once) for start in range(0, max(1, len(chosen)), at_once)]
-    found = [_full_metrics(score, catalogue, users[block], held_out[block], rated[block]) for block in blocks]
-    values, columns, best = (_joined([part[place] for part in found]) for place in range(3))
-    kept = Kept(name=FULL_CATALOGUE, user=users, movie=held_out, columns=columns)
-    return PerUser(
-        values,
-        "full_catalogue_users",
-        left_out=len(drawn) - len(chosen),
-        kept=(kept, lists(users, **best)),
+    return CatalogueQuestions(
+        asked=questions.at(drawn[judged]),
+        catalogue=catalogue,
+        rated=rated[judged],
+        left_out=len(drawn) - int(judged.sum()),
     )
 
 
-def _full_metrics(
-    score: ScorePairs, catalogue: np.ndarray, users: np.ndarray, held_out: np.ndarray, rated: np.ndarray
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Metrics of some users, the columns that are kept, and the users' best movies with their scores.
+def full_catalogue_metrics(model: Asked, questions: CatalogueQuestions) -> PerUser:
+    """Ranking metrics of each held-out movie among all movies that the user has not rated before.
 
-    Args:
-        users: int64 [users].
-        held_out: int [users], movie indices.
-        rated: bool [users, movies], which movies are no others: rated before, or held out.
+    What is kept are the users' ranks, and their `K` best movies: of the others and the held-out one.
     """
+    users, held_out = questions.asked.user.astype(np.int64), questions.asked.positive
+    at_once = max(1, PAIRS_AT_ONCE // len(questions.catalogue))
+    blocks = [slice(start, start + at_once) for start in range(0, max(1, len(users)), at_once)]
+    found = [_full_metrics(model, questions, block) for block in blocks]
+    values, columns, best = (_joined([part[place] for part in found]) for place in range(3))
+    kept = Kept(name=FULL_CATALOGUE, user=users, movie=held_out, columns=columns)
+    return PerUser(values, "full_catalogue_users", left_out=questions.left_out, kept=(kept, lists(users, **best)))
+
+
+def _full_metrics(
+    model: Asked, questions: CatalogueQuestions, block: slice
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Metrics of some users, the columns that are kept, and the users' best movies with their scores."""
+    catalogue, rated = questions.catalogue, questions.rated[block]
+    users = questions.asked.user[block].astype(np.int64)
     scores = np.zeros((len(users), len(catalogue)), np.float32)
     if len(users):
-        pairs = np.repeat(users, len(catalogue)), np.tile(catalogue, len(users))
-        scores = score(*pairs).reshape(scores.shape)
-    row, column = np.arange(len(users)), held_out - catalogue[0]
+        scores = model.of_each(users, catalogue)
+    row, column = np.arange(len(users)), questions.asked.positive[block] - catalogue[0]
     found = ranking(scores[row, column], scores, ~rated)
     chosen = {name: one.per_user for name, one in metrics_of("ranking").items() if one.full_catalogue and one.per_user}
     metrics = {FULL + name: per_user(found) for name, per_user in chosen.items()}
@@ -115,21 +135,21 @@ def _full_metrics(
     return metrics, standing(found), {"movie": catalogue[best], "score": scores[row[:, None], best]}
 
 
-def _chosen_users(users: int, movies: int, seed: int) -> np.ndarray:
+def _chosen_users(users: int, movies: int, most: int, seed: int) -> np.ndarray:
     """The places of the users that are asked about, ascending."""
     chosen = np.arange(users)
-    most = min(FULL_CATALOGUE_USERS, max(1, FULL_CATALOGUE_PAIRS // movies))
+    most = min(most, max(1, FULL_CATALOGUE_PAIRS // movies))
     if len(chosen) > most:
         chosen = np.sort(np.random.default_rng(seed).choice(chosen, most, replace=False))
     return chosen
 
 
-def _rated_before(features: "Features", users: np.ndarray) -> np.ndarray:
-    """Which movies of the catalogue each user has rated in train or validation: bool [users, movies]."""
+def _rated_before(features: "Features", users: np.ndarray, parts: tuple[str, ...]) -> np.ndarray:
+    """Which movies of the catalogue each user has rated in these splits: bool [users, movies]."""
     catalogue = features.catalogue
     position = np.full(features.users, -1)
     position[users] = np.arange(len(users))
-    user, movie = features.seen("train", "valid")
+    user, movie = features.seen(*parts)
     asked = position[user] >= 0
     rated = np.zeros((len(users), len(catalogue)), bool)
     rated[position[user[asked]], movie[asked] - catalogue[0]] = True

@@ -5,6 +5,7 @@ the user's details, the continuous features, and the user's history.
 """
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -165,6 +166,23 @@ class Recommender(nn.Module):
             table.index_select(0, user) for table in (self.now_movies, self.now_stars, self.now_recent_means)
         )
         return History(movies, stars, means)
+
+    def as_of(self, user: Tensor, history: History) -> "Recommender":
+        """The same model, to which some users are as they were at other moments.
+
+        Args:
+            user: int [n].
+            history: of each of them.
+        """
+        other = copy(self)
+        other._buffers = dict(self._buffers)
+        device = self.offset.device
+        place = user.long().to(device)
+        for name in ("movies", "stars", "recent_means"):
+            table = getattr(self, f"now_{name}").clone()
+            table[place] = getattr(history, name).to(device)
+            setattr(other, f"now_{name}", table)
+        return other
 
     def codes(self, user: Tensor, movie: Tensor) -> dict[str, Tensor]:
         """The categorical inputs, each a row of its embedding table: int64 [n] by name."""

@@ -7,11 +7,13 @@ The baseline that NCF must beat (Rendle et al., "Neural Collaborative Filtering 
 from typing import Dict  # noqa: UP035
 
 import merlin.models.torch as mm
+import torch
 from torch import Tensor, nn
 
 from core.columns import MOVIE_ID, USER_ID
+from models.cut import Cut, Head
 from models.data.features import Features
-from models.networks.base import NETWORKS, Network, NetworkSettings, id_embeddings
+from models.networks.base import NETWORKS, Network, NetworkSettings, Recommender, id_embeddings, table_of
 from models.search_space import OneOf
 
 
@@ -30,6 +32,33 @@ def assemble(features: Features, settings: NetworkSettings) -> nn.Module:
     return mm.Block(id_embeddings(features, settings.dim + 1), BiasedDot())
 
 
+class BiasedDotHead(Head):
+    """A user's row is [embedding, bias], a movie's vector its embedding, and its hidden part its bias."""
+
+    def __init__(self, offset: Tensor):
+        super().__init__()
+        self.register_buffer("offset", offset)
+
+    def forward(self, user: Tensor, vector: Tensor, hidden: Tensor) -> Tensor:
+        product = (user[:, :-1] * vector).sum(dim=1)
+        return torch.sigmoid(product + user[:, -1] + hidden[:, 0] + self.offset)
+
+
+def cut(model: Recommender, users: Tensor, movies: Tensor) -> Cut:
+    """Rows of the embedding tables."""
+    user = model.codes(users, torch.zeros_like(users))[USER_ID]
+    movie = model.codes(torch.zeros_like(movies), movies)[MOVIE_ID]
+    rows = table_of(model.network, MOVIE_ID)[movie]
+    vectors = rows[:, :-1].contiguous().numpy()
+    return Cut(
+        users=table_of(model.network, USER_ID)[user].numpy(),
+        vectors=vectors,
+        hidden=rows[:, -1:].contiguous().numpy(),
+        head=BiasedDotHead(model.offset).eval(),
+        embeddings=vectors,
+    )
+
+
 NETWORKS.add(
     "mf",
     Network(
@@ -37,6 +66,7 @@ NETWORKS.add(
         settings=NetworkSettings,
         assemble=assemble,
         space={"dim": OneOf(16, 32, 64, 128)},
+        cut=cut,
         is_baseline=True,
     ),
     position=30,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from core.registry import Registry
 from models.evaluation.judgement import Judgement, Scorer
-from models.evaluation.metrics.base import Metric, metrics_of
+from models.evaluation.metrics.base import FULL, Metric, metrics_of
 from models.search_space import SearchSpace
 
 if TYPE_CHECKING:
@@ -62,6 +62,10 @@ class Protocol(ABC, Generic[Questions]):
         """The metrics of its task by name."""
         return metrics_of(self.task)
 
+    def metric(self, name: str) -> Metric:
+        """A metric by its name in results, where it may be that over all movies."""
+        return self.metrics[name.removeprefix(FULL)]
+
     def heading(self, others: tuple[int, int] | None) -> str:
         """The heading of its tables.
 
@@ -87,20 +91,20 @@ class Protocol(ABC, Generic[Questions]):
         """What is added to every output of a network, so that it starts near the mean."""
 
     @abstractmethod
-    def questions(self, features: "Features", part: str) -> Questions:
-        """What `valid` or `test` asks."""
-
-    @abstractmethod
-    def judge(self, scorer: Scorer, questions: Questions) -> Judgement:
-        """The metrics that validation looks at, and the test too, with the tables that they are taken from."""
-
-    def test(self, scorer: Scorer, features: "Features", seed: int) -> list[Judgement]:
-        """Scores the test set.
+    def questions(self, features: "Features", part: str, seed: int = 0) -> Questions:
+        """What `valid` or `test` asks.
 
         Args:
             seed: of what is drawn where there is too much to ask.
         """
-        return [self.judge(scorer, self.questions(features, "test"))]
+
+    @abstractmethod
+    def judge(self, scorer: Scorer, questions: Questions) -> list[Judgement]:
+        """A model's metrics, with the tables that they are taken from."""
+
+    def test(self, scorer: Scorer, features: "Features", seed: int) -> list[Judgement]:
+        """Scores the test set; `seed` as in `questions`."""
+        return self.judge(scorer, self.questions(features, "test", seed))
 
 
 def served_protocols() -> tuple[str, ...]:

@@ -1,15 +1,17 @@
 """What will they watch next? The NCF paper's protocol: a user's last movie among 99 that they have not rated.
 
-He et al., "Neural Collaborative Filtering", 2017. A rating of any value is a positive. The test also ranks the held-out
-movie in the whole catalogue.
+He et al., "Neural Collaborative Filtering", 2017. A rating of any value is a positive. The held-out movie is also
+ranked among all movies that the user has not rated before, which is what validation chooses by: sampled metrics can
+mislead.
 """
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from core.constants import CANDIDATE_NEGATIVES
-from models.evaluation.judgement import Judgement, PerUser, Scorer
+from models.evaluation.judgement import Judgement, Scorer
 from models.evaluation.metrics.ranking import how_many
-from models.evaluation.ranking import full_catalogue_metrics, sampled_metrics
+from models.evaluation.ranking import CatalogueQuestions, catalogue_questions, full_catalogue_metrics, sampled_metrics
 from models.protocols.base import PROTOCOLS
 from models.protocols.binary import BinaryProtocol
 from models.search_space import OneOf
@@ -19,21 +21,27 @@ if TYPE_CHECKING:
     from models.data.interactions import Candidates
 
 
-class LeaveOneOut(BinaryProtocol["Candidates"]):
+@dataclass(frozen=True)
+class HeldOut:
+    """What is asked of held-out movies: where they stand among sampled movies, and among all."""
+
+    sampled: "Candidates"
+    full: CatalogueQuestions
+
+
+class LeaveOneOut(BinaryProtocol[HeldOut]):
     """See the module."""
 
     def heading(self, others: tuple[int, int] | None) -> str:
         return self.question.replace(str(CANDIDATE_NEGATIVES), how_many(others or (CANDIDATE_NEGATIVES,) * 2))
 
-    def questions(self, features: "Features", part: str) -> "Candidates":
-        return features.candidates(part)
+    def questions(self, features: "Features", part: str, seed: int = 0) -> HeldOut:
+        candidates = features.candidates(part)
+        return HeldOut(candidates, catalogue_questions(features, candidates, part, seed))
 
-    def judge(self, scorer: Scorer, questions: "Candidates") -> PerUser:
-        return sampled_metrics(scorer.pairs, questions)
-
-    def test(self, scorer: Scorer, features: "Features", seed: int) -> list[Judgement]:
-        questions = self.questions(features, "test")
-        return [self.judge(scorer, questions), full_catalogue_metrics(scorer.pairs, features, questions, seed)]
+    def judge(self, scorer: Scorer, questions: HeldOut) -> list[Judgement]:
+        model = scorer.asked(questions.sampled)
+        return [sampled_metrics(model.pairs, questions.sampled), full_catalogue_metrics(model, questions.full)]
 
 
 PROTOCOLS.add(
@@ -42,7 +50,7 @@ PROTOCOLS.add(
         name="leave-one-out",
         split="leave-one-out",
         task="ranking",
-        monitor="ndcg@10",
+        monitor="full_ndcg@10",
         deciding="hr@10",
         also_compared=("ndcg@10",),
         question="What will they watch next? (leave-one-out, a user's last movie among 99 unseen)",

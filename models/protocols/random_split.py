@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from models.evaluation.judgement import PerRow, Scorer, judge_split
+from models.evaluation.judgement import Judgement, Scorer, judge_split
 from models.protocols.base import PROTOCOLS
 from models.protocols.binary import BinaryProtocol
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 class RandomSplit(BinaryProtocol["Interactions"]):
     """See the module."""
 
-    def questions(self, features: "Features", part: str) -> "Interactions":
+    def questions(self, features: "Features", part: str, seed: int = 0) -> "Interactions":
         return features.interactions(part)
 
-    def judge(self, scorer: Scorer, questions: "Interactions") -> PerRow:
+    def judge(self, scorer: Scorer, questions: "Interactions") -> list[Judgement]:
         label, scores = questions.label.numpy(), scorer.rows(questions)
-        return judge_split(self.task, questions, label, scores, scorer.is_probability)
+        return [judge_split(self.task, questions, label, scores, scorer.is_probability)]
 
 
 PROTOCOLS.add(

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.evaluation.judgement import PerRow, Scorer, judge_split
+from models.evaluation.judgement import Judgement, Scorer, judge_split
 from models.protocols.base import PROTOCOLS, Protocol
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ class Rating(Protocol["Interactions"]):
         """The mean of the training stars."""
         return float(features.interactions("train").stars.mean())
 
-    def questions(self, features: "Features", part: str) -> "Interactions":
+    def questions(self, features: "Features", part: str, seed: int = 0) -> "Interactions":
         return features.interactions(part)
 
-    def judge(self, scorer: Scorer, questions: "Interactions") -> PerRow:
+    def judge(self, scorer: Scorer, questions: "Interactions") -> list[Judgement]:
         stars = questions.stars.numpy().astype(np.float64)
-        return judge_split(self.task, questions, stars, scorer.rows(questions).astype(np.float64))
+        return [judge_split(self.task, questions, stars, scorer.rows(questions).astype(np.float64))]
 
 
 PROTOCOLS.add(

@@ -13,7 +13,8 @@ from models.data.batches import Batches, Sampling
 from models.data.features import Features
 from models.data.history import Timeline
 from models.data.interactions import joined
-from models.evaluation.judgement import Judgement, Scorer, Values
+from models.evaluation.judgement import Asked, Judgement, Scorer, Values, means_of, undefined_in
+from models.evaluation.metrics.base import FULL
 from models.evaluation.scorers import network_scorer, past_of
 from models.networks.base import NETWORKS, Recommender
 from models.protocols.base import PROTOCOLS
@@ -78,20 +79,20 @@ def fit(
         validate = _validation(features, device, loop.past)
         protocol = PROTOCOLS[features.protocol]
         metric = protocol.monitor
-        sign = protocol.metrics[metric].sign
+        sign = protocol.metric(metric).sign
         progress = loop.start()
         history = progress.history
         while len(history) < settings.epochs and len(history) - progress.best < settings.patience:
             row = loop.epoch(len(history) + 1)
             mean = loop.trainee.mean.module
-            judgement = validate(mean)
-            metrics = judgement.means()
+            judged = validate(mean)
+            metrics = means_of(judged)
             value = metrics[metric]
             best = history[progress.best - 1][metric] if progress.best else None
             history.append({**row, **metrics})
             callbacks.record(history[-1])
             if value is None and not progress.best and protocol.needs_validation:
-                reason = judgement.undefined()[metric]
+                reason = undefined_in(judged)[metric]
                 raise UserError(f"{metric} cannot be judged on the validation rows of {features.folder}: {reason}")
             if best is None or (value is not None and sign * value > sign * best):
                 progress.best = row["epoch"]
@@ -208,10 +209,12 @@ class TrainingLoop:
 def validator(features: Features, device: torch.device, past: Timeline | None) -> Callable[[Recommender], Values]:
     """A function that judges a model by the validation split of the features' protocol."""
     validate = _validation(features, device, past)
-    return lambda model: validate(model).means()
+    return lambda model: means_of(validate(model))
 
 
-def _validation(features: Features, device: torch.device, past: Timeline | None) -> Callable[[Recommender], Judgement]:
+def _validation(
+    features: Features, device: torch.device, past: Timeline | None
+) -> Callable[[Recommender], list[Judgement]]:
     protocol = PROTOCOLS[features.protocol]
     questions = protocol.questions(features, "valid")
     return lambda model: protocol.judge(network_scorer(model, device, protocol.name, past), questions)
@@ -224,6 +227,6 @@ def undefined_in_validation(features: Features) -> dict[str, str]:
     def pairs(user: np.ndarray, movie: np.ndarray) -> np.ndarray:
         return np.zeros(len(user), np.float32)
 
-    constant = Scorer(pairs, lambda rows: np.zeros(len(rows), np.float32), is_probability=True)
-    found = protocol.judge(constant, protocol.questions(features, "valid")).undefined()
-    return {name: reason for name, reason in found.items() if name in protocol.metrics}
+    constant = Scorer(lambda _: Asked(pairs), lambda rows: np.zeros(len(rows), np.float32), is_probability=True)
+    found = undefined_in(protocol.judge(constant, protocol.questions(features, "valid")))
+    return {name: reason for name, reason in found.items() if name.removeprefix(FULL) in protocol.metrics}

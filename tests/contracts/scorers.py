@@ -30,6 +30,7 @@ def interactions(user: np.ndarray, movie: np.ndarray, label: np.ndarray | None =
         label=values,
         fold=nothing.to(torch.int8),
         later=nothing,
+        not_before=nothing,
         stars=values,
     )
 

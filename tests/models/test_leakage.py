@@ -170,6 +170,7 @@ def interactions(user: np.ndarray, movie: np.ndarray, label: np.ndarray) -> Inte
         label=values,
         fold=zeros.to(torch.int8),
         later=zeros,
+        not_before=zeros,
         stars=values,
     )
 
@@ -215,10 +216,10 @@ def test_metrics_do_not_depend_on_the_order_of_users_or_of_negatives(scores, see
     users, movies = np.arange(7), np.arange(1, 13)
     negatives = np.tile(movies, (7, 1))
     score = lambda user, movie: scores[user, movie]  # noqa: E731
-    plain = sampled_metrics(score, Candidates(users, np.zeros(7, int), negatives)).means()
+    plain = sampled_metrics(score, Candidates(users, np.zeros(7, int), negatives, np.zeros(7, int))).means()
     order = rng.permutation(7)
     shuffled = np.stack([rng.permutation(movies) for _ in users])
-    again = sampled_metrics(score, Candidates(users[order], np.zeros(7, int), shuffled)).means()
+    again = sampled_metrics(score, Candidates(users[order], np.zeros(7, int), shuffled, np.zeros(7, int))).means()
     assert plain == pytest.approx(again)
 
 

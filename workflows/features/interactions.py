@@ -1,7 +1,7 @@
 """Interactions: the ratings of each part, with their indices, label and fold, as NVTabular writes them.
 
-A row stays narrow: (user index, movie index, label, rating, timestamp, fold, later). What belongs to a movie or to a
-user lives once in a side table.
+A row stays narrow: (user index, movie index, label, rating, timestamp, fold, later, not_before). What belongs to a
+movie or to a user lives once in a side table.
 """
 
 from collections.abc import Callable
@@ -28,6 +28,7 @@ from core.columns import (
     LATER,
     MOVIE_ID,
     MOVIE_INDEX,
+    NOT_BEFORE,
     RATING,
     RAW_MOVIE,
     RAW_USER,
@@ -75,11 +76,13 @@ class _PartWriter:
         self._waiting.clear()
 
 
-def write_parts(out: Path, ratings: pq.ParquetFile, split: Split, later: np.ndarray, rng: np.random.Generator) -> None:
-    """Writes the ratings of each part into `split/<part>/`, with what only the whole table can say: `later`, the fold.
+def write_parts(
+    out: Path, ratings: pq.ParquetFile, split: Split, counts: dict[str, np.ndarray], rng: np.random.Generator
+) -> None:
+    """Writes the ratings of each part into `split/<part>/`, with what only the whole table can say: counts, the fold.
 
     Args:
-        later: int32 [ratings], how many ratings, of any split, the user gave after each one.
+        counts: `LATER` and `NOT_BEFORE`, int32 [ratings] each.
         rng: draws the folds of the training rows; the others have fold `FOLDS`.
     """
     with ExitStack() as stack:
@@ -93,7 +96,8 @@ def write_parts(out: Path, ratings: pq.ParquetFile, split: Split, later: np.ndar
                 rows = pa.Table.from_batches([batch]).filter(pa.array(chosen))
                 fold = rng.integers(0, FOLDS, len(rows)) if part == "train" else np.full(len(rows), FOLDS)
                 rows = rows.append_column(FOLD, pa.array(fold.astype(np.int8)))
-                rows = rows.append_column(LATER, pa.array(later[here][chosen]))
+                for name, count in counts.items():
+                    rows = rows.append_column(name, pa.array(count[here][chosen]))
                 writers[part].add(rows)
         for writer in writers.values():
             writer.flush()
@@ -149,7 +153,7 @@ def _without_paths(schema: Schema) -> Schema:
 
 def _graph(vocabularies: dict[str, Vocabulary], label: Callable[[Any], Any], categories: Path) -> Any:
     """Ids to indices, the label beside the stars, and the rest as it is."""
-    graph = [FOLD, LATER, RATING, TIMESTAMP]
+    graph = [FOLD, LATER, NOT_BEFORE, RATING, TIMESTAMP]
     for raw, name, index in ((RAW_USER, USER_ID, USER_INDEX), (RAW_MOVIE, MOVIE_ID, MOVIE_INDEX)):
         ids = {raw: pd.Series(vocabularies[name].ids)}
         graph = graph + (

@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from core.artifacts import fingerprint, is_current, new_folder, verify
-from core.columns import MOVIE_ID, RAW_USER, TIMESTAMP, USER_ID
+from core.columns import LATER, MOVIE_ID, NOT_BEFORE, RAW_USER, TIMESTAMP, USER_ID
 from core.json_files import write_json
 from core.plain_path import plain_path
 from core.run_folder import DEFAULT_SEED, Run
@@ -33,10 +33,18 @@ Advance = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class PrepareSettings:
-    """The settings of `prepare`. `freq_threshold` is in training ratings."""
+    """The settings of `prepare`.
+
+    Attributes:
+        freq_threshold: in training ratings; users and movies with fewer share one embedding.
+        seed: of everything that is drawn.
+        same_second: whether a rating counts as given before another one of the same second that comes after it in the
+            file.
+    """
 
     freq_threshold: int = 1
     seed: int = DEFAULT_SEED
+    same_second: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,8 @@ def prepare(
         tables = _Tables.of(run)
         streams = np.random.SeedSequence([settings.seed, splitter.stream]).spawn(3)
         split_rng, fold_rng, candidate_rng = map(np.random.default_rng, streams)
-        _write_parts(out, tables, splitter, f"{run.root.name}, {split_name}", (split_rng, fold_rng))
+        what = f"{run.root.name}, {split_name}"
+        _write_parts(out, tables, splitter, what, settings.same_second, (split_rng, fold_rng))
         advance(1, "split")
         with cluster or nullcontext():
             vocabularies = _write_interactions(out, tables, splitter, settings.freq_threshold, advance)
@@ -126,6 +135,7 @@ def _write_parts(
     tables: _Tables,
     splitter: Splitter,
     what: str,
+    same_second: bool,
     generators: tuple[np.random.Generator, np.random.Generator],
 ) -> None:
     """The ratings of each part, and the training rows' folds; `generators` are the split's and the folds'."""
@@ -135,8 +145,9 @@ def _write_parts(
     times = TimeOrder.of(tables.ratings_column(RAW_USER), tables.ratings_column(TIMESTAMP))
     split = splitter.assign(times, split_rng).check(what, splitter.needs)
     later = times.later()
+    counts = {LATER: later, NOT_BEFORE: later if same_second else times.not_before()}
     del times
-    write_parts(out, tables.ratings, split, later, fold_rng)
+    write_parts(out, tables.ratings, split, counts, fold_rng)
 
 
 def _write_interactions(

@@ -50,6 +50,7 @@ class NcfFiles:
         rating: float32 [train].
         timestamp: int64 [train], Unix seconds.
         test_user, test_movie: int32 [users], each user's held-out movie; every user is there at most once.
+        test_timestamp: int64 [users], Unix seconds.
         negatives: int32 [users, most], the movies that the held-out one is ranked among, in the file's order; -1 where
             a list is shorter, and where it repeats a movie or holds the held-out one itself.
         users, movies: how many ids there are.
@@ -65,6 +66,7 @@ class NcfFiles:
     timestamp: np.ndarray
     test_user: np.ndarray
     test_movie: np.ndarray
+    test_timestamp: np.ndarray
     negatives: np.ndarray
     users: int
     movies: int
@@ -104,6 +106,7 @@ def read_ncf_files(folder: Path) -> NcfFiles:
         timestamp=train["timestamp"].to_numpy().astype(np.int64),
         test_user=_places(users, test_user),
         test_movie=_places(movies, test_movie),
+        test_timestamp=test["timestamp"].to_numpy().astype(np.int64),
         negatives=np.where(negatives >= 0, _places(movies, negatives), np.int32(-1)),
         users=len(users),
         movies=len(movies),

@@ -95,6 +95,16 @@ class TimeOrder:
             later[self.order] = so_far[self.last] - so_far
         return later
 
+    def not_before(self) -> np.ndarray:
+        """How many other ratings of the same user were given later or in the same second: int32 [ratings]."""
+        place = np.arange(len(self.order))
+        starts = np.ones(len(place), bool)
+        user, timestamp = self.user[self.order], self.timestamp[self.order]
+        starts[1:] = (user[1:] != user[:-1]) | (timestamp[1:] != timestamp[:-1])
+        count = np.empty(len(place), np.int32)
+        count[self.order] = self.last - np.maximum.accumulate(np.where(starts, place, 0))
+        return count
+
     def ratings_of_user(self) -> np.ndarray:
         """How many ratings the user of each rating gave, int32 [ratings]."""
         size = np.empty(len(self.order), np.int32)

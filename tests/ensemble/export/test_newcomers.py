@@ -59,6 +59,7 @@ def synthetic(count: int, movies: int, dims: int, seed: int) -> tuple[Interactio
         label=torch.ones(len(user)),
         fold=torch.zeros(len(user), dtype=torch.int8),
         later=torch.tensor(later, dtype=torch.int32),
+        not_before=torch.tensor(later, dtype=torch.int32),
         stars=torch.tensor(stars, dtype=torch.float32),
     )
     return rows, rng.normal(size=(movies, dims)).astype(np.float32)

@@ -44,7 +44,7 @@ def synthetic_rows(pairs: list[tuple[int, int]], later: list[int] | None = None)
     fold = (torch.arange(len(pairs)) % FOLDS).to(torch.int8)
     after = torch.tensor(later if later is not None else [0] * len(pairs), dtype=torch.int32)
     label, stars = torch.ones(len(pairs)), torch.full((len(pairs),), 4.0)
-    return Interactions(user=user, movie=movie, label=label, fold=fold, later=after, stars=stars)
+    return Interactions(user=user, movie=movie, label=label, fold=fold, later=after, not_before=after, stars=stars)
 
 
 def positives_of(batch: Batch, negatives: int) -> slice:

@@ -13,7 +13,8 @@ from tests.names import DEFAULT_PROTOCOLS
 from workflows.features.statistics import PRIOR_RATINGS
 
 
-def rows(user, movie, later, stars) -> Interactions:
+def rows(user, movie, later, stars, not_before=None) -> Interactions:
+    """Ratings of which each has a second of its own, where `not_before` does not say otherwise."""
     n = len(user)
     columns = {
         "user": (user, torch.int32),
@@ -21,6 +22,7 @@ def rows(user, movie, later, stars) -> Interactions:
         "label": (np.ones(n), torch.float32),
         "fold": (np.zeros(n), torch.int8),
         "later": (later, torch.int32),
+        "not_before": (later if not_before is None else not_before, torch.int32),
         "stars": (stars, torch.float32),
     }
     return Interactions(**{name: torch.tensor(list(column)).to(kind) for name, (column, kind) in columns.items()})
@@ -100,19 +102,44 @@ def test_of_no_ratings_nothing_is_known():
     assert torch.isfinite(empty.now().recent_means).all()
 
 
+# User 3 rated 7 and then, in one second, 5 and 6, and 4 after that.
+ONE_SECOND = rows([3] * 4, [7, 5, 6, 4], [3, 2, 1, 0], [1, 2, 3, 4], not_before=[3, 2, 2, 0])
+
+
+def test_ratings_of_one_second_are_not_before_one_another():
+    line = Timeline.of([ONE_SECOND], users=4, movies=8, length=3)
+    places = line.places(ONE_SECOND)
+    assert places.tolist() == [0, 1, 1, 3]
+    assert line.at(ONE_SECOND.user.long(), places.long()).movies.tolist() == [
+        [0, 0, 0],
+        [7, 0, 0],
+        [7, 0, 0],
+        [6, 5, 7],
+    ]
+
+
+def test_a_rating_of_the_same_second_in_another_split_is_not_before_either():
+    known = rows([3, 3], [7, 5], [3, 2], [1, 2], not_before=[3, 2])
+    asked = rows([3, 3], [6, 4], [1, 0], [3, 4], not_before=[2, 0])
+    assert Timeline.of([known], users=4, movies=8, length=3).places(asked).tolist() == [1, 2]
+
+
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), length=st.integers(1, 6))
-def test_a_history_is_what_a_loop_over_the_past_finds(seed, length):
+@given(seed=st.integers(0, 2**32 - 1), length=st.integers(1, 6), seconds=st.integers(1, 30))
+def test_a_history_is_what_a_loop_over_the_past_finds(seed, length, seconds):
     rng = np.random.default_rng(seed)
     user = rng.integers(3, 7, 30)
-    time = rng.permutation(30)
+    second, time = np.sort(rng.integers(0, seconds, 30)), np.arange(30)  # in the order of the file
     movie, stars = rng.integers(3, 9, 30), rng.integers(1, 6, 30)
     later = [int(((user == user[i]) & (time > time[i])).sum()) for i in range(30)]
-    table = rows(user, movie, later, stars)
+    not_before = [int(((user == user[i]) & (second >= second[i])).sum()) - 1 for i in range(30)]
+    order = rng.permutation(30)
+    table = rows(*(np.array(column)[order] for column in (user, movie, later, stars, not_before)))
     line = Timeline.of([table], users=8, movies=10, length=length)
     history = line.at(table.user.long(), line.places(table).long())
+    user, movie, second, time = (column[order] for column in (user, movie, second, time))
     for i in range(30):
-        past = sorted((j for j in range(30) if user[j] == user[i] and time[j] < time[i]), key=lambda j: -time[j])
+        past = sorted((j for j in range(30) if user[j] == user[i] and second[j] < second[i]), key=lambda j: -time[j])
         expected = [int(movie[j]) for j in past[:length]]
         assert history.movies[i].tolist() == expected + [NOTHING] * (length - len(expected))
 

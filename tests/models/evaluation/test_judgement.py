@@ -13,14 +13,15 @@ from models.data.features import Features
 from models.data.interactions import Candidates, Interactions
 from models.data.load import load_features
 from models.evaluation.evaluate import judged
-from models.evaluation.judgement import PerRow, ScorePairs, Scorer, judge_rows, owners
-from models.evaluation.ranking import full_catalogue_metrics, sampled_metrics
+from models.evaluation.judgement import Asked, PerRow, ScorePairs, Scorer, judge_rows, owners
+from models.evaluation.ranking import MOST_USERS, sampled_metrics
 from models.evaluation.results import Result
 from models.evaluation.scorers import pair_scorer
 from models.networks.base import build
 from models.networks.dlrm import DLRMSettings
 from models.protocols.base import PROTOCOLS
 from models.training.train import CONFIG_FORMAT, TrainedConfig
+from tests.models.ranked import among_all_movies
 
 FIRST, RATED, NEVER_RATED = 3, 30, 2  # movie indices 3 to 32 are rated, 33 and 34 are not
 USERS = 3 + 8
@@ -30,7 +31,7 @@ def questions(negatives: int = 20, padding: int = 0) -> Candidates:
     """User u is asked about movie u against the movies from 12 on."""
     user = np.arange(3, USERS)
     others = np.concatenate([np.arange(12, 12 + negatives), np.full(padding, -1)])
-    return Candidates(user, user.copy(), np.tile(others, (len(user), 1)))
+    return Candidates(user, user.copy(), np.tile(others, (len(user), 1)), np.zeros(len(user), int))
 
 
 def features_in(folder: Path) -> Features:
@@ -75,7 +76,7 @@ def scored(rows: Interactions, score: ScorePairs, is_probability: bool = True) -
 
 def of_pairs(score: ScorePairs, is_probability: bool) -> Scorer:
     """A scorer of pairs as a test set asks it."""
-    return Scorer(score, lambda rows: score(rows.user.numpy(), rows.movie.numpy()), is_probability)
+    return Scorer(lambda _: Asked(score), lambda rows: score(rows.user.numpy(), rows.movie.numpy()), is_probability)
 
 
 def perfect(user: np.ndarray, movie: np.ndarray) -> np.ndarray:
@@ -117,7 +118,9 @@ def test_the_worst_scorer_gets_nothing():
 
 
 def test_ranks_by_hand():
-    asked = Candidates(np.array([3, 4, 5]), np.array([20, 20, 20]), np.tile(np.r_[11:20, 21:24], (3, 1)))
+    asked = Candidates(
+        np.array([3, 4, 5]), np.array([20, 20, 20]), np.tile(np.r_[11:20, 21:24], (3, 1)), np.zeros(3, int)
+    )
     higher = {3: 0, 4: 2, 5: 3}  # how many of 21 to 23 score above the held-out 20, by user
 
     def score(user, movie):
@@ -181,8 +184,8 @@ def test_a_scorer_that_says_not_a_number_is_refused():
 
 def test_full_catalogue_of_the_perfect_and_the_constant_scorer(tmp_path):
     features = features_in(tmp_path)
-    assert full_catalogue_metrics(perfect, features, questions(), 0).means() == {"full_hr@10": 1, "full_ndcg@10": 1}
-    assert full_catalogue_metrics(constant, features, questions(), 0).means() == {"full_hr@10": 0, "full_ndcg@10": 0}
+    assert among_all_movies(perfect, features, questions(), 0).means() == {"full_hr@10": 1, "full_ndcg@10": 1}
+    assert among_all_movies(constant, features, questions(), 0).means() == {"full_hr@10": 0, "full_ndcg@10": 0}
 
 
 def test_full_catalogue_leaves_out_what_the_user_rated_in_train_and_valid(tmp_path):
@@ -194,7 +197,7 @@ def test_full_catalogue_leaves_out_what_the_user_rated_in_train_and_valid(tmp_pa
         return np.where(distance >= 0, -np.abs(distance - 3.0), -1000.0 + distance).astype(np.float32)
 
     # distances 1 to 3 are rated; of the others 4, 5 score above the held-out 0, and 6 ties with it
-    found = full_catalogue_metrics(own_then_those_above, features, questions(), 0).values
+    found = among_all_movies(own_then_those_above, features, questions(), 0).values
     np.testing.assert_allclose(found["full_ndcg@10"], 1 / np.log2(3 + 2))
 
 
@@ -205,38 +208,38 @@ def test_full_catalogue_asks_about_all_rated_movies_and_no_other(tmp_path):
         asked.update(zip(user.tolist(), movie.tolist()))
         return perfect(user, movie)
 
-    full_catalogue_metrics(spy, features_in(tmp_path), questions(), 0)
+    among_all_movies(spy, features_in(tmp_path), questions(), 0)
     assert {movie for _, movie in asked} == set(range(FIRST, FIRST + RATED))
     # The held-out movie's rank among the movies below: none is rated, so user u has u - 3 of them above it.
-    found = full_catalogue_metrics(low_numbers_first, features_in(tmp_path / "again"), questions(), 0).values
+    found = among_all_movies(low_numbers_first, features_in(tmp_path / "again"), questions(), 0).values
     rank = np.arange(3, USERS) - FIRST
     np.testing.assert_allclose(found["full_ndcg@10"], np.where(rank < 10, 1 / np.log2(rank + 2), 0))
 
 
 def test_full_catalogue_ranks_against_those_above_by_hand(tmp_path):
-    found = full_catalogue_metrics(high_numbers_first, features_in(tmp_path), questions(), 0).values
+    found = among_all_movies(high_numbers_first, features_in(tmp_path), questions(), 0).values
     # Movies u + 4 to 32 stand above user u's held-out movie: 26 for user 3, at least 19 for user 10.
     assert not found["full_hr@10"].any()
 
 
 def test_full_catalogue_does_not_depend_on_how_many_pairs_are_scored_at_once(tmp_path, monkeypatch):
     features = features_in(tmp_path)
-    whole = full_catalogue_metrics(as_noise(1), features, questions(), 0).values
+    whole = among_all_movies(as_noise(1), features, questions(), 0).values
     for pairs in (1, 2 * RATED + 1):
         monkeypatch.setattr("models.evaluation.ranking.PAIRS_AT_ONCE", pairs)
-        found = full_catalogue_metrics(as_noise(1), features, questions(), 0).values
+        found = among_all_movies(as_noise(1), features, questions(), 0).values
         for name, values in whole.items():
             np.testing.assert_array_equal(values, found[name])
 
 
 def test_full_catalogue_draws_users_where_there_are_many(tmp_path, monkeypatch):
     features = features_in(tmp_path)
-    every = full_catalogue_metrics(low_numbers_first, features, questions(), 0).values["full_ndcg@10"]
-    monkeypatch.setattr("models.evaluation.ranking.FULL_CATALOGUE_USERS", 5)
+    every = among_all_movies(low_numbers_first, features, questions(), 0).values["full_ndcg@10"]
+    monkeypatch.setitem(MOST_USERS, "test", 5)
     drawn = {}
     for seed in range(4):
-        found = full_catalogue_metrics(low_numbers_first, features, questions(), seed).values["full_ndcg@10"]
-        again = full_catalogue_metrics(low_numbers_first, features, questions(), seed).values["full_ndcg@10"]
+        found = among_all_movies(low_numbers_first, features, questions(), seed).values["full_ndcg@10"]
+        again = among_all_movies(low_numbers_first, features, questions(), seed).values["full_ndcg@10"]
         np.testing.assert_array_equal(found, again)
         assert len(found) == len(set(found)) == 5  # each user's value is different here
         assert set(found) <= set(every)
@@ -254,7 +257,7 @@ def test_full_catalogue_draws_as_many_users_as_there_may_be_scores(tmp_path, mon
         scored.extend(user.tolist())
         return low_numbers_first(user, movie)
 
-    found = full_catalogue_metrics(spy, features, questions(), 0).values
+    found = among_all_movies(spy, features, questions(), 0).values
     assert all(len(values) == users for values in found.values())
     assert len(set(scored)) == users
     assert len(scored) == users * RATED
@@ -262,9 +265,9 @@ def test_full_catalogue_draws_as_many_users_as_there_may_be_scores(tmp_path, mon
 
 def test_full_catalogue_takes_questions_in_any_order(tmp_path):
     features, asked = features_in(tmp_path), questions()
-    turned = Candidates(asked.user[::-1], asked.positive[::-1], asked.negatives[::-1])
-    for name, values in full_catalogue_metrics(as_noise(2), features, asked, 0).values.items():
-        found = full_catalogue_metrics(as_noise(2), features, turned, 0).values[name]
+    turned = Candidates(asked.user[::-1], asked.positive[::-1], asked.negatives[::-1], asked.not_before)
+    for name, values in among_all_movies(as_noise(2), features, asked, 0).values.items():
+        found = among_all_movies(as_noise(2), features, turned, 0).values[name]
         np.testing.assert_array_equal(values, found[::-1])
 
 
@@ -312,7 +315,7 @@ def test_rows_of_a_user_are_drawn_together():
 def test_intervals_contain_the_mean(tmp_path):
     for result in (
         sampled_metrics(as_noise(3), questions()),
-        full_catalogue_metrics(as_noise(3), features_in(tmp_path), questions(), 0),
+        among_all_movies(as_noise(3), features_in(tmp_path), questions(), 0),
         scored(some_rows(3), as_noise(3)),
     ):
         means, intervals = result.means(), result.intervals(1)

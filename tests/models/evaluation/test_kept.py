@@ -19,10 +19,10 @@ from models.data.interactions import Candidates
 from models.data.load import load_features
 from models.evaluation import kept_files
 from models.evaluation.evaluate import evaluate, judged
-from models.evaluation.judgement import Scorer, judge_rows, judge_split, scorer_of
+from models.evaluation.judgement import Asked, Scorer, judge_rows, judge_split, scorer_of
 from models.evaluation.kept import best_columns, scored_rows, standing
 from models.evaluation.metrics.ranking import ranking
-from models.evaluation.ranking import full_catalogue_metrics, sampled_metrics
+from models.evaluation.ranking import sampled_metrics
 from models.evaluation.results import made_from, read_results, write_results
 from models.protocols.base import PROTOCOLS
 from models.registry import baselines_for, fit_baseline
@@ -38,6 +38,7 @@ from tests.models.evaluation.test_judgement import (
     low_numbers_first,
     questions,
 )
+from tests.models.ranked import among_all_movies
 
 CPU = torch.device("cpu")
 
@@ -53,7 +54,7 @@ def test_sampled_ranks_by_hand():
     """Of 12 others, movie 20 has 0, 2 or 3 above it; the last user's scores are all the same. User 7 has 9 others."""
     lists = np.tile(np.r_[11:20, 21:24], (5, 1))
     lists[4, 9:] = -1
-    asked = Candidates(np.array([3, 4, 5, 6, 7]), np.full(5, 20), lists)
+    asked = Candidates(np.array([3, 4, 5, 6, 7]), np.full(5, 20), lists, np.zeros(5, int))
     above = {3: 0, 4: 2, 5: 3, 6: 0, 7: 0}
 
     def score(user, movie):
@@ -74,7 +75,7 @@ def test_sampled_ranks_by_hand():
 
 def test_full_ranks_and_lists_by_hand(tmp_path):
     """User u has rated movies u + 1 to u + 3 before, and is held out movie u, of the movies 3 to 32."""
-    full, lists = full_catalogue_metrics(low_numbers_first, features_in(tmp_path), questions(), 0).kept
+    full, lists = among_all_movies(low_numbers_first, features_in(tmp_path), questions(), 0).kept
     assert (full.name, lists.name) == ("full", "lists")
     assert full.user.tolist() == full.movie.tolist() == list(range(3, USERS))
     assert full.columns["rank"].tolist() == list(range(USERS - 3))
@@ -91,7 +92,7 @@ def test_full_ranks_and_lists_by_hand(tmp_path):
 
 
 def test_equal_scores_are_listed_in_the_order_of_the_catalogue(tmp_path):
-    full, lists = full_catalogue_metrics(constant, features_in(tmp_path), questions(), 0).kept
+    full, lists = among_all_movies(constant, features_in(tmp_path), questions(), 0).kept
     assert full.columns["rank"].tolist() == full.columns["ties"].tolist() == full.columns["others"].tolist()
     assert lists.movie[lists.user == 3].tolist() == [3, *range(7, 16)]
 
@@ -101,7 +102,7 @@ def test_what_is_kept_does_not_depend_on_how_many_pairs_are_scored_at_once(tmp_p
     features, asked = features_in(tmp_path), questions(20, padding=3)
 
     def tables() -> list:
-        return [*sampled_metrics(score, asked).kept, *full_catalogue_metrics(score, features, asked, 0).kept]
+        return [*sampled_metrics(score, asked).kept, *among_all_movies(score, features, asked, 0).kept]
 
     whole = tables()
     for pairs in (1, 2 * RATED + 1):
@@ -116,9 +117,9 @@ def test_what_is_kept_does_not_depend_on_how_many_pairs_are_scored_at_once(tmp_p
 
 
 def test_where_no_user_is_left_the_tables_are_empty_and_keep_their_types(tmp_path):
-    asked = Candidates(*[np.empty(0, np.int32)] * 2, np.empty((0, 12), np.int32))
+    asked = Candidates(*[np.empty(0, np.int32)] * 2, np.empty((0, 12), np.int32), np.empty(0, np.int32))
     (sampled,) = sampled_metrics(constant, asked).kept
-    full, lists = full_catalogue_metrics(constant, features_in(tmp_path), asked, 0).kept
+    full, lists = among_all_movies(constant, features_in(tmp_path), asked, 0).kept
     for table in (sampled, full):
         assert {name: (len(one), one.dtype) for name, one in table.columns.items()} == dict.fromkeys(
             ("rank", "ties", "others"), (0, np.dtype(np.int32))
@@ -177,7 +178,9 @@ def as_coarse_noise(users: int, movies: int) -> Scorer:
     def pairs(user, movie):
         return table[user, movie]
 
-    return Scorer(pairs, lambda rows: table[rows.user.numpy(), rows.movie.numpy()], is_probability=True)
+    return Scorer(
+        lambda _: Asked(pairs), lambda rows: table[rows.user.numpy(), rows.movie.numpy()], is_probability=True
+    )
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -201,7 +204,7 @@ def test_metrics_and_kept_files_are_of_the_same_scores(prepared, tmp_path, proto
     def pairs(user, movie):
         return rng.random(len(user), np.float32)
 
-    scorer = Scorer(pairs, lambda rows: rng.random(len(rows), np.float32), is_probability=True)
+    scorer = Scorer(lambda _: Asked(pairs), lambda rows: rng.random(len(rows), np.float32), is_probability=True)
     assert_kept(prepared, tmp_path / "kept", judged("restless", scorer, features, 11, None, tmp_path / "kept"))
 
 

@@ -16,15 +16,16 @@ from marquee.app import main
 from marquee.result_tables import comparison_tables
 from models.data.interactions import Candidates
 from models.data.load import load_features
-from models.evaluation.judgement import PerUser, Scorer, judge_rows, left_out_and_undefined
+from models.evaluation.judgement import Asked, PerUser, Scorer, judge_rows, left_out_and_undefined, undefined_in
 from models.evaluation.metrics.base import RowStatistic
-from models.evaluation.ranking import full_catalogue_metrics, sampled_metrics
+from models.evaluation.ranking import sampled_metrics
 from models.evaluation.results import Result, read_results, write_results
 from models.networks.base import build
 from models.protocols.base import PROTOCOLS
 from models.training.loop import fit, undefined_in_validation
 from models.training.settings import settings_for
 from tests.models.evaluation.test_judgement import features_in
+from tests.models.ranked import among_all_movies
 
 CPU = torch.device("cpu")
 
@@ -45,7 +46,7 @@ def asked(unseen: dict[int, int]) -> Candidates:
     lists = np.full((len(users), 12), -1)
     for row, count in enumerate(unseen.values()):
         lists[row, :count] = 100 + np.arange(count)
-    return Candidates(users, np.full(len(users), 50), lists)
+    return Candidates(users, np.full(len(users), 50), lists, np.zeros(len(users), int))
 
 
 def above(counts: dict[int, int]):
@@ -83,8 +84,8 @@ def test_a_user_who_has_rated_nearly_the_whole_catalogue_is_left_out_of_it_by_ha
     for part, chosen in (("train", rows), ("valid", [])):
         table = pd.DataFrame(chosen, columns=["user_index", "movie_index"]).astype("int32")
         table.to_parquet(tmp_path / part / "part_0.parquet", index=False)
-    questions = Candidates(np.array([3, 4]), np.array([3, 4]), np.tile(np.arange(24, 30), (2, 1)))
-    found = full_catalogue_metrics(lambda user, movie: movie.astype(np.float32), features, questions, 0)
+    questions = Candidates(np.array([3, 4]), np.array([3, 4]), np.tile(np.arange(24, 30), (2, 1)), np.zeros(2, int))
+    found = among_all_movies(lambda user, movie: movie.astype(np.float32), features, questions, 0)
     assert found.means() == {"full_hr@10": 0, "full_ndcg@10": 0}
     assert (found.count, found.left_out, found.counted_as) == (1, 1, "full_catalogue_users")
     assert found.intervals(0) == {"full_hr@10": None, "full_ndcg@10": None}
@@ -96,7 +97,9 @@ def test_where_no_user_is_left_nothing_is_scored_and_every_metric_is_undefined(u
     def never(user, movie):
         raise AssertionError("asked")
 
-    found = sampled_metrics(never, asked(unseen) if unseen else Candidates(*[np.empty(0, int)] * 2, np.empty((0, 12))))
+    found = sampled_metrics(
+        never, asked(unseen) if unseen else Candidates(*[np.empty(0, int)] * 2, np.empty((0, 12)), np.empty(0, int))
+    )
     assert set(found.means().values()) == set(found.intervals(0).values()) == {None}
     reason = "no user has 10 unseen movies" if unseen else "there are no users"
     assert found.undefined() == dict.fromkeys(found.values, reason)
@@ -224,7 +227,7 @@ def test_a_stamp_that_is_none_means_that_the_results_are_made_again(tmp_path, st
 
 
 class _FewUnseen:
-    """Features whose validation lists are so short that no user is left."""
+    """Features of users who have rated so much that none is left to be asked about."""
 
     def __init__(self, features):
         self.features = features
@@ -234,7 +237,13 @@ class _FewUnseen:
 
     def candidates(self, part: str) -> Candidates:
         questions = self.features.candidates(part)
-        return Candidates(questions.user, questions.positive, np.full_like(questions.negatives, -1))
+        return Candidates(
+            questions.user, questions.positive, np.full_like(questions.negatives, -1), questions.not_before
+        )
+
+    def seen(self, *parts: str) -> tuple[np.ndarray, np.ndarray]:
+        pairs = np.meshgrid(np.arange(self.features.users), self.features.catalogue[:-5])
+        return pairs[0].ravel(), pairs[1].ravel()
 
 
 def test_where_validation_ranks_nobody_all_epochs_are_trained_and_the_last_is_kept(prepared):
@@ -246,10 +255,10 @@ def test_where_validation_ranks_nobody_all_epochs_are_trained_and_the_last_is_ke
     callbacks = Callbacks(advance=lambda by, note: notes.append(note), watch=lambda *_: pytest.fail("no value"))
     history, best = fit(build("mf", features, settings.network, 1), features, settings, CPU, callbacks)
     assert best == len(history) == 3
-    assert all(row["ndcg@10"] is None for row in history)
+    assert all(row["full_ndcg@10"] is None for row in history)
     assert json.dumps(history, allow_nan=False)
-    assert sum("validation ndcg@10 undefined" in note for note in notes) == 3
-    assert undefined_in_validation(features)["ndcg@10"] == "no user has 10 unseen movies"
+    assert sum("validation full_ndcg@10 undefined" in note for note in notes) == 3
+    assert undefined_in_validation(features)["full_ndcg@10"] == "no user has 10 unseen movies"
     assert undefined_in_validation(features.features) == {}
 
 
@@ -257,8 +266,8 @@ def test_an_empty_split_is_judged_without_a_traceback(prepared):
     protocol = PROTOCOLS["random-split"]
     rows = load_features(prepared, "random-split").interactions("valid")
     nothing = type(rows)(**{name: getattr(rows, name)[:0] for name in rows.__dataclass_fields__})
-    scorer = Scorer(lambda user, movie: np.zeros(len(user)), lambda table: np.zeros(len(table)), True)
-    assert set(protocol.judge(scorer, nothing).undefined().values()) == {"there are no rows"}
+    scorer = Scorer(lambda _: Asked(lambda user, movie: np.zeros(len(user))), lambda table: np.zeros(len(table)), True)
+    assert set(undefined_in(protocol.judge(scorer, nothing)).values()) == {"there are no rows"}
 
 
 # -- the whole way -----------------------------------------------------------------------------------------------------

@@ -112,7 +112,7 @@ def test_a_ranking_metric_that_is_added_is_judged_with_an_interval(first):
     """Of three users the held-out movie scores highest, second (by a tie), and highest."""
     scores = np.array([[0.9, 0.1, 0.2], [0.5, 0.5, 0.1], [0.7, 0.6, 0.1]], np.float32)
     scores = np.pad(scores, ((0, 0), (0, 8)))
-    questions = Candidates(np.arange(3), np.zeros(3, int), np.tile(np.arange(1, 11), (3, 1)))
+    questions = Candidates(np.arange(3), np.zeros(3, int), np.tile(np.arange(1, 11), (3, 1)), np.zeros(3, int))
     found = sampled_metrics(lambda user, movie: scores[user, movie], questions)
     assert list(found.values) == [*RANKING, "first"]
     assert found.values["first"].tolist() == [1, 0, 1]

@@ -11,8 +11,11 @@ import pytest
 import torch
 
 from models.data.interactions import Candidates, Interactions
-from models.evaluation.judgement import PerRow, PerUser, Scorer
+from models.evaluation.judgement import Asked, PerRow, PerUser, Scorer
+from models.evaluation.metrics.base import FULL
+from models.evaluation.ranking import CatalogueQuestions
 from models.protocols.base import PROTOCOLS, default_protocols, served_protocols
+from models.protocols.leave_one_out import HeldOut
 from models.search_space import OneOf
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -24,6 +27,7 @@ ROWS = Interactions(
     label=torch.tensor([1.0, 0.0, 1.0]),
     fold=torch.tensor([0, 1, 2], dtype=torch.int8),
     later=torch.tensor([1, 0, 0], dtype=torch.int32),
+    not_before=torch.tensor([1, 0, 0], dtype=torch.int32),
     stars=torch.tensor([5.0, 2.0, 4.0]),
 )
 OUTPUTS = torch.tensor([0.0, 1.0, -2.0])
@@ -33,7 +37,7 @@ EXPECTED = {
     "leave-one-out": {
         "split": "leave-one-out",
         "task": "ranking",
-        "monitor": "ndcg@10",
+        "monitor": "full_ndcg@10",
         "deciding": "hr@10",
         "also_compared": ("ndcg@10",),
         "question": "What will they watch next? (leave-one-out, a user's last movie among 99 unseen)",
@@ -97,7 +101,9 @@ def test_what_decides_and_what_is_compared_are_metrics_of_the_task():
         "rating": ["rmse", "mae"],
     }
     for name, protocol in PROTOCOLS.items():
-        assert {protocol.monitor, protocol.deciding, *protocol.also_compared} <= set(names[name])
+        named = {protocol.monitor, protocol.deciding, *protocol.also_compared}
+        assert {one.removeprefix(FULL) for one in named} <= set(names[name])
+        assert all(protocol.metric(one).full_catalogue for one in named if one.startswith(FULL))
 
 
 def test_every_protocol_is_asked_of_a_split_that_there_is():
@@ -110,6 +116,7 @@ def test_listing_the_protocols_imports_nothing_that_takes_long():
     code = """
 import sys
 from models.protocols.base import PROTOCOLS, default_protocols, served_protocols
+from models.protocols.leave_one_out import HeldOut
 print(*PROTOCOLS, *default_protocols(), *served_protocols(), *(list(one.metrics) for one in PROTOCOLS.values()))
 print(*{name.split('.')[0] for name in sys.modules}, file=sys.stderr)
 """
@@ -173,9 +180,21 @@ def test_the_questions_are_the_rows_of_the_part(name):
 
 
 def test_the_questions_of_leave_one_out_are_the_candidates_of_the_part():
-    features = SimpleNamespace(candidates=lambda part: f"candidates of {part}")
-    found = [PROTOCOLS["leave-one-out"].questions(features, part) for part in ("valid", "test")]
-    assert found == ["candidates of valid", "candidates of test"]
+    rated = {"train": ([3, 3], [5, 7]), "valid": ([3], [6])}
+
+    def seen(*parts: str) -> tuple[np.ndarray, ...]:
+        return tuple(np.concatenate([rated[part][place] for part in parts]) for place in (0, 1))
+
+    def candidates(part: str) -> Candidates:
+        held_out = {"valid": 6, "test": 8}[part]
+        return Candidates(np.array([3]), np.array([held_out]), np.full((1, 99), -1), np.zeros(1, int))
+
+    features = SimpleNamespace(candidates=candidates, seen=seen, catalogue=np.arange(3, 23), users=4)
+    valid, test = (PROTOCOLS["leave-one-out"].questions(features, part) for part in ("valid", "test"))
+    assert [one.sampled.positive.tolist() for one in (valid, test)] == [[6], [8]]
+    # no others: what came before, and the held-out movie itself; the test movie is one of validation's others
+    assert (3 + np.flatnonzero(valid.full.rated[0])).tolist() == [5, 6, 7]
+    assert (3 + np.flatnonzero(test.full.rated[0])).tolist() == [5, 6, 7, 8]
 
 
 def scorer_of_rows(values: list[float], is_probability: bool = True) -> Scorer:
@@ -185,13 +204,13 @@ def scorer_of_rows(values: list[float], is_probability: bool = True) -> Scorer:
 
 def test_random_split_is_judged_by_hand():
     protocol, scorer = PROTOCOLS["random-split"], scorer_of_rows([0.5, 0.25, 0.125])
-    found = protocol.judge(scorer, ROWS)
+    (found,) = protocol.judge(scorer, ROWS)
     assert isinstance(found, PerRow)
     assert found.owner.tolist() == [0, 0, 1]
     # one of the two positives scores above the negative
     losses = [math.log(2), -math.log(0.75), math.log(8)]
     assert found.means() == pytest.approx({"auc": 1 / 2, "log_loss": sum(losses) / 3})
-    without = protocol.judge(scorer_of_rows([0.5, 0.25, 0.125], is_probability=False), ROWS)
+    (without,) = protocol.judge(scorer_of_rows([0.5, 0.25, 0.125], is_probability=False), ROWS)
     assert without.means() == {"auc": 0.5}
     features = SimpleNamespace(interactions={"test": ROWS}.__getitem__)
     assert [part.means() for part in protocol.test(scorer, features, 0)] == [found.means()]
@@ -199,7 +218,7 @@ def test_random_split_is_judged_by_hand():
 
 def test_stars_are_judged_by_hand():
     protocol, scorer = PROTOCOLS["rating"], scorer_of_rows([4, 2, 1], is_probability=False)
-    found = protocol.judge(scorer, ROWS)
+    (found,) = protocol.judge(scorer, ROWS)
     assert found.owner.tolist() == [0, 0, 1]
     assert found.means() == pytest.approx({"rmse": math.sqrt((1 + 0 + 9) / 3), "mae": (1 + 0 + 3) / 3})
     features = SimpleNamespace(interactions={"test": ROWS}.__getitem__)
@@ -207,15 +226,24 @@ def test_stars_are_judged_by_hand():
 
 
 def test_leave_one_out_is_judged_by_hand():
-    questions = Candidates(np.array([3, 4, 5]), np.array([6, 6, 6]), np.tile(np.arange(7, 17), (3, 1)))
+    questions = Candidates(
+        np.array([3, 4, 5]), np.array([6, 6, 6]), np.tile(np.arange(7, 17), (3, 1)), np.zeros(3, int)
+    )
     higher = {3: 0, 4: 1, 5: 2}  # how many of 7 and 8 score above 6, by user
 
     def pairs(user: np.ndarray, movie: np.ndarray) -> np.ndarray:
         above = np.array([higher[one] for one in user])
         return np.where((movie > 6) & (movie - 6 <= above), 2, np.where(movie == 6, 1, 0)).astype(np.float32)
 
-    found = PROTOCOLS["leave-one-out"].judge(Scorer(pairs, None, True), questions)
+    catalogue = np.arange(6, 27)
+    everyone = CatalogueQuestions(
+        asked=questions, catalogue=catalogue, rated=np.tile(catalogue == 6, (3, 1)), left_out=0
+    )
+    scorer = Scorer(lambda asked: Asked(pairs), None, True)
+    found, full = PROTOCOLS["leave-one-out"].judge(scorer, HeldOut(questions, everyone))
     assert isinstance(found, PerUser)
+    assert full.values["full_hr@10"].tolist() == [1, 1, 1]
+    np.testing.assert_allclose(full.values["full_ndcg@10"], [1, 1 / math.log2(3), 1 / 2])
     assert found.values["hr@10"].tolist() == [1, 1, 1]
     np.testing.assert_allclose(found.values["ndcg@10"], [1, 1 / math.log2(3), 1 / 2])
     np.testing.assert_allclose(found.values["mrr@10"], [1, 1 / 2, 1 / 3])

@@ -26,7 +26,7 @@ from workflows.sources.fetch import fetch_tables
 from workflows.splits.base import PARTS, TimeOrder, read_split, split_files
 from workflows.splits.leave_one_out import leave_one_out
 
-COLUMNS = ["user_index", "movie_index", "rating", "timestamp", "label", "fold", "later"]
+COLUMNS = ["user_index", "movie_index", "rating", "timestamp", "label", "fold", "later", "not_before"]
 KINDS = (("user_id", "userId"), ("movie_id", "movieId"))
 
 
@@ -218,6 +218,8 @@ def test_later_counts_the_users_ratings_of_any_split_after_each(prepared, protoc
     for _, rows in together.groupby("user_index"):
         newest_first = rows.sort_values(["timestamp", "place"])[::-1]
         assert newest_first["later"].tolist() == list(range(len(rows)))
+        second = rows["timestamp"].to_numpy()
+        assert rows["not_before"].tolist() == [(second >= one).sum() - 1 for one in second]
 
 
 # -- candidates --------------------------------------------------------------------------------------------------------

@@ -126,6 +126,15 @@ def test_later_is_the_number_of_counted_ratings_that_come_after(rows):
     assert times.ratings_of_user().tolist() == [user.count(one) for one in user]
 
 
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 6)), max_size=30))
+def test_ratings_of_the_same_second_do_not_count_as_before(rows):
+    user, time = (np.array(column, np.int64).reshape(-1) for column in (zip(*rows) if rows else ([], [])))
+    found = TimeOrder.of(user, time).not_before()
+    assert found.dtype == np.int32
+    for place, count in enumerate(found):
+        assert count == ((user == user[place]) & (time >= time[place])).sum() - 1
+
+
 @settings(deadline=None, max_examples=60)
 @given(RATINGS, st.sampled_from([-7, -1, 2**32 - 6, 2**32, 2**40, -(2**62), 2**62]))
 def test_times_before_1970_or_after_2106_are_put_in_the_same_order(rows, shift):
