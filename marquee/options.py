@@ -120,8 +120,8 @@ SameSecondOption = Annotated[
     bool,
     typer.Option(
         "--same-second",
-        help="Count ratings of the same second that come first in the file as given before a rating. Without, only those "
-        "of earlier seconds are its history.",
+        help="Count ratings of the same second that come first in the file as given before a rating. Without, only "
+        "those of earlier seconds are its history.",
     ),
 ]
 TensorboardOption = Annotated[

@@ -10,11 +10,12 @@ Each network's file cuts it: see `Network.cut` in `models/networks/base.py`.
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 
 class Head(nn.Module):
-    """The rest of a network: (rows of `users`, of `vectors`, of `hidden`) to float32 [n] scores."""
+    """The rest of a network: (rows of `users`, of `vectors`, of `hidden`) to float32 [n], before scale and offset."""
 
     def for_one_user(self) -> "Head":
         """The same head for a single row of users, which goes with all movies."""
@@ -23,6 +24,29 @@ class Head(nn.Module):
     def forward(self, user: Tensor, vector: Tensor, hidden: Tensor) -> Tensor:
         """float [n, user width] or [1, user width], [n, dim], [n, width] to float [n]."""
         raise TypeError(f"{type(self).__name__} has no forward pass")
+
+
+class Answer(Head):
+    """A head's scores as probabilities."""
+
+    def __init__(self, head: Head, scale: Tensor, offset: Tensor):
+        super().__init__()
+        self.head = head
+        self.register_buffer("scale", scale)
+        self.register_buffer("offset", offset)
+
+    def for_one_user(self) -> "Answer":
+        return Answer(self.head.for_one_user(), self.scale, self.offset)
+
+    def forward(self, user: Tensor, vector: Tensor, hidden: Tensor) -> Tensor:
+        return torch.sigmoid(self.head(user, vector, hidden) * self.scale + self.offset)
+
+
+class DotHead(Head):
+    """A user's row is [embedding, bias], a movie's vector its embedding, and its hidden part its bias."""
+
+    def forward(self, user: Tensor, vector: Tensor, hidden: Tensor) -> Tensor:
+        return (user[:, :-1] * vector).sum(dim=1) + user[:, -1] + hidden[:, 0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +76,8 @@ class Cut:
         users: float32 [users, user width], a row per user index.
         vectors: float32 [movies, dim], the movies' embeddings, a row per movie index.
         hidden: float32 [movies, width], what the movies bring to the first layer that has inputs of both.
-        head: (rows of `users`, of `vectors`, of `hidden`) to float32 [n] scores.
+        head: (rows of `users`, of `vectors`, of `hidden`) to float32 [n] scores: of a network's own cut those before
+            scale and offset, of `models.networks.base.cut` probabilities.
         embeddings: float32 [movies, dims], all that was learned of each movie alone.
         history: None where the network sees no history.
     """

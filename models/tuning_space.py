@@ -11,7 +11,7 @@ from models.protocols.base import PROTOCOLS
 from models.search_space import Integer, Log, OneOf, Range, SearchSpace
 from models.training.settings import TrainSettings
 
-# What a study of any network searches; the network's and the protocol's own come after it.
+# What a study of any network searches; the protocol's and the network's own come after it.
 NETWORK_SPACE: SearchSpace = {
     "dim": OneOf(16, 32, 64),
     "init_std": Log(0.005, 0.2),
@@ -26,7 +26,7 @@ NETWORK_SPACE: SearchSpace = {
 def space(protocol: str, name: str) -> SearchSpace:
     """The search space of a network or baseline."""
     if name in NETWORKS:
-        return {**NETWORK_SPACE, **NETWORKS[name].space, **PROTOCOLS[protocol].space}
+        return {**NETWORK_SPACE, **PROTOCOLS[protocol].space, **NETWORKS[name].space}
     return BASELINES[f"{protocol}/{name}"].space
 
 

@@ -34,6 +34,11 @@ class NegativeSampler:
         below = pairs % movies - (np.arange(len(pairs)) - self.starts[users])
         self.keys = users * self.stride + below
 
+    def pairs(self) -> np.ndarray:
+        """The seen pairs as user * `stride` + movie, counted from `first_movie`: int64, ascending."""
+        users, below = self.keys // self.stride, self.keys % self.stride
+        return users * self.stride + below + np.arange(len(users)) - self.starts[users]
+
     def unseen(self, user: np.ndarray) -> np.ndarray:
         """How many movies of the catalogue each user has not seen, int64, in the shape of `user`."""
         known = np.minimum(user, len(self.starts) - 2)

@@ -69,6 +69,7 @@ ROOMS = (
     "models/data",
     "models/evaluation/scorers.py",
     "models/networks/base.py",
+    "models/networks/blocks.py",
     "models/protocols",
     "models/training/settings.py",
     "models/training/train.py",

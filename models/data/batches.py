@@ -14,6 +14,7 @@ from torch import Tensor
 
 from models.data.history import History, Timeline, later_among
 from models.data.interactions import Interactions
+from models.data.shared_negatives import Shared, SharedNegatives
 from workflows.features.vocabulary import FIRST_INDEX, FOLDS
 from workflows.negatives import NegativeSampler
 
@@ -30,6 +31,7 @@ class Batch:
         label: float32 [n].
         weight: float32 [n], or None where all count the same.
         history: of each sample; None where the network knows of none.
+        shared: what all samples, which are positives then, are told from; None where each has negatives of its own.
     """
 
     user: Tensor
@@ -38,9 +40,24 @@ class Batch:
     label: Tensor
     weight: Tensor | None
     history: History | None
+    shared: Shared | None = None
 
     def __len__(self) -> int:
         return len(self.user)
+
+    def negatives(self) -> Shared:
+        """What the samples share.
+
+        Raises:
+            ValueError: nothing.
+        """
+        if self.shared is None:
+            raise ValueError("the samples share no negatives")
+        return self.shared
+
+    def movies(self) -> Tensor:
+        """The samples' movies and then the shared ones, int64 [n + k]."""
+        return torch.cat([self.movie, self.negatives().movie])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +65,16 @@ class Sampling:
     """How training samples are made.
 
     Attributes:
-        batch_size: samples per step.
+        batch_size: samples per step; rows where negatives are shared.
         negatives: movies drawn for each row; 0 for none.
+        shared_negatives: movies drawn for each step, in the place of those; 0 for none.
         recency: half-life of a row's weight, in ratings; 0 for equal weights.
         seed: of the order and of what is drawn.
     """
 
     batch_size: int
     negatives: int = 0
+    shared_negatives: int = 0
     recency: float = 0.0
     seed: int = 0
 
@@ -85,13 +104,15 @@ class Batches:
         self.places = past.places(rows).to(device) if past else None
         self.timeline = past.to(device) if past else None
         self.rows = rows.to(device)
-        self.device, self.seed, self.negatives = device, sampling.seed, sampling.negatives
+        self.device, self.seed, self.shared_negatives = device, sampling.seed, sampling.shared_negatives
+        self.negatives = 0 if self.shared_negatives else sampling.negatives
         self.rows_per_step = max(1, sampling.batch_size // (1 + self.negatives))
         recency = sampling.recency
         self.weight = recency_weights(later_among(rows), recency).to(device) if recency else None
-        if self.negatives:
+        if self.negatives or self.shared_negatives:
             sampler = NegativeSampler(rows.user.numpy(), rows.movie.numpy(), FIRST_INDEX, rated_movies)
             self.unseen = UnseenMovies(sampler, device)
+            self.shared = SharedNegatives(sampler, self.shared_negatives, device)
 
     @property
     def samples(self) -> int:
@@ -104,7 +125,8 @@ class Batches:
         order = torch.randperm(len(self.rows), generator=generator, device=self.device, dtype=torch.int32)
         if not self.negatives:
             for rows in order.split(self.rows_per_step):
-                yield self._batch(rows.long())
+                batch = self._batch(rows.long())
+                yield replace(batch, shared=self.shared.draw(batch.user, generator)) if self.shared_negatives else batch
             return
         whole_steps = max(1, DRAW_ROWS // self.rows_per_step) * self.rows_per_step
         for chunk in order.split(whole_steps):

@@ -138,9 +138,14 @@ def timeline(features: Features, parts: tuple[str, ...], length: int) -> Timelin
     return Timeline.of(rows, features.users, features.movies, length)
 
 
+def in_order(rows: Interactions) -> Tensor:
+    """The order in which a timeline of these rows has them: int64 [n], row numbers."""
+    return torch.argsort(_keys(rows.user, rows.later))
+
+
 def later_among(rows: Interactions) -> Tensor:
     """How many of these rows are of the same user and came after each: int32 [n]."""
-    order = torch.argsort(_keys(rows.user, rows.later))
+    order = in_order(rows)
     user = rows.user[order].long()
     last = torch.cumsum(torch.bincount(user), 0)[user] - 1
     later = torch.empty_like(rows.later)

@@ -11,7 +11,7 @@ from models.data.features import Features
 from models.data.history import History, Timeline, timeline
 from models.data.interactions import Candidates, Interactions
 from models.evaluation.judgement import Asked, ScoreLists, ScorePairs, Scorer
-from models.networks.base import NETWORKS, Recommender
+from models.networks.base import NETWORKS, Recommender, cut_of
 from models.protocols.base import PROTOCOLS
 
 SCORING_ROWS = 1 << 16
@@ -71,14 +71,13 @@ def list_scorer(model: Recommender) -> ScoreLists | None:
     In matrix products of the model's cut for serving, which is several times faster than pair by pair. None where the
     network has no cut, or is not on the CPU.
     """
-    cut_network = NETWORKS[model.name].cut
-    if cut_network is None or model.offset.device.type != "cpu":
+    if NETWORKS[model.name].cut is None or model.offset.device.type != "cpu":
         return None
 
     @torch.inference_mode()
     def score(user: np.ndarray, movie: np.ndarray) -> np.ndarray:
         model.eval()
-        parts = cut_network(model, torch.from_numpy(user), torch.from_numpy(movie))
+        parts = cut_of(model, torch.from_numpy(user), torch.from_numpy(movie))
         head = parts.head.for_one_user()
         rows, vectors, hidden = (torch.from_numpy(part) for part in (parts.users, parts.vectors, parts.hidden))
         return np.stack([head(row, vectors, hidden).numpy() for row in rows.split(1)])

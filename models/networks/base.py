@@ -6,21 +6,20 @@ the user's details, the continuous features, and the user's history.
 
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
-import merlin.models.torch as mm
 import torch
 from merlin.models.torch.inputs.embedding import EmbeddingTable
-from merlin.schema import Schema, Tags
 from pydantic import Field
 from pydantic.dataclasses import dataclass as settings_class
 from torch import Tensor, nn
 
-from core.columns import CONTINUOUS, HISTORY, HISTORY_OWNER, HISTORY_STARS, LABEL, MOVIE_ID, USER_ID
+from core.columns import CONTINUOUS, HISTORY, HISTORY_OWNER, HISTORY_STARS, MOVIE_ID, USER_ID
 from core.json_files import STRICT
 from core.registry import Registry
-from models.cut import Cut
+from models.cut import Answer, Cut
+from models.data.batches import Batch
 from models.data.features import Features, SideTables
 from models.data.history import History, timeline
 from models.protocols.base import PROTOCOLS
@@ -60,9 +59,14 @@ class Network:
         space: what a study searches, besides what it searches for every network.
         side_tables: (features, settings) to the side tables that it sees; None for a network that sees ids only.
         history_length: settings to how many of the user's last movies it sees; 0 for no history.
-        cut: (model, rows of user indices, rows of movie indices) to what serving needs; None where it is not served.
+        cut: (model, int64 [n] user indices, int64 [m] movie indices) to what serving needs, with a row for each; None
+            where it is not served.
+        against: (model, batch of positives) to float [n, 1 + k], the scores of each positive's own movie and of the
+            movies that the batch shares; None to work them out pair by pair.
         branches: model to parts that can be trained apart before it, each with a last layer of its own; see
             `models/training/pretrain.py`. None where there are none.
+        learns_sequences: whether it learns every next movie of a user's history in one pass, not from rows (see
+            `models/data/sequences.py`); it needs `against` and a history, and sees nothing else.
         is_baseline: whether it stands in tables as a baseline: it is not compared, not served, and left out for large
             data.
     """
@@ -74,7 +78,9 @@ class Network:
     side_tables: Callable[[Features, Any], SideTables | None] = lambda features, settings: None
     history_length: Callable[[Any], int] = lambda settings: 0
     cut: "Callable[[Recommender, Tensor, Tensor], Cut] | None" = None
+    against: "Callable[[Recommender, Any], Tensor] | None" = None
     branches: "Callable[[Recommender], list[Recommender]] | None" = None
+    learns_sequences: bool = False
     is_baseline: bool = False
 
     @property
@@ -105,13 +111,14 @@ class Recommender(nn.Module):
             embeddings: rows of the users' and of the movies' embedding tables.
             side: None for a model that sees ids only.
             now: every user's history after all ratings, rows by user index; None for a model that sees no history.
-            offset: added to every score.
+            offset: added to every score; calibration changes it, and the scale that scores are multiplied by.
             name: of the network in `NETWORKS`.
         """
         super().__init__()
         self.name = name
         self.network = network
         self.register_buffer("offset", torch.tensor(offset))
+        self.register_buffer("scale", torch.tensor(1.0))
         self.uses_history = now is not None
         for name in ("movies", "stars", "recent_means"):
             self.register_buffer(f"now_{name}", getattr(now, name) if now else None, persistent=False)
@@ -137,14 +144,29 @@ class Recommender(nn.Module):
         inputs = self.codes(user, movie)
         if self.uses_history:
             history = self.now(user) if history is None else history
-            inputs[HISTORY] = in_vocabulary(history.movies, self.movie_embeddings)
+            inputs[HISTORY] = self.movie_rows(history.movies)
             inputs[HISTORY_STARS] = history.stars
             if history.owner is not None:
                 inputs[HISTORY_OWNER] = history.owner
         blocks = self.continuous(user, movie, fold, history)
         if blocks:
             inputs[CONTINUOUS] = torch.cat([blocks[name] for name in CONTINUOUS_BLOCKS if name in blocks], dim=1)
-        return self.network(inputs).squeeze(1) + self.offset
+        return self.network(inputs).squeeze(1) * self.scale + self.offset
+
+    def against(self, batch: Any) -> Tensor:
+        """The scores of positives' own movies, and of the movies that they share: float [n, 1 + k], not scaled."""
+        network_against = NETWORKS[self.name].against if self.name in NETWORKS else None
+        return network_against(self, batch) if network_against else self._against_by_pairs(batch)
+
+    def _against_by_pairs(self, batch: Batch) -> Tensor:
+        own = self(batch.user, batch.movie, batch.fold, batch.history)
+        rows, shared = len(batch), batch.negatives()
+        count, history = len(shared.movie), batch.history
+        if history is not None:
+            history = replace(history, owner=torch.arange(rows, device=own.device).repeat_interleave(count))
+        movie, fold = shared.movie.repeat(rows), shared.fold.repeat(rows)
+        others = self(batch.user.repeat_interleave(count), movie, fold, history)
+        return torch.cat([own[:, None], others.view(rows, count)], dim=1)
 
     def continuous(
         self, user: Tensor, movie: Tensor, fold: Tensor | None, history: History | None
@@ -186,13 +208,18 @@ class Recommender(nn.Module):
 
     def codes(self, user: Tensor, movie: Tensor) -> dict[str, Tensor]:
         """The categorical inputs, each a row of its embedding table: int64 [n] by name."""
-        codes = {
-            USER_ID: in_vocabulary(user, self.user_embeddings),
-            MOVIE_ID: in_vocabulary(movie, self.movie_embeddings),
-        }
+        codes = {USER_ID: self.user_rows(user), MOVIE_ID: self.movie_rows(movie)}
         if self.uses_features and self.detail_names:
             codes.update(zip(self.detail_names, self.user_details[user].unbind(1)))
         return codes
+
+    def user_rows(self, user: Tensor) -> Tensor:
+        """Rows of the users' embedding table, int64 [n]."""
+        return in_vocabulary(user, self.user_embeddings)
+
+    def movie_rows(self, movie: Tensor) -> Tensor:
+        """Rows of the movies' embedding tables, int64 [n]."""
+        return in_vocabulary(movie, self.movie_embeddings)
 
     def last_layer(self) -> nn.Linear:
         """The layer that gives the score."""
@@ -255,7 +282,6 @@ def build(
     return model
 
 
-@torch.no_grad()
 def cut(model: Recommender, users: int, movies: int) -> Cut:
     """A trained network on the CPU for serving, as of now: after all that the users rated.
 
@@ -265,43 +291,21 @@ def cut(model: Recommender, users: int, movies: int) -> Cut:
     Raises:
         ValueError: the network is not served.
     """
+    return cut_of(model, torch.arange(users), torch.arange(movies))
+
+
+@torch.no_grad()
+def cut_of(model: Recommender, users: Tensor, movies: Tensor) -> Cut:
+    """The same with a row for each of int64 [n] users and int64 [m] movies.
+
+    Raises:
+        ValueError: the network is not served.
+    """
     cut_network = NETWORKS[model.name].cut
     if cut_network is None:
         raise ValueError(f"{model.name} has no cut for serving")
-    return cut_network(model, torch.arange(users), torch.arange(movies))
-
-
-# -- what networks are assembled from ----------------------------------------------------------------------------------
-
-
-def id_embeddings(features: Features, dim: int) -> mm.TabularInputBlock:
-    """An embedding of the user and one of the movie: {USER_ID, MOVIE_ID} to float [n, dim] each."""
-    block = mm.TabularInputBlock(features.schema.select_by_name([USER_ID, MOVIE_ID]))
-    block.add_route(Tags.CATEGORICAL, mm.EmbeddingTables(dim, seq_combiner="mean"))
-    return block
-
-
-def output(schema: Schema) -> mm.BinaryOutput:
-    """Merlin's binary output without its sigmoid: the loss is taken from logits, which cannot overflow."""
-    found = mm.BinaryOutput(schema[LABEL], loss=nn.BCEWithLogitsLoss())
-    del found.values[1]
-    return found
-
-
-def mlp(widths: tuple[int, ...], dropout: float) -> mm.MLPBlock:
-    """Linear layers with ReLU, and dropout after each where it is not 0."""
-    return mm.MLPBlock(list(widths), dropout=dropout or None)
-
-
-def layers(block: nn.Module) -> list[nn.Module]:
-    """The layers of a Merlin block that do anything in evaluation."""
-    return [module for module in block.modules() if isinstance(module, (nn.Linear, nn.ReLU))]
-
-
-def table_of(block: nn.Module, name: str) -> Tensor:
-    """The embedding table of an input in a Merlin block, float [rows, dim]."""
-    tables = (module for module in block.modules() if isinstance(module, EmbeddingTable))
-    return next(table.table.weight for table in tables if name in table.feature_to_domain)
+    found = cut_network(model, users, movies)
+    return replace(found, head=Answer(found.head, model.scale, model.offset).eval())
 
 
 def in_vocabulary(index: Tensor, embeddings: int) -> Tensor:

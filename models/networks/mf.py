@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from core.columns import MOVIE_ID, USER_ID
-from models.cut import Cut, Head
+from models.cut import Cut, DotHead
+from models.data.batches import Batch
 from models.data.features import Features
-from models.networks.base import NETWORKS, Network, NetworkSettings, Recommender, id_embeddings, table_of
+from models.networks.base import NETWORKS, Network, NetworkSettings, Recommender
+from models.networks.blocks import id_embeddings, table_of
 from models.search_space import OneOf
 
 
@@ -32,16 +34,14 @@ def assemble(features: Features, settings: NetworkSettings) -> nn.Module:
     return mm.Block(id_embeddings(features, settings.dim + 1), BiasedDot())
 
 
-class BiasedDotHead(Head):
-    """A user's row is [embedding, bias], a movie's vector its embedding, and its hidden part its bias."""
-
-    def __init__(self, offset: Tensor):
-        super().__init__()
-        self.register_buffer("offset", offset)
-
-    def forward(self, user: Tensor, vector: Tensor, hidden: Tensor) -> Tensor:
-        product = (user[:, :-1] * vector).sum(dim=1)
-        return torch.sigmoid(product + user[:, -1] + hidden[:, 0] + self.offset)
+def against(model: Recommender, batch: Batch) -> Tensor:
+    """Scores of positives and of shared negatives, whose products are one matrix product."""
+    tables = dict(model.embedding_tables())
+    user, movie = tables[USER_ID](model.user_rows(batch.user)), tables[MOVIE_ID](model.movie_rows(batch.movies()))
+    own, shared = movie.split([len(batch), len(movie) - len(batch)])
+    of_own = (user[:, :-1] * own[:, :-1]).sum(dim=1) + own[:, -1]
+    of_shared = user[:, :-1] @ shared[:, :-1].T + shared[:, -1]
+    return torch.cat([of_own[:, None], of_shared], dim=1) + user[:, -1:]
 
 
 def cut(model: Recommender, users: Tensor, movies: Tensor) -> Cut:
@@ -54,7 +54,7 @@ def cut(model: Recommender, users: Tensor, movies: Tensor) -> Cut:
         users=table_of(model.network, USER_ID)[user].numpy(),
         vectors=vectors,
         hidden=rows[:, -1:].contiguous().numpy(),
-        head=BiasedDotHead(model.offset).eval(),
+        head=DotHead().eval(),
         embeddings=vectors,
     )
 
@@ -67,6 +67,7 @@ NETWORKS.add(
         assemble=assemble,
         space={"dim": OneOf(16, 32, 64, 128)},
         cut=cut,
+        against=against,
         is_baseline=True,
     ),
     position=30,

@@ -15,20 +15,10 @@ from torch import Tensor, nn
 from core.columns import MOVIE_ID, USER_ID
 from core.json_files import STRICT
 from models.cut import Cut, Head
+from models.data.batches import Batch
 from models.data.features import Features
-from models.networks.base import (
-    NETWORKS,
-    Network,
-    NetworkSettings,
-    Recommender,
-    Share,
-    Widths,
-    id_embeddings,
-    layers,
-    mlp,
-    output,
-    table_of,
-)
+from models.networks.base import NETWORKS, Network, NetworkSettings, Recommender, Share, Widths
+from models.networks.blocks import embedding_of, id_embeddings, layers, mlp, output, table_of, trained_layers
 from models.search_space import Log, OneOf, Uniform
 from workflows.features.vocabulary import OUT_OF_VOCABULARY
 
@@ -79,18 +69,37 @@ def branches(model: Recommender) -> list[Recommender]:
     return found
 
 
+def against(model: Recommender, batch: Batch) -> Tensor:
+    """Scores of positives and of shared negatives: the first layer is a sum of a user's and a movie's part."""
+    blocks, _, output_layer = model.network.values
+    gmf, tower = blocks.branches["gmf"], blocks.branches["mlp"]
+    rows = {USER_ID: model.user_rows(batch.user), MOVIE_ID: model.movie_rows(batch.movies())}
+    products, inputs = ({name: embedding_of(block, name)(rows[name]) for name in rows} for block in (gmf, tower))
+    first, *rest = trained_layers(tower)
+    weights = dict(zip(MLP_INPUTS, first.weight.split([inputs[name].shape[1] for name in MLP_INPUTS], dim=1)))
+    of_user, of_movie = inputs[USER_ID] @ weights[USER_ID].T + first.bias, inputs[MOVIE_ID] @ weights[MOVIE_ID].T
+    last = layers(output_layer)[0]
+    width = products[USER_ID].shape[1]
+    user = products[USER_ID] * last.weight[:, :width]
+    rows_of_batch, hidden = len(batch), nn.Sequential(*rest)
+    own = (user * products[MOVIE_ID][:rows_of_batch]).sum(dim=1, keepdim=True)
+    own = own + hidden(of_user + of_movie[:rows_of_batch]) @ last.weight[:, width:].T
+    shared = user @ products[MOVIE_ID][rows_of_batch:].T
+    shared = shared + (hidden(of_user[:, None] + of_movie[rows_of_batch:]) @ last.weight[:, width:].T).squeeze(2)
+    return torch.cat([own, shared], dim=1) + last.bias + model.offset
+
+
 class NCFHead(Head):
     """NeuMF after its lookups: GMF's product beside the MLP without its first layer."""
 
-    def __init__(self, dim: int, rest: nn.Sequential, last: nn.Module, offset: Tensor):
+    def __init__(self, dim: int, rest: nn.Sequential, last: nn.Module):
         super().__init__()
         self.dim, self.rest, self.last = dim, rest, last
-        self.register_buffer("offset", offset)
 
     def forward(self, user: Tensor, vector: Tensor, hidden: Tensor) -> Tensor:
         gmf = user[:, : self.dim] * vector
         tower = self.rest(user[:, self.dim :] + hidden)
-        return torch.sigmoid(self.last(torch.cat([gmf, tower], dim=1)).squeeze(1) + self.offset)
+        return self.last(torch.cat([gmf, tower], dim=1)).squeeze(1)
 
 
 def cut(model: Recommender, users: Tensor, movies: Tensor) -> Cut:
@@ -109,7 +118,7 @@ def cut(model: Recommender, users: Tensor, movies: Tensor) -> Cut:
         users=torch.cat([of_user, rows[USER_ID] @ weights[USER_ID].T], dim=1).numpy(),
         vectors=vectors.numpy(),
         hidden=(rows[MOVIE_ID] @ weights[MOVIE_ID].T + first.bias).numpy(),
-        head=NCFHead(of_user.shape[1], nn.Sequential(*rest), score, model.offset).eval(),
+        head=NCFHead(of_user.shape[1], nn.Sequential(*rest), score).eval(),
         embeddings=torch.cat([vectors, rows[MOVIE_ID]], dim=1).numpy(),
     )
 
@@ -127,6 +136,7 @@ NETWORKS.add(
             "pretraining": OneOf(0, 3),
         },
         cut=cut,
+        against=against,
         branches=branches,
     ),
     position=20,

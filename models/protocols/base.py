@@ -13,6 +13,7 @@ from models.evaluation.metrics.base import FULL, Metric, metrics_of
 from models.search_space import SearchSpace
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from models.data.features import Features
@@ -20,6 +21,21 @@ if TYPE_CHECKING:
 
 PROTOCOLS: Registry["Protocol"] = Registry("protocol", "models.protocols")
 Questions = TypeVar("Questions")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Answers and what they should have been.
+
+    Attributes:
+        score: float [n], probabilities.
+        label: float [n], 0 or 1.
+        weight: float [n], how much each counts.
+    """
+
+    score: "np.ndarray"
+    label: "np.ndarray"
+    weight: "np.ndarray"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +117,10 @@ class Protocol(ABC, Generic[Questions]):
     @abstractmethod
     def judge(self, scorer: Scorer, questions: Questions) -> list[Judgement]:
         """A model's metrics, with the tables that they are taken from."""
+
+    def examples(self, scorer: Scorer, questions: Questions) -> "Examples | None":
+        """A model's answers and what they should have been, to calibrate by; None where they are no probabilities."""
+        return None
 
     def test(self, scorer: Scorer, features: "Features", seed: int) -> list[Judgement]:
         """Scores the test set; `seed` as in `questions`."""

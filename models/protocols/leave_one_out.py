@@ -8,17 +8,22 @@ mislead.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from core.constants import CANDIDATE_NEGATIVES
 from models.evaluation.judgement import Judgement, Scorer
 from models.evaluation.metrics.ranking import how_many
 from models.evaluation.ranking import CatalogueQuestions, catalogue_questions, full_catalogue_metrics, sampled_metrics
-from models.protocols.base import PROTOCOLS
+from models.protocols.base import PROTOCOLS, Examples
 from models.protocols.binary import BinaryProtocol
 from models.search_space import OneOf
 
 if TYPE_CHECKING:
     from models.data.features import Features
     from models.data.interactions import Candidates
+
+
+NEGATIVES = 4  # movies that were not rated, for each one that was, in what a probability means
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,17 @@ class LeaveOneOut(BinaryProtocol[HeldOut]):
     def judge(self, scorer: Scorer, questions: HeldOut) -> list[Judgement]:
         model = scorer.asked(questions.sampled)
         return [sampled_metrics(model.pairs, questions.sampled), full_catalogue_metrics(model, questions.full)]
+
+    def examples(self, scorer: Scorer, questions: HeldOut) -> Examples:
+        """The held-out movies, and for each its sampled ones, which weigh as much as `NEGATIVES` of them together."""
+        asked = questions.sampled
+        movies = np.concatenate([asked.positive[:, None], asked.negatives], axis=1).astype(np.int64)
+        there = movies >= 0
+        users = np.broadcast_to(asked.user[:, None], movies.shape)[there].astype(np.int64)
+        label = np.broadcast_to(np.arange(movies.shape[1]) == 0, movies.shape)
+        count = np.maximum(there.sum(axis=1, keepdims=True) - 1, 1)
+        weight = np.where(label, 1.0, NEGATIVES / count)
+        return Examples(scorer.asked(asked).pairs(users, movies[there]), label[there].astype(np.float32), weight[there])
 
 
 PROTOCOLS.add(

@@ -2,8 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from models.evaluation.judgement import Judgement, Scorer, judge_split
-from models.protocols.base import PROTOCOLS
+from models.protocols.base import PROTOCOLS, Examples
 from models.protocols.binary import BinaryProtocol
 
 if TYPE_CHECKING:
@@ -20,6 +22,10 @@ class RandomSplit(BinaryProtocol["Interactions"]):
     def judge(self, scorer: Scorer, questions: "Interactions") -> list[Judgement]:
         label, scores = questions.label.numpy(), scorer.rows(questions)
         return [judge_split(self.task, questions, label, scores, scorer.is_probability)]
+
+    def examples(self, scorer: Scorer, questions: "Interactions") -> Examples:
+        label = questions.label.numpy()
+        return Examples(scorer.rows(questions), label, np.ones(len(label)))
 
 
 PROTOCOLS.add(

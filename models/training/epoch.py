@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.data.batches import Batches, epoch_seed
+from models.data.sequences import SequenceBatches
 from models.networks.base import Recommender
 from models.training.checkpoint import Trainee
+from models.training.objective import Objective
 from models.training.rowwise import LARGE_TABLE, RowwiseAdagrad
 from models.training.settings import TrainSettings
 
@@ -21,7 +23,6 @@ REPORT_STEPS = 32
 AVERAGE_STEPS = 16  # between two updates of the running mean of the weights
 
 Advance = Callable[[float, str], None]
-Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 def make_trainee(model: Recommender, settings: TrainSettings, device: torch.device) -> Trainee:
@@ -45,11 +46,11 @@ class Task:
     """What a training does in each epoch: its samples, its loss, and how.
 
     Attributes:
-        loss: (outputs, labels, weights or None), float32 [n] each, to the mean loss.
+        batches: have `samples`, how many an epoch has, and `epoch`, from its number to its batches.
     """
 
-    batches: Batches
-    loss: Loss
+    batches: Batches | SequenceBatches
+    objective: Objective
     settings: TrainSettings
     device: torch.device
 
@@ -65,13 +66,14 @@ def train_epoch(trainee: Trainee, task: Task, number: int, advance: Advance) -> 
     trainee.model.train()
     total = torch.zeros((), device=device)
     reported, done = 0, 0
+    batch: Any
     with squares_of_rows(trainee.model, settings.l2) as squares:
         for step, batch in enumerate(batches.epoch(number), 1):
             set_rates(trainee, settings, number - 1 + (done / batches.samples))
             trainee.optimizer.zero_grad(set_to_none=True)
             with autocast(settings.precision, device):
-                outputs = trainee.model(batch.user, batch.movie, batch.fold, batch.history)
-            loss = task.loss(outputs.float(), batch.label, batch.weight)
+                outputs = task.objective.outputs(trainee.model, batch)
+            loss = task.objective.loss(outputs.float(), batch)
             total += loss.detach() * len(batch)
             if settings.l2:
                 loss = loss + settings.l2 / len(batch) * sum(squares)

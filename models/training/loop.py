@@ -13,13 +13,16 @@ from models.data.batches import Batches, Sampling
 from models.data.features import Features
 from models.data.history import Timeline
 from models.data.interactions import joined
+from models.data.sequences import SequenceBatches
 from models.evaluation.judgement import Asked, Judgement, Scorer, Values, means_of, undefined_in
 from models.evaluation.metrics.base import FULL
 from models.evaluation.scorers import network_scorer, past_of
 from models.networks.base import NETWORKS, Recommender
 from models.protocols.base import PROTOCOLS
+from models.training.calibration import calibrate
 from models.training.checkpoint import Checkpoint, Progress, Trainee
 from models.training.epoch import Advance, Task, make_trainee, train_epoch
+from models.training.objective import SOFTMAX_OFFSET, EachSample, Objective, SharedSoftmax
 from models.training.pretrain import pretrain
 from models.training.settings import TrainSettings
 
@@ -52,8 +55,9 @@ class Callbacks:
 
 
 def samples_per_epoch(rows: int, protocol: str, settings: TrainSettings) -> int:
-    """How many samples an epoch trains on: rows, and where negatives are drawn, those too."""
-    return rows * (1 + settings.negatives) if PROTOCOLS[protocol].draws_negatives else rows
+    """How many samples an epoch trains on, at most: rows, and where negatives are drawn for each, those too."""
+    has_own = PROTOCOLS[protocol].draws_negatives and not settings.shared_negatives
+    return rows * (1 + settings.negatives) if has_own else rows
 
 
 def fit(
@@ -63,7 +67,7 @@ def fit(
     device: torch.device,
     callbacks: Callbacks = Callbacks(),
 ) -> tuple[list[dict[str, Any]], int]:
-    """Trains in place and leaves the weights of the epoch that validated best.
+    """Trains in place and leaves the weights of the epoch that validated best, calibrated on validation.
 
     Where the protocol can do without validation and its monitor is undefined, all epochs are trained and the last one
     is the best.
@@ -104,6 +108,7 @@ def fit(
                 callbacks.watch(row["epoch"], value)
         loop.trainee.rowwise.release()
         model.load_state_dict(progress.best_weights)
+        calibrate(model, features, device, loop.past)
     return history, progress.best
 
 
@@ -161,12 +166,18 @@ class TrainingLoop:
         sampling = Sampling(
             batch_size=settings.batch_size,
             negatives=settings.negatives if protocol.draws_negatives else 0,
+            shared_negatives=settings.shared_negatives if protocol.draws_negatives else 0,
             recency=settings.recency,
             seed=settings.seed,
         )
-        batches = Batches(rows, features.rated_movies, sampling, device, past=self.past)
         self.network, self.callbacks = NETWORKS[model.name], callbacks
-        self.task = Task(batches=batches, loss=protocol.loss, settings=settings, device=device)
+        of_batches = SequenceBatches if self.network.learns_sequences else Batches
+        batches = of_batches(rows, features.rated_movies, sampling, device, past=self.past)
+        objective: Objective = EachSample(protocol.loss)
+        if sampling.shared_negatives or self.network.learns_sequences:
+            objective = SharedSoftmax()
+            model.offset.fill_(SOFTMAX_OFFSET)
+        self.task = Task(batches=batches, objective=objective, settings=settings, device=device)
         self.trainee: Trainee = make_trainee(model, settings, device)
 
     def start(self) -> Progress:

@@ -45,7 +45,11 @@ class TrainSettings:
         recency: half-life, in ratings, of a positive's weight in the loss: each later rating of the user takes a share
             of it, down to a twentieth; 0 for equal weights. Leave-one-out asks what comes next, and what a user watched
             lately says more about that.
-        negatives: movies drawn per positive and epoch, leave-one-out only.
+        negatives: movies drawn per positive and epoch, where the protocol draws negatives.
+        shared_negatives: movies drawn for a whole step instead, from which each of its positives is told by a sampled
+            softmax (Jean et al., "On Using Very Large Target Vocabulary", 2015; all movies are drawn alike, so nothing
+            corrects for their chance); 0 for negatives of each positive's own and the protocol's loss. `batch_size` is
+            in positives then.
         precision: of the products in training, `float32` or `bfloat16`; `auto` is bfloat16 where the hardware has it.
             Weights, sums and scoring are in float32.
         seed: of the weights, the order and the negatives.
@@ -65,6 +69,7 @@ class TrainSettings:
     pretraining: NotNegative = 0
     recency: Penalty = 0.0
     negatives: NotNegative = 4
+    shared_negatives: NotNegative = 0
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
     seed: NotNegative = DEFAULT_SEED
 

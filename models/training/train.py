@@ -19,6 +19,7 @@ from models.data.features import Features
 from models.data.load import load_features
 from models.networks.base import NETWORKS, Recommender, build
 from models.protocols.base import PROTOCOLS
+from models.training.calibration import calibrate_as
 from models.training.checkpoint import Checkpoint
 from models.training.devices import device_name, pick_precision
 from models.training.epoch import Advance
@@ -39,6 +40,7 @@ ROOMS = (
     "models/evaluation/ranking.py",
     "models/evaluation/scorers.py",
     "models/networks/base.py",
+    "models/networks/blocks.py",
     "models/protocols/base.py",
     "models/protocols/binary.py",
     "models/training",
@@ -49,7 +51,7 @@ ROOMS = (
     "workflows/negatives.py",
     "workflows/splits/base.py",
 )
-LIBRARIES = ("torch", "merlin-models", "merlin-core", "merlin-dataloader", "numpy", "numba")
+LIBRARIES = ("torch", "merlin-models", "merlin-core", "merlin-dataloader", "numpy", "numba", "scikit-learn")
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -178,8 +180,10 @@ def _train(
     history, best = fit(model, features, settings, device, fitting)
     epochs = list(history)
     if settings.refit:
+        fitted = model
         model = build(name, features, settings.network, settings.seed, known=REFIT).to(device)
         epochs += refit(model, features, settings, best, device, refitting)
+        calibrate_as(model, fitted)
     return _Trained(model=model, features=features, history=history, best=best, epochs=epochs)
 
 

@@ -1,0 +1,133 @@
+"""What an epoch is made of for a network that reads sequences: users' ratings in the order of time.
+
+One pass over a user's last movies gives a state after each of them. A rating is learned from the state after the last
+movie that was rated before its second, so all ratings of one second are learned from the same state.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.data.batches import Sampling, epoch_seed, recency_weights
+from models.data.history import NOTHING, Timeline, in_order, later_among
+from models.data.interactions import Interactions
+from models.data.shared_negatives import Shared, SharedNegatives
+from workflows.features.vocabulary import FIRST_INDEX
+from workflows.negatives import NegativeSampler
+
+LENGTHS_AT_ONCE = 16  # steps whose users are ordered by the lengths of their histories, which saves padding
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceBatch:
+    """Ratings of some users.
+
+    Attributes:
+        inputs: int64 [users, width], movie indices, the oldest first; `NOTHING` after the last one.
+        lengths: int64 [users], how many movies there are.
+        movie: int64 [n], the movie of each rating.
+        owner, state: int64 [n], the row and the column of `inputs` after which it is learned.
+        weight: float32 [n], or None where all count the same.
+        shared: what the ratings are told from.
+    """
+
+    inputs: Tensor
+    lengths: Tensor
+    movie: Tensor
+    owner: Tensor
+    state: Tensor
+    weight: Tensor | None
+    shared: Shared
+
+    def __len__(self) -> int:
+        return len(self.movie)
+
+    def movies(self) -> Tensor:
+        """The ratings' movies and then the shared ones, int64 [n + k]."""
+        return torch.cat([self.movie, self.shared.movie])
+
+
+class SequenceBatches:
+    """The training ratings of a protocol, for each user the last ones: as many as the network's history is long."""
+
+    def __init__(
+        self, rows: Interactions, rated_movies: int, sampling: Sampling, device: torch.device, *, past: Timeline | None
+    ):
+        """
+        Args:
+            rows: all ratings of `past`.
+            rated_movies: how many movies the catalogue has.
+            past: of these rows.
+
+        Raises:
+            ValueError: there is no past.
+        """
+        if past is None:
+            raise ValueError("a network that learns from sequences needs a history")
+        order = in_order(rows)
+        self.length, self.device, self.seed, self.rows_per_step = (
+            past.length,
+            device,
+            sampling.seed,
+            sampling.batch_size,
+        )
+        self.starts, self.movies = past.starts.to(device), past.movies.long().to(device)
+        self.before = past.places(rows)[order].long().to(device)
+        weight = recency_weights(later_among(rows), sampling.recency) if sampling.recency else None
+        self.weight = None if weight is None else weight[order].to(device)
+        sampler = NegativeSampler(rows.user.numpy(), rows.movie.numpy(), FIRST_INDEX, rated_movies)
+        self.shared = SharedNegatives(sampler, sampling.shared_negatives or rated_movies, device)
+        counts = self.starts[1:] - self.starts[:-1]
+        self.users = torch.nonzero(counts > 1).squeeze(1)
+        self.widths = (counts[self.users] - 1).clamp(max=self.length)
+        self.samples = sum(len(self._ratings(users)[0]) for users in self.users.split(1 << 12))
+
+    def epoch(self, number: int) -> Iterator[SequenceBatch]:
+        """The batches of an epoch, in random order."""
+        generator = torch.Generator(self.device).manual_seed(epoch_seed(self.seed, number))
+        steps = []
+        order = torch.randperm(len(self.users), generator=generator, device=self.device)
+        together = max(1, LENGTHS_AT_ONCE * self.rows_per_step * len(order) // max(1, int(self.widths.sum())))
+        for chunk in order.split(together):
+            chunk = chunk[torch.argsort(self.widths[chunk], stable=True)]
+            step = torch.div(torch.cumsum(self.widths[chunk], 0) - 1, self.rows_per_step, rounding_mode="floor")
+            steps += chunk.split(torch.unique_consecutive(step, return_counts=True)[1].tolist())
+        for place in torch.randperm(len(steps), generator=generator, device=self.device).tolist():
+            batch = self._batch(self.users[steps[place]], generator)
+            if len(batch):
+                yield batch
+
+    def _ratings(self, users: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is learned of these users: places in the timeline, rows and columns of the inputs, int64 [n] each."""
+        first, widths = self._windows(users)
+        column = torch.arange(int(widths.max()) if len(widths) else 0, device=self.device)
+        place = (self.starts[users] + first)[:, None] + 1 + column
+        there = column < widths[:, None]
+        state = self.before[torch.where(there, place, 0)] - 1 - first[:, None]
+        owner, at = torch.nonzero(there & (state >= 0), as_tuple=True)
+        return place[owner, at], owner, state[owner, at]
+
+    def _windows(self, users: Tensor) -> tuple[Tensor, Tensor]:
+        """The first input of each user, counted from the user's first rating, and how many there are: int64 [users]."""
+        counts = self.starts[users + 1] - self.starts[users]
+        widths = (counts - 1).clamp(max=self.length)
+        return counts - 1 - widths, widths
+
+    def _batch(self, users: Tensor, generator: torch.Generator) -> SequenceBatch:
+        place, owner, state = self._ratings(users)
+        first, widths = self._windows(users)
+        column = torch.arange(int(widths.max()), device=self.device)
+        there = column < widths[:, None]
+        inputs = self.movies[torch.where(there, (self.starts[users] + first)[:, None] + column, 0)]
+        drawn = self.shared.draw(users, generator)
+        return SequenceBatch(
+            inputs=torch.where(there, inputs, NOTHING),
+            lengths=widths,
+            movie=self.movies[place],
+            owner=owner,
+            state=state,
+            weight=None if self.weight is None else self.weight[place],
+            shared=Shared(drawn.movie, drawn.fold, drawn.is_negative[owner]),
+        )
