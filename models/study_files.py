@@ -21,9 +21,8 @@ from models.networks.base import NETWORKS
 from models.training.settings import DEFAULTS, Found
 
 STUDIES = DEFAULTS.parent / "studies"
-FILE, TRIAL, NOTE = "file", "trial", "note"  # keys of a study in the defaults
+FILE, TRIAL = "file", "trial"  # keys of a study in the defaults
 State = Literal["complete", "pruned", "failed", "cut"]
-NOT_KEPT = "its trials were not kept"
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
