@@ -10,7 +10,7 @@ from core.artifacts import fingerprint
 from core.errors import UserError
 from core.json_files import only_writer, write_json
 from core.progress import Bar, console, progress, working
-from core.run_folder import DEFAULT_DATASET, DEFAULT_RUNS, DEFAULT_SEED
+from core.run_folder import DEFAULT_DATASET, DEFAULT_RUNS, DEFAULT_SEED, Run
 from marquee import pipeline
 from marquee.inputs import require_features
 from marquee.options import (
@@ -33,6 +33,7 @@ DEFAULT_TRIALS = 40
 if TYPE_CHECKING:
     from models.evaluation.ncf_paper import Asked
     from models.evaluation.paper_results import PaperResults
+    from models.search import StudySettings
 
 
 def tune(
@@ -92,29 +93,33 @@ def tune(
         require_features(run, protocols)
         with working("loading PyTorch, Merlin Models and Optuna"):
             from models import shipping, tuning
-            from models.search import TRIALS, StudySettings
+            from models.search import StudySettings
         if ship:
             shipping.shipped_file(run.root.name)  # fails before hours of work, not after
+        trials = DEFAULT_TRIALS if trials is None and seconds is None else trials
         search = StudySettings(
-            trials=DEFAULT_TRIALS if trials is None and seconds is None else trials,
-            seconds=seconds,
-            seed=seed,
-            epochs=epochs,
-            tolerance=tolerance,
-            resume=resume,
+            trials=trials, seconds=seconds, seed=seed, epochs=epochs, tolerance=tolerance, resume=resume
         )
-        studies = [(p, name) for p in protocols for name in tuning.names_of(p, model)]
-        for chosen, name in studies:
+        for chosen, name in [(p, name) for p in protocols for name in tuning.names_of(p, model)]:
             _set_threads(threads)
-            with progress(f"{name}, {chosen}", seconds or search.trials, "seconds" if seconds else "trials") as bar:
-                found = tuning.tune(run, chosen, name, search, _device(device), bar, _sentence)
-                bar.finish(_study_note(found["study"]))
-            if ship:
-                kept = run.tuning(chosen, name) / TRIALS
-                console.print(f"shipped in {shipping.ship(run.root.name, chosen, name, found, kept)}")
+            _run_study(run, chosen, name, search, _device(device), ship)
         console.print(f"Studies, best settings and pictures: {run.root / 'tuning'}")
         if epochs is not None:
             console.print(f"No trial had more than {epochs} epochs; train is not bound by that.")
+
+
+def _run_study(run: Run, protocol: str, name: str, search: "StudySettings", device: Any, ship: bool) -> None:
+    """Runs one study with a bar, and ships what it found."""
+    from models import shipping, tuning
+    from models.search import TRIALS
+
+    total, unit = (search.trials, "trials") if search.seconds is None else (search.seconds, "seconds")
+    with progress(f"{name}, {protocol}", total, unit) as bar:
+        found = tuning.tune(run, protocol, name, search, device, bar, _sentence)
+        bar.finish(_study_note(found["study"]))
+    if ship:
+        path = shipping.ship(run.root.name, protocol, name, found, run.tuning(protocol, name) / TRIALS)
+        console.print(f"shipped in {path}")
 
 
 def _sentence(sentence: str) -> None:
