@@ -29,6 +29,23 @@ from marquee.options import (
 from marquee.result_tables import paper_table, seeds_tables
 
 DEFAULT_TRIALS = 40
+TrialsOption = Annotated[
+    int | None,
+    typer.Option(
+        help=f"Trials of each study, including those of earlier calls. Default: {DEFAULT_TRIALS}, or no bound with "
+        "--seconds.",
+        min=1,
+        metavar="N",
+    ),
+]
+SecondsOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Seconds that the trials of each study take together, including those of earlier calls.",
+        min=1,
+        metavar="S",
+    ),
+]
 
 if TYPE_CHECKING:
     from models.evaluation.ncf_paper import Asked
@@ -43,22 +60,8 @@ def tune(
         str, typer.Option(help=f"{', '.join(NETWORK_NAMES)}, a baseline of the protocol, or all.", metavar="NAME")
     ] = "all",
     protocol: ProtocolOption = "both",
-    trials: Annotated[
-        int | None,
-        typer.Option(
-            help="Trials of each study, including those of earlier calls. Default: 40, or no bound with --seconds.",
-            min=1,
-            metavar="N",
-        ),
-    ] = None,
-    seconds: Annotated[
-        float | None,
-        typer.Option(
-            help="Seconds that the trials of each study take together, including those of earlier calls.",
-            min=1,
-            metavar="S",
-        ),
-    ] = None,
+    trials: TrialsOption = None,
+    seconds: SecondsOption = None,
     epochs: EpochsOption = None,
     tolerance: Annotated[
         float,
@@ -82,8 +85,9 @@ def tune(
     """Search for better settings with Optuna, on validation only.
 
     Each model and protocol has a study, which is kept in the run folder and resumes where it was stopped. It starts
-    with the settings that `train` would use otherwise, and never ends below them. `train` uses the best settings, with
-    its own number of epochs: --epochs bounds the trials alone. A picture shows which settings matter.
+    with the settings that `train` would use otherwise, and never ends below them by more than --tolerance. `train` uses
+    the best settings, with its own number of epochs: --epochs bounds the trials alone. A picture shows which settings
+    matter.
 
     With --seconds no trial begins once they are used up, and a network's is cut after the first epoch past them.
     """
@@ -100,7 +104,10 @@ def tune(
         search = StudySettings(
             trials=trials, seconds=seconds, seed=seed, epochs=epochs, tolerance=tolerance, resume=resume
         )
-        for chosen, name in [(p, name) for p in protocols for name in tuning.names_of(p, model)]:
+        studies = [(p, name) for p in protocols for name in tuning.names_of(p, model)]
+        for chosen, name in studies if resume else []:  # fails before hours of work, too
+            tuning.require_study(run, chosen, name, search, _device(device))
+        for chosen, name in studies:
             _set_threads(threads)
             _run_study(run, chosen, name, search, _device(device), ship)
         console.print(f"Studies, best settings and pictures: {run.root / 'tuning'}")

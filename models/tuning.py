@@ -2,7 +2,7 @@
 
 A study lies in the run's folder, in SQLite, and resumes where it was stopped. Trials that are behind the others' median
 are pruned (networks report their validation metric after every epoch). The first trial is what `train` would use
-without the study, so that a study never ends below it. The test set plays no part.
+without the study, so that a study never ends below it by more than its tolerance. The test set plays no part.
 
 A study may have a budget of seconds: the sum of what its trials took by the wall clock, whatever became of them. No
 trial begins once they are used up, and a network's is cut after the first epoch past them, so a study takes at most an
@@ -91,7 +91,13 @@ def tune(
     folder = run.tuning(protocol, name)
     base = registry.default_settings(protocol, name, run.root.name, training_rows(run, protocol)).settings
     origin = _origin(features, name, base, search, device)
-    study = _study(run, features, name, origin, search, say)
+    if search.resume:
+        _require_study(run, protocol, name, origin)
+    elif changed := changed_since(folder, origin):
+        say(f"{name}, {protocol}: {_words(changed)} changed since the last study, so a new one begins")
+    folder.mkdir(parents=True, exist_ok=True)
+    study = open_study(folder, PROTOCOLS[protocol], fingerprint(**origin))
+    study.set_user_attr(ORIGIN, parts_of(origin))
     starts = _starts(study, run, features, name)
     search_of = Search(study=study, features=features, name=name, base=base, starts=starts, how=search)
     search_of.run(folder, device, advance)
@@ -102,34 +108,31 @@ def tune(
     return best
 
 
-def _study(
-    run: Run, features: Features, name: str, origin: dict[str, Any], search: StudySettings, say: Callable[[str], None]
-) -> optuna.Study:
-    """The study to go on with, or a new one.
+def require_study(run: Run, protocol: str, name: str, search: StudySettings, device: torch.device) -> None:
+    """Fails where there is no study that could go on.
 
     Raises:
-        UserError: there is none to go on with, and none may begin.
+        UserError: there is none, or something changed since.
     """
-    protocol = features.protocol
+    features = load_features(run, protocol)
+    base = registry.default_settings(protocol, name, run.root.name, training_rows(run, protocol)).settings
+    _require_study(run, protocol, name, _origin(features, name, base, search, device))
+
+
+def _require_study(run: Run, protocol: str, name: str, origin: dict[str, Any]) -> None:
     folder = run.tuning(protocol, name)
     changed = changed_since(folder, origin)
-    if changed:
-        say(f"{name}, {protocol}: {_changes(changed)} changed since the last study, so a new one begins")
-    if search.resume and changed is None:
+    if changed is None:
         raise UserError(f"{folder} has no study to go on with; run {run.command('tune')} without --resume to begin one")
-    if search.resume and changed:
+    if changed:
         raise UserError(
-            f"the study in {folder} cannot go on: its {_changes(changed)} changed; "
+            f"the study in {folder} cannot go on: its {_words(changed)} changed; "
             f"run {run.command('tune')} without --resume to begin a new one"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    study = open_study(folder, PROTOCOLS[protocol], fingerprint(**origin))
-    study.set_user_attr(ORIGIN, parts_of(origin))
-    return study
 
 
-def _changes(names: list[str]) -> str:
-    return ", ".join(ORIGIN_WORDS[name] for name in names)
+def _words(changed: list[str]) -> str:
+    return ", ".join(ORIGIN_WORDS[name] for name in changed)
 
 
 def _origin(features: Features, name: str, base: Any, search: StudySettings, device: torch.device) -> dict[str, Any]:

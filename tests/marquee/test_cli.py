@@ -345,6 +345,9 @@ def test_tune_goes_on_with_a_study_that_is_there_and_refuses_to_where_there_is_n
     assert main_here(*ease, "--trials", "1", "--seed", "7") == 0
     assert "ease, leave-one-out: seed changed since the last study, so a new one begins" in capsys.readouterr().out
     assert "its seed changed; run python -m marquee tune" in refusal_here(capsys, *ease, "--resume", "--seed", "8")
+    # Of several studies, none goes on where one cannot.
+    both = ("tune", *SMALL, "--runs", tmp_path, "--protocol", "leave-one-out", "--trials", "2", "--resume")
+    assert "dlrm has no study to go on with" in refusal_here(capsys, *both)
 
 
 @pytest.mark.slow
