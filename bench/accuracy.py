@@ -16,6 +16,7 @@ from typing import Any
 
 from inputs import ROOT  # which puts the checkout on Python's path
 from records import BENCH, machine, replace
+from study_table import studies_section
 
 from core.json_files import write_json
 from models.baselines.base import baselines_of
@@ -35,6 +36,7 @@ REMARKS = {"ncf": " (NeuMF)"}  # what the page says after a network's title
 
 def write(page: Path = README) -> None:
     """Renews every table of the page from the files."""
+    replace(page, "studies", studies_section(NAMES))
     for dataset in NAMES:
         path = FOLDER / f"{dataset}.json"
         if path.is_file():

@@ -43,12 +43,18 @@ def _distribution(parameter: Range) -> BaseDistribution:
     return FloatDistribution(parameter.low, parameter.high, log=isinstance(parameter, Log))
 
 
+def values_of(parameters: dict[str, Any], space: SearchSpace) -> dict[str, Any]:
+    """The values that the parameters of a trial stand for: Optuna has the names of choices."""
+    known = {name: space[name] for name in parameters}
+    return {
+        name: parameter.choices[parameters[name]] if isinstance(parameter, OneOf) else parameters[name]
+        for name, parameter in known.items()
+    }
+
+
 def with_parameters(base: Any, space: SearchSpace, parameters: dict[str, Any]) -> Any:
     """Settings with the parameters of a trial; what is not among them is as in `base`."""
-    chosen: dict[str, Any] = {}
-    for name, value in parameters.items():
-        parameter = space[name]
-        chosen[name] = parameter.choices[value] if isinstance(parameter, OneOf) else value
+    chosen = values_of(parameters, space)
     if not isinstance(base, TrainSettings):
         return replace(base, **chosen)
     own = {field.name for field in fields(base.network)}
@@ -70,6 +76,11 @@ def parameters_of(settings: Any, space: SearchSpace) -> dict[str, Any]:
         elif parameter.low <= value <= parameter.high:
             found[name] = value
     return found
+
+
+def outside_of(settings: Any, space: SearchSpace) -> dict[str, Any]:
+    """The settings that lie outside of a search space, by name, as `repr` has them."""
+    return {name: repr(value) for name, value in _flat(settings).items() if name not in {*space, "network", "seed"}}
 
 
 def nearest_parameters(settings: Any, space: SearchSpace) -> dict[str, Any]:

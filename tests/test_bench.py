@@ -29,6 +29,7 @@ def records() -> ModuleType:
 @pytest.fixture(scope="module")
 def accuracy(records) -> ModuleType:
     load("inputs")
+    load("study_table")
     return load("accuracy")
 
 

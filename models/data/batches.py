@@ -83,8 +83,11 @@ class Batches:
     """The training samples of a protocol.
 
     Where negatives are drawn, each row brings so many new movies that its user has not rated in train, in its own
-    batch. A negative's statistics leave out a random fold, as a positive's do, so that the fold says nothing about the
-    label; its weight is its positive's.
+    batch. A negative's weight is its positive's. Its statistics leave out a random fold, and a positive's its own, so
+    both are of all folds but one. They still differ by the label: a positive's fold holds its own rating for certain,
+    while a negative has none to leave out. On average a movie (and a user) counts one rating less as a positive than
+    as a negative, which a network can tell where a movie has few ratings. Validation, test and serving leave nothing
+    out.
     """
 
     def __init__(

@@ -53,14 +53,26 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {os.cpu_count()} cores"
 
 
+def hardware_name(device: torch.device) -> str:
+    """The GPU, or the processor and its cores, in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_cpuinfo('model name') or 'CPU'}, {os.cpu_count()} cores"
+
+
 def threads_for(batch_size: int) -> int:
     """How many threads make a step fastest: at small batches they wait for each other longer than they work."""
     return (os.cpu_count() or 1) if batch_size >= LARGE_BATCH else 1
 
 
 def _cpu_flags() -> set[str]:
+    return set(_cpuinfo("flags").split())
+
+
+def _cpuinfo(key: str) -> str:
+    """What the first processor says of itself in `/proc/cpuinfo`; '' where it says nothing."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return set()
-    return set(next((line for line in lines if line.startswith("flags")), "").split())
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key), "")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from core.errors import UserError
 from core.run_folder import DEFAULT_SEED
-from models import registry, tuning
+from models import registry, tuning, tuning_space
 from models.cut import Cut
 from models.data.features import Features
 from models.data.load import load_features
@@ -274,11 +274,11 @@ class NetworkContract:
 
     @pytest.mark.parametrize("protocol", PROTOCOLS)
     def test_every_value_of_the_search_space_makes_valid_settings(self, protocol):
-        space = tuning.space(protocol, self.name)
+        space = tuning_space.space(protocol, self.name)
         base = registry.default_settings(protocol, self.name, tuning.START, 0).settings
         assert space
         for name, parameter in space.items():
             for value in values_of(parameter):
-                settings = tuning.with_parameters(base, space, {name: value})
+                settings = tuning_space.with_parameters(base, space, {name: value})
                 assert from_json(self.name, to_json(settings), f"{name} {value}") == settings
-                assert tuning.parameters_of(settings, space)[name] == value
+                assert tuning_space.parameters_of(settings, space)[name] == value

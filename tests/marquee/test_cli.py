@@ -236,6 +236,7 @@ BAD_INPUT = {
     "synthetic data of no size": (("synth", "--scale", "0", "--out", "{tmp}/out"), "--scale"),
     "an unknown protocol to tune": (("tune", *SMALL, "--protocol", "k-fold"), "rating, both, all"),
     "no trials": (("tune", *SMALL, "--trials", "0"), "--trials"),
+    "no seconds": (("tune", *SMALL, "--seconds", "0"), "--seconds"),
     "an unknown protocol to compare": (("compare", *SMALL, "--protocol", "k-fold"), "rating, both, all"),
     "no seeds": (("compare", *SMALL, "--seeds", "0"), "--seeds"),
     "results where nothing can be written": (("compare", *SMALL, "--out", "{tmp}/none/out.json"), "{tmp}/none"),
@@ -331,6 +332,22 @@ def refusal_here(capsys, *arguments: object) -> str:
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     return line
+
+
+@pytest.mark.slow
+def test_tune_goes_on_with_a_study_that_is_there_and_refuses_to_where_there_is_none(prepared, tmp_path, capsys):
+    shutil.copytree(prepared.root, tmp_path / prepared.root.name, ignore=shutil.ignore_patterns("models"))
+    ease = ("tune", *SMALL, "--runs", tmp_path, "--protocol", "leave-one-out", "--model", "ease")
+    assert "has no study to go on with; run python -m marquee tune" in refusal_here(capsys, *ease, "--resume")
+    assert main_here(*ease, "--trials", "1") == 0
+    assert main_here(*ease, "--seconds", "1", "--resume") == 0
+    capsys.readouterr()
+    assert main_here(*ease, "--trials", "1", "--seed", "7") == 0
+    assert "ease, leave-one-out: seed changed since the last study, so a new one begins" in capsys.readouterr().out
+    assert "its seed changed; run python -m marquee tune" in refusal_here(capsys, *ease, "--resume", "--seed", "8")
+    # Of several studies, none goes on where one cannot.
+    both = ("tune", *SMALL, "--runs", tmp_path, "--protocol", "leave-one-out", "--trials", "2", "--resume")
+    assert "dlrm has no study to go on with" in refusal_here(capsys, *both)
 
 
 @pytest.mark.slow

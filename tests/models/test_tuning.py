@@ -10,11 +10,13 @@ import torch
 
 from core.errors import UserError
 from core.json_files import read_json
-from models import tuning
+from models import registry, shipping, trials, tuning, tuning_space
 from models.baselines.base import baselines_of
 from models.protocols.base import PROTOCOLS as REGISTERED
 from models.registry import chosen_settings, default_settings
+from models.search import STARTS, StudySettings
 from models.studies import open_study
+from models.study_files import KeptStudy, KeptTrial, write_study
 from models.training import settings as training_settings
 from models.training.settings import DEFAULTS, WHOLE, TrainSettings, defaults_file, from_json, read_defaults, to_json
 from tests.names import DEFAULT_PROTOCOLS, NETWORKS, PROTOCOLS, RATING
@@ -29,7 +31,12 @@ EVERY = [
 
 def tune(run, protocol, name, trials, seed, advance=lambda *_: None, **more):
     """What a study finds."""
-    return tuning.tune(run, protocol, name, tuning.StudySettings(trials=trials, seed=seed, **more), CPU, advance)
+    return tuning.tune(run, protocol, name, StudySettings(trials=trials, seed=seed, **more), CPU, advance)
+
+
+def without_seconds(found):
+    """What a study found, without what the clock said."""
+    return {**found, "study": {key: value for key, value in found["study"].items() if key != "seconds"}}
 
 
 @pytest.fixture
@@ -42,27 +49,27 @@ def run(prepared, tmp_path):
 
 @pytest.mark.parametrize(("protocol", "name"), EVERY)
 def test_every_point_of_a_space_makes_settings(protocol, name):
-    space = tuning.space(protocol, name)
+    space = tuning_space.space(protocol, name)
     base = default_settings(protocol, name, tuning.START, 0).settings
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     for _ in range(5):
-        chosen = study.ask(tuning.distributions_of(space)).params
-        found = tuning.with_parameters(base, space, chosen)
+        chosen = study.ask(tuning_space.distributions_of(space)).params
+        found = tuning_space.with_parameters(base, space, chosen)
         assert type(found) is type(base)
-        assert tuning.parameters_of(found, space) == chosen
+        assert tuning_space.parameters_of(found, space) == chosen
 
 
 @pytest.mark.parametrize(("protocol", "name"), EVERY)
 def test_a_study_starts_inside_its_space(protocol, name):
-    space = tuning.space(protocol, name)
+    space = tuning_space.space(protocol, name)
     start = default_settings(protocol, name, tuning.START, 0).settings
-    assert tuning.parameters_of(start, space).keys() == space.keys()
+    assert tuning_space.parameters_of(start, space).keys() == space.keys()
 
 
 def test_what_lies_outside_a_space_is_left_out():
-    space = tuning.space("random-split", "mf")
+    space = tuning_space.space("random-split", "mf")
     odd = replace(TrainSettings(), l2=0.0, batch_size=777)
-    assert not {"l2", "batch_size"} & tuning.parameters_of(odd, space).keys()
+    assert not {"l2", "batch_size"} & tuning_space.parameters_of(odd, space).keys()
 
 
 def test_what_can_be_tuned():
@@ -82,7 +89,7 @@ def test_a_study_that_was_stopped_resumes_as_if_it_had_not_been(run, tmp_path, p
     reported.clear()
     again = tune(run, protocol, name, 6, 3, lambda by, note: reported.append((by, note)))
     assert reported[0] == (2, "resumes after trial 2")
-    assert again == whole
+    assert without_seconds(again) == without_seconds(whole)
     assert (run.tuning(protocol, name) / "importance.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -90,7 +97,7 @@ def test_a_trial_that_was_killed_is_forgotten(run):
     tune(run, "leave-one-out", "ease", 1, 3)
     storage = f"sqlite:///{run.tuning('leave-one-out', 'ease') / 'study.db'}"
     study = optuna.load_study(study_name=None, storage=storage)
-    study.ask(tuning.distributions_of(tuning.space("leave-one-out", "ease")))
+    study.ask(tuning_space.distributions_of(tuning_space.space("leave-one-out", "ease")))
     found = tune(run, "leave-one-out", "ease", 2, 3)
     assert found["study"]["trials"] == 2
 
@@ -117,7 +124,7 @@ def test_of_trials_that_are_nearly_as_good_the_fastest_wins(run):
     storage = f"sqlite:///{run.tuning('leave-one-out', 'ease') / 'study.db'}"
     trials = optuna.load_study(study_name=None, storage=storage).trials
     found = tune(run, "leave-one-out", "ease", 6, 3, tolerance=1.0)
-    fastest = min(trials, key=lambda trial: trial.duration)
+    fastest = min(trials, key=lambda trial: trial.user_attrs["seconds"])
     assert found["settings"] == fastest.params
     assert found["study"]["trial"] == fastest.number
     assert found["study"]["best_value"] == max(trial.value for trial in trials)
@@ -140,13 +147,13 @@ def test_a_training_that_breaks_down_is_a_bad_trial_and_no_more(run, monkeypatch
     def breaks(*_, **__):
         raise UserError("training broke down")
 
-    plain = tuning.fit
-    monkeypatch.setattr(tuning, "fit", breaks)
+    plain = trials.fit
+    monkeypatch.setattr(trials, "fit", breaks)
     with pytest.raises(UserError, match="no trial of this study came to its end"):
         tune(run, "random-split", "mf", 1, 5, epochs=1)
-    monkeypatch.setattr(tuning, "fit", plain)
+    monkeypatch.setattr(trials, "fit", plain)
     found = tune(run, "random-split", "mf", 2, 5, epochs=1)
-    assert found["study"]["pruned"] == 1
+    assert (found["study"]["failed"], found["study"]["pruned"], found["study"]["trials"]) == (1, 0, 2)
 
 
 # -- what a study starts with, and what it leaves ----------------------------------------------------------------------
@@ -161,13 +168,13 @@ def put_best(run, protocol, name, settings) -> None:
 @pytest.fixture
 def fitted(monkeypatch) -> list:
     """The settings of every network that a study trains, in order."""
-    found, plain = [], tuning.fit
+    found, plain = [], trials.fit
 
     def spy(model, features, settings, *rest):
         found.append(settings)
         return plain(model, features, settings, *rest)
 
-    monkeypatch.setattr(tuning, "fit", spy)
+    monkeypatch.setattr(trials, "fit", spy)
     return found
 
 
@@ -193,13 +200,13 @@ def test_another_seed_of_a_study_trains_other_weights(run):
 def test_a_study_of_a_baseline_starts_with_what_train_would_use_and_with_its_seed(run, monkeypatch):
     put_best(run, "leave-one-out", "als", {"factors": 8, "iterations": 2})
     before = chosen_settings(run, "leave-one-out", "als", 1000).settings
-    fitted, plain = [], tuning.registry.fit_baseline
+    fitted, plain = [], registry.fit_baseline
 
     def spy(name, features, parts, settings, seed):
         fitted.append((settings, seed))
         return plain(name, features, parts, settings, seed)
 
-    monkeypatch.setattr(tuning.registry, "fit_baseline", spy)
+    monkeypatch.setattr(registry, "fit_baseline", spy)
     found = tune(run, "leave-one-out", "als", 1, 11)
     assert fitted == [(before, 11)]
     assert found["study"]["value"] == found["study"]["start_value"]
@@ -228,7 +235,7 @@ def test_what_is_worse_with_all_its_epochs_is_not_taken(run, monkeypatch, best, 
         value = (0.5 if is_start else 0.55) if settings.epochs == 1 else (0.7 if is_start else best)
         return [{"auc": value}], 1
 
-    monkeypatch.setattr(tuning, "fit", judged)
+    monkeypatch.setattr(trials, "fit", judged)
     found = tune(run, "random-split", "mf", 2, 5, epochs=1)
     assert (found["settings"]["batch_size"] == 777) == (expected == 777)
     assert found["study"]["all_epochs"] == {"start": 0.7, "best": best}
@@ -245,7 +252,7 @@ def test_a_trial_that_waits_since_a_kill_is_not_asked_twice(run):
     tune(run, "leave-one-out", "ease", 1, 3)
     storage = f"sqlite:///{run.tuning('leave-one-out', 'ease') / 'study.db'}"
     study = optuna.load_study(study_name=None, storage=storage)
-    study.enqueue_trial({"l2": 3.0}, user_attrs={tuning.STARTS: 0})
+    study.enqueue_trial({"l2": 3.0}, user_attrs={STARTS: 0})
     found = tune(run, "leave-one-out", "ease", 4, 3)
     assert found["study"]["trials"] == 4
     assert not optuna.load_study(study_name=None, storage=storage).get_trials(states=(optuna.trial.TrialState.WAITING,))
@@ -280,14 +287,34 @@ def test_what_cannot_be_judged_on_validation_is_not_tuned(run, monkeypatch):
 # -- shipped defaults --------------------------------------------------------------------------------------------------
 
 
+def shipped(dataset, protocol, name, settings, tmp_path, monkeypatch):
+    """Ships what a study of one trial found."""
+    monkeypatch.setattr(shipping, "STUDIES", tmp_path / "studies")
+    trial = KeptTrial(number=0, state="complete", value=0.7, seconds=1.5, epochs=3, start=0)
+    study = KeptStudy(
+        dataset=dataset,
+        protocol=protocol,
+        model=name,
+        metric="auc",
+        seed=42,
+        epochs=None,
+        base={},
+        starts=[settings],
+        trials=[trial],
+    )
+    write_study(tmp_path / "trials.json", study)
+    found = {"settings": settings, "study": {"trial": 0, "value": 0.7}}
+    return shipping.ship(dataset, protocol, name, found, tmp_path / "trials.json")
+
+
 @pytest.mark.parametrize("rows", [1_000, 500_000, 5_000_000])
 def test_a_shipped_file_that_says_little_leaves_the_rest_as_it_was(rows, tmp_path, monkeypatch):
-    for place in (tuning, training_settings):
+    for place in (shipping, training_settings):
         monkeypatch.setattr(place, "DEFAULTS", tmp_path)
     for name in WHOLE:
         shutil.copy(DEFAULTS / f"{name}.json", tmp_path)
     known = {(protocol, name): default_settings(protocol, name, "tiny", rows) for protocol, name in EVERY}
-    path = tuning.ship("tiny", "random-split", "mf", {"settings": {"l2": 0.5}, "study": {}})
+    path = shipped("tiny", "random-split", "mf", {"l2": 0.5}, tmp_path, monkeypatch)
     for (protocol, name), before in known.items():
         after = default_settings(protocol, name, "tiny", rows)
         if (protocol, name) == ("random-split", "mf"):
@@ -299,23 +326,23 @@ def test_a_shipped_file_that_says_little_leaves_the_rest_as_it_was(rows, tmp_pat
 
 
 def test_defaults_that_cannot_be_shipped_are_refused_at_once(tmp_path, monkeypatch):
-    for place in (tuning, training_settings):
+    for place in (shipping, training_settings):
         monkeypatch.setattr(place, "DEFAULTS", tmp_path)
     (tmp_path / "a.json").mkdir()
     with pytest.raises(UserError, match=r"a\.json cannot be written"):
-        tuning.shipped_file("a")
+        shipping.shipped_file("a")
     (tmp_path / "b.json").write_text("[]")
     with pytest.raises(UserError, match=r"b\.json"):
-        tuning.shipped_file("b")
-    monkeypatch.setattr(tuning, "DEFAULTS", tmp_path / "none")
+        shipping.shipped_file("b")
+    monkeypatch.setattr(shipping, "DEFAULTS", tmp_path / "none")
     with pytest.raises(UserError, match="cannot be written"):
-        tuning.shipped_file("c")
+        shipping.shipped_file("c")
 
 
 def test_what_is_found_is_shipped_as_the_defaults(tmp_path, monkeypatch):
-    monkeypatch.setattr(tuning, "DEFAULTS", tmp_path)
-    path = tuning.ship("ml-100k", "random-split", "mf", {"settings": {"l2": 0.5}, "study": {}})
-    tuning.ship("ml-100k", "random-split", "ncf", {"settings": {}, "study": {}})
+    monkeypatch.setattr(shipping, "DEFAULTS", tmp_path)
+    path = shipped("ml-100k", "random-split", "mf", {"l2": 0.5}, tmp_path, monkeypatch)
+    shipped("ml-100k", "random-split", "ncf", {}, tmp_path, monkeypatch)
     assert json.loads(path.read_text())["random-split"].keys() == {"mf", "ncf"}
 
 

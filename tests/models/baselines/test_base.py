@@ -136,7 +136,7 @@ def test_a_baseline_without_settings_has_no_search_space():
 def test_ranges_become_distributions_of_optuna():
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    from models.tuning import distributions_of
+    from models.tuning_space import distributions_of
 
     space = {
         "log": Log(10, 100),
