@@ -21,6 +21,7 @@ from models.data.load import load_features, training_rows
 from models.evaluation.scorers import pair_scorer, past_of
 from models.networks.base import Recommender, build
 from models.protocols.base import PROTOCOLS as ALL_PROTOCOLS
+from models.training.calibration import calibrate_as
 from models.training.loop import Callbacks, fit, refit, samples_per_epoch, validator
 from models.training.settings import TrainSettings
 from models.training.train import load, train
@@ -309,12 +310,13 @@ def test_refitting_trains_a_second_model_on_validation_rows_too(run, protocol, n
     model, loaded = load(run, features, name, CPU)
     assert loaded.trained_on == ["train", "valid"]
     # the file holds the first training, which alone could be validated, and the totals of both
-    _, history, best = train_in_memory(features, name, settings_of(name))
+    fitted, history, best = train_in_memory(features, name, settings_of(name))
     assert without_seconds(read_json(run.model(protocol, name) / "history.json")) == without_seconds(history)
     assert config.best_epoch == best
     assert config.validation.items() <= history[best - 1].items()
     again = build(name, features, settings.network, settings.seed, known=("train", "valid"))
     epochs = refit(again, features, settings, best, CPU)
+    calibrate_as(again, fitted)
     assert len(epochs) == best
     rows = len(features.interactions("train")) + len(features.interactions("valid"))
     assert {row["samples"] for row in epochs} == {samples_per_epoch(rows, protocol, settings)}
