@@ -118,9 +118,10 @@ def train(run: Run, options: TrainOptions) -> None:
         with working("loading PyTorch and Merlin Models"):
             from models import registry
             from models.data.load import training_rows
-        for protocol in options.protocols:
+        everything, model = options.model == ALL_MODELS, options.model
+        for protocol in options.protocols if everything else registry.protocols_for(model, options.protocols):
             rows = training_rows(run, protocol)
-            names = registry.networks_for(rows) if options.model == ALL_MODELS else (options.model,)
+            names = registry.networks_for(protocol, rows) if everything else (model,)
             for name in names:
                 measure.counts |= _train_one(run, protocol, name, rows, options)
 

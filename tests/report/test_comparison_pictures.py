@@ -484,10 +484,10 @@ def test_cost_is_the_time_of_training(judged):
 @pytest.fixture
 def _more_models():
     NETWORKS.add("third", replace(NETWORKS["ncf"], title="Third"))
-    BASELINES.add("leave-one-out/fourth", replace(BASELINES["leave-one-out/popularity"], name="fourth", title="Fourth"))
+    BASELINES.add("ranking/fourth", replace(BASELINES["ranking/popularity"], name="fourth", title="Fourth"))
     yield
     NETWORKS.remove("third")
-    BASELINES.remove("leave-one-out/fourth")
+    BASELINES.remove("ranking/fourth")
 
 
 @pytest.mark.usefixtures("_more_models")

@@ -13,6 +13,7 @@ import numpy as np
 from core.registry import LAST, Registry
 
 METRICS: Registry["Metric"] = Registry("metric", "models.evaluation.metrics")  # by task/name
+TASKS = ("ranking", "classification", "rating")
 FULL = "full_"  # before the name of a ranking metric over the whole catalogue
 
 
