@@ -1,4 +1,4 @@
-"""Rows of a split, and leave-one-out's questions, as arrays."""
+"""Rows of a split, and the questions of where a held-out movie stands, as arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -37,7 +37,7 @@ class Interactions:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Leave-one-out's questions: `user`, `positive` int32 [n], `negatives` int32 [n, 99], -1 where there are fewer."""
+    """Questions, one for each user: `user`, `positive` int32 [n]; `negatives` int32 [n, 99], -1 for none."""
 
     user: np.ndarray
     positive: np.ndarray
