@@ -132,17 +132,20 @@ def synth(
 def prepare(
     dataset: DatasetOption = DEFAULT_DATASET,
     runs: RunsOption = DEFAULT_RUNS,
+    protocol: ProtocolOption = "both",
     freq_threshold: ThresholdOption = 1,
     seed: SeedOption = DEFAULT_SEED,
     scheduler: SchedulerOption = None,
 ) -> None:
-    """Turn tables into features with NVTabular, for both protocols.
+    """Turn tables into features with NVTabular.
 
-    Writes splits, vocabularies, movie and user side tables, and the sampled candidates of leave-one-out.
+    Writes splits, vocabularies, movie and user side tables, and where a movie is to be ranked the sampled candidates.
+    Features that are there for other protocols are brought up to date too.
     """
     run = pipeline.run_folder(dataset, runs)
+    protocols = chosen_protocols(protocol)
     with run.lock():
-        pipeline.prepare(run, pipeline.PrepareOptions(freq_threshold, seed, scheduler))
+        pipeline.prepare(run, pipeline.PrepareOptions(freq_threshold, seed, scheduler, protocols))
 
 
 @command

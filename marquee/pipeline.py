@@ -1,6 +1,6 @@
 """The stages that the commands run. Each checks that its input is there, imports what it needs, and is measured."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,6 +33,7 @@ class PrepareOptions:
     """What `prepare` needs besides its tables.
 
     Attributes:
+        protocols: whose features are prepared.
         freq_threshold: users and movies with fewer training ratings share one embedding.
         scheduler: a Dask scheduler's address, `local`, or None for this process alone.
     """
@@ -40,6 +41,7 @@ class PrepareOptions:
     freq_threshold: int = 1
     seed: int = DEFAULT_SEED
     scheduler: str | None = None
+    protocols: tuple[str, ...] = field(default_factory=default_protocols)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +93,7 @@ def fetch(run: Run, dataset: str, data: Path | None, more: Path | None) -> None:
 
 
 def prepare(run: Run, options: PrepareOptions) -> None:
-    """Turns the tables into features, for each protocol."""
+    """Turns the tables into features, for the protocols asked for, and again for others that have some already."""
     require_tables(run)
     with measured(run, "prepare") as measure:
         with working("loading NVTabular"):
@@ -102,12 +104,19 @@ def prepare(run: Run, options: PrepareOptions) -> None:
             from workflows.features.prepare import prepare as prepare_features
         console.print(f"dataframes: {DATA_FRAMES}")
         settings = PrepareSettings(options.freq_threshold, options.seed)
-        for split in dict.fromkeys(protocol.split for protocol in PROTOCOLS.values()):
+        for split in _splits(run, options.protocols):
             with progress(f"features, {split}", len(PREPARE_STEPS), "steps") as advance:
                 cluster = dask_cluster(options.scheduler) if options.scheduler else None
                 done = prepare_features(run, split, settings, advance, cluster)
                 advance.finish("" if done else "unchanged, reused")
                 measure.counts |= done
+
+
+def _splits(run: Run, protocols: Sequence[str]) -> list[str]:
+    """The splits of some protocols, and those that have features already: none is left over of other tables."""
+    splits = {name: protocol.split for name, protocol in PROTOCOLS.items()}
+    there = (name for name, split in splits.items() if run.features_of(split).is_dir())
+    return list(dict.fromkeys(splits[name] for name in (*protocols, *there)))
 
 
 def train(run: Run, options: TrainOptions) -> None:

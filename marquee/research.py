@@ -91,7 +91,7 @@ def tune(
 def compare(
     dataset: DatasetOption = DEFAULT_DATASET,
     runs: RunsOption = DEFAULT_RUNS,
-    protocol: ProtocolOption = "all",
+    protocol: ProtocolOption = "standard",
     seeds: SeedsOption = 5,
     seed: SeedOption = DEFAULT_SEED,
     out: Annotated[

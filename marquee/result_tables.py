@@ -13,7 +13,6 @@ from rich.text import Text
 from core.constants import CANDIDATE_NEGATIVES, K
 from core.progress import needed_width
 from core.run_folder import Run
-from models.evaluation.metrics.base import columns_of
 from models.evaluation.metrics.ranking import how_many
 from models.evaluation.notes import notes, over_seeds
 from models.evaluation.results import read_results
@@ -188,7 +187,7 @@ def _protocol_table(protocol: str, results: Sequence[Mapping[str, Any]]) -> Figu
 
 def _columns(protocol: str) -> list[tuple[str, str]]:
     """Heading and name of each metric."""
-    return columns_of(PROTOCOLS[protocol].task)
+    return PROTOCOLS[protocol].columns
 
 
 def paper_table(

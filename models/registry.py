@@ -14,7 +14,7 @@ from models.data.features import Features
 from models.data.interactions import joined
 from models.evaluation.judgement import PairScorer
 from models.networks.base import NETWORKS
-from models.protocols.base import PROTOCOLS
+from models.protocols.base import PROTOCOLS, preparing
 from models.training.settings import LARGE, Found, default_of, from_json
 
 
@@ -88,7 +88,7 @@ def trained(run: Run, protocol: str) -> tuple[str, ...]:
 
 def _is_of_these_features(run: Run, protocol: str, folder: Path) -> bool:
     features = run.features_of(PROTOCOLS[protocol].split)
-    fingerprint = read_manifest(features, run.command("prepare"))["fingerprint"]
+    fingerprint = read_manifest(features, run.command(preparing(protocol)))["fingerprint"]
     return bool(read_manifest(folder, run.command("train")).get("features") == fingerprint)
 
 

@@ -139,7 +139,8 @@ def test_help_names_what_the_registries_hold(capsys):
     assert main_here("train", "--help") == 0
     words = " ".join(re.sub("[│|]", " ", capsys.readouterr().out).split())
     assert "dlrm, mf, ncf or all" in words
-    assert "leave-one-out, random-split, rating, both" in words
+    assert "leave-one-out, random-split, rating, temporal, rating-u1 to rating-u5, both" in words
+    assert "rating-u2" not in words  # the folds are named once
 
 
 def test_the_version_is_printed(capsys):

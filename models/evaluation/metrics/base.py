@@ -15,6 +15,7 @@ from core.registry import LAST, Registry
 METRICS: Registry["Metric"] = Registry("metric", "models.evaluation.metrics")  # by task/name
 TASKS = ("ranking", "classification", "rating")
 FULL = "full_"  # before the name of a ranking metric over the whole catalogue
+KNOWN = "known_"  # before the name of a figure without the people who rated nothing before the test
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,15 @@ def add(name: str, metric: Metric, position: int = LAST) -> Metric:
 def metrics_of(task: str) -> dict[str, Metric]:
     """The metrics of a task by name, in the order of the tables."""
     return {key.partition("/")[2]: metric for key, metric in METRICS.items() if metric.task == task}
+
+
+def metric_of(name: str) -> str:
+    """The name of the metric that a figure is of.
+
+    >>> metric_of("known_full_hr@10"), metric_of("hr@10")
+    ('hr@10', 'hr@10')
+    """
+    return name.removeprefix(KNOWN).removeprefix(FULL)
 
 
 def columns_of(task: str) -> list[tuple[str, str]]:
