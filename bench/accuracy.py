@@ -77,9 +77,8 @@ def group_table(group: str, parts: dict[str, Any]) -> list[str]:
     first = next(iter(parts))
     models = parts[first]["models"]
     columns = _columns(first, models)
-    lines = [
-        f"| {len(parts)} {group}, mean (sd over the {group}) | " + " | ".join(columns.values()) + " | seeds each |"
-    ]
+    what = f"{PROTOCOLS[first].question.partition(' (')[0]} (mean of {len(parts)} {group}, sd over the {group})"
+    lines = [f"| {what} | {' | '.join(columns.values())} | seeds |"]
     lines.append("|---" * (len(columns) + 2) + "|")
     for model in models:
         rows = [judged["models"][model] for judged in parts.values()]
