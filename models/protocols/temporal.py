@@ -14,13 +14,14 @@ Its models are not exported: they lack the newest ratings and the people who gav
 know.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models.evaluation.judgement import Judgement, PerUser, Scorer
 from models.evaluation.metrics.base import FULL, KNOWN, columns_of
+from models.evaluation.ranking import full_catalogue_metrics
 from models.protocols.base import PROTOCOLS
 from models.protocols.next_movie import NextMovie
 
@@ -40,16 +41,21 @@ class Temporal(NextMovie):
         return found + known
 
     def test(self, scorer: Scorer, features: "Features", seed: int) -> list[Judgement]:
-        sampled, full = super().test(scorer, features, seed)
-        return [sampled, full, without_new_people(full, features)]
+        questions = self.questions(features, "test")
+        full = full_catalogue_metrics(scorer.pairs, features, questions, seed)
+        return [self.judge(scorer, questions), *with_and_without_new_people(full, features)]
 
 
-def without_new_people(full: Judgement, features: "Features") -> PerUser:
-    """The metrics over all movies of those users who have a rating before the test."""
-    if not isinstance(full, PerUser):
-        raise TypeError(f"{type(full).__name__} is not of users")
-    known = np.isin(full.kept[0].user, features.seen("train", "valid")[0])
-    return PerUser({KNOWN + name: values[known] for name, values in full.values.items()}, "known_users")
+def with_and_without_new_people(full: PerUser, features: "Features") -> tuple[PerUser, PerUser]:
+    """The metrics over all movies of every user, and of those who have a rating before the test.
+
+    What is kept of the former says of each user whether they are among the latter, in a column `known`.
+    """
+    ranks, *others = full.kept
+    known = np.isin(ranks.user, features.seen("train", "valid")[0])
+    marked = replace(ranks, columns={**ranks.columns, "known": known})
+    of_known = {KNOWN + name: values[known] for name, values in full.values.items()}
+    return replace(full, kept=(marked, *others)), PerUser(of_known, "known_users")
 
 
 PROTOCOLS.add(

@@ -156,6 +156,9 @@ def test_evaluation_json_has_all_people_and_known_people(fashions, tmp_path):
     assert [result.model for result in results] == ["mf", "ease", "als", "itemknn", "popularity"]
     questions = load_features(run, TEMPORAL).candidates("test")
     for result in results:
+        ranks = pd.read_parquet(run.kept(TEMPORAL, result.model) / "full.parquet")
+        assert result.known_users == ranks["known"].sum()
+        assert result.metrics["known_full_hr@10"] == pytest.approx((ranks["rank"][ranks["known"]] < 10).mean())
         assert result.protocol == TEMPORAL
         assert result.test_users == result.full_catalogue_users == len(questions.user)
         assert 0 < result.known_users < result.full_catalogue_users

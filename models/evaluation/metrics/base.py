@@ -99,11 +99,7 @@ def metrics_of(task: str) -> dict[str, Metric]:
 
 
 def metric_of(name: str) -> str:
-    """The name of the metric that a figure is of.
-
-    >>> metric_of("known_full_hr@10"), metric_of("hr@10")
-    ('hr@10', 'hr@10')
-    """
+    """The name of the metric that a figure is of: `hr@10` of `hr@10`, `full_hr@10` and `known_full_hr@10`."""
     return name.removeprefix(KNOWN).removeprefix(FULL)
 
 
