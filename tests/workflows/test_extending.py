@@ -183,9 +183,8 @@ class TestToySplit(SplitContract):
 
 
 def test_an_unknown_split_is_refused_and_the_known_ones_listed(prepared):
-    with pytest.raises(
-        UserError, match=r"unknown split 'by-time'; choose one of leave-one-out, random-split, temporal, u1, .*, u5$"
-    ):
+    known = "leave-one-out, random-split, temporal, u1, u2, u3, u4, u5"
+    with pytest.raises(UserError, match=rf"unknown split 'by-time'; choose one of {known}$"):
         prepare(prepared, "by-time", PrepareSettings(), quiet)
 
 
