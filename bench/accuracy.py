@@ -20,17 +20,18 @@ from study_table import studies_section
 
 from core.json_files import write_json
 from models.baselines.base import baselines_of
-from models.evaluation.metrics.base import columns_of, metrics_of
+from models.evaluation.metrics.base import metrics_of
 from models.evaluation.ncf_paper import METRICS, PROTOCOL, PUBLISHED
 from models.networks.base import NETWORKS
-from models.protocols.base import PROTOCOLS, default_protocols
+from models.protocols.base import PROTOCOLS, default_protocols, protocol_groups
 
 FOLDER = BENCH / "accuracy"
 README = ROOT / "README.md"
 PAPER = FOLDER / "paper.json"
 RUN = FOLDER / "run.txt"
+FOLDED = "ml-100k"  # the dataset whose five folds are published
 NAMES = {"ml-100k": "MovieLens-100K", "ml-1m": "MovieLens-1M"}
-LEFT_OUT = {"leave-one-out": ("auc", "full_ndcg@10")}  # columns that the page has no room for
+LEFT_OUT = {"leave-one-out": ("auc", "full_ndcg@10"), "temporal": ("auc",)}  # columns that the page has no room for
 REMARKS = {"ncf": " (NeuMF)"}  # what the page says after a network's title
 
 
@@ -48,11 +49,13 @@ def write(page: Path = README) -> None:
 
 
 def dataset_section(found: dict[str, Any]) -> str:
-    """A table for each protocol, and what it says of the networks that are compared."""
+    """A table for each protocol, and what it says of the networks that are compared; one for all of a group."""
     name = NAMES[found["dataset"]]
     size = ", ".join(f"{number:,} {what}" for what, number in found["counts"].items())
-    lines = [f"**{name}** ({size}; {len(found['seeds'])} training seeds)"]
-    for protocol, judged in found["protocols"].items():
+    alone = {key: judged for key, judged in found["protocols"].items() if not PROTOCOLS[key].group}
+    seeds = next((judged.get("seeds") for judged in alone.values()), None) or found["seeds"]
+    lines = [f"**{name}** ({size}; {len(seeds)} training seeds)"]
+    for protocol, judged in alone.items():
         columns = _columns(protocol, judged["models"])
         lines += ["", f"| {PROTOCOLS[protocol].title} | " + " | ".join(columns.values()) + " | seeds |"]
         lines.append("|---" * (len(columns) + 2) + "|")
@@ -61,13 +64,36 @@ def dataset_section(found: dict[str, Any]) -> str:
             seeds = max(len(values) for values in row["per_seed"].values())
             lines.append(f"| {_label(protocol, model)} | {cells} | {seeds} |")
         lines += ["", judged["verdict"]]
+    for group, protocols in protocol_groups().items():
+        parts = {protocol: found["protocols"][protocol] for protocol in protocols if protocol in found["protocols"]}
+        lines += ["", *group_table(group, parts)] if len(parts) == len(protocols) else []
     return "\n".join(lines)
+
+
+def group_table(group: str, parts: dict[str, Any]) -> list[str]:
+    """One table of protocols that are asked together: each model's mean over them, and the deviation.
+
+    Args:
+        parts: what `compare` found, by protocol: all of the group. A figure of a protocol is the mean over its seeds.
+    """
+    first = next(iter(parts))
+    models = parts[first]["models"]
+    columns = _columns(first, models)
+    what = f"{PROTOCOLS[first].question.partition(' (')[0]} (mean of {len(parts)} {group}, sd over the {group})"
+    lines = [f"| {what} | {' | '.join(columns.values())} | seeds |"]
+    lines.append("|---" * (len(columns) + 2) + "|")
+    for model in models:
+        rows = [judged["models"][model] for judged in parts.values()]
+        cells = [_mean([row["metrics"][metric] for row in rows]) for metric in columns]
+        seeds = min(len(values) for row in rows for values in row["per_seed"].values())
+        lines.append(f"| {_label(first, model)} | {' | '.join(cells)} | {seeds} |")
+    return lines
 
 
 def _columns(protocol: str, models: dict[str, Any]) -> dict[str, str]:
     """The headings of the metrics that any model of a table has."""
     there = {metric for row in models.values() for metric in row["metrics"]} - set(LEFT_OUT.get(protocol, ()))
-    columns = columns_of(PROTOCOLS[protocol].task)
+    columns = PROTOCOLS[protocol].columns
     return {metric: heading.replace("\n", ", ") for heading, metric in columns if metric in there}
 
 
@@ -129,8 +155,10 @@ def keep_paper(results: list[dict[str, Any]]) -> None:
 
 def _dataset(name: str, data: Path | None, runs: Path) -> None:
     _marquee("fetch", "--dataset", name, "--runs", str(runs), *(["--data", str(data)] if data else []))
-    _marquee("prepare", "--dataset", name, "--runs", str(runs))
-    _marquee("compare", "--dataset", name, "--runs", str(runs), "--out", str(FOLDER / f"{name}.json"))
+    for protocols in ("standard", "temporal", *(protocol_groups() if name == FOLDED else ())):
+        where = ("--dataset", name, "--runs", str(runs), "--protocol", protocols)
+        _marquee("prepare", *where)
+        _marquee("compare", *where, "--out", str(FOLDER / f"{name}.json"))
 
 
 def _marquee(*arguments: str) -> str:

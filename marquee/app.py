@@ -133,18 +133,23 @@ def synth(
 def prepare(
     dataset: DatasetOption = DEFAULT_DATASET,
     runs: RunsOption = DEFAULT_RUNS,
+    protocol: ProtocolOption = "both",
     freq_threshold: ThresholdOption = 1,
     same_second: SameSecondOption = False,
     seed: SeedOption = DEFAULT_SEED,
     scheduler: SchedulerOption = None,
 ) -> None:
-    """Turn tables into features with NVTabular, for both protocols.
+    """Turn tables into features with NVTabular.
 
-    Writes splits, vocabularies, movie and user side tables, and the sampled candidates of leave-one-out.
+    Writes splits, vocabularies, movie and user side tables, and where a movie is to be ranked the sampled candidates.
+    Features that are there for other protocols are brought up to date too.
     """
     run = pipeline.run_folder(dataset, runs)
+    protocols = chosen_protocols(protocol)
     with run.lock():
-        options = pipeline.PrepareOptions(freq_threshold, seed=seed, scheduler=scheduler, same_second=same_second)
+        options = pipeline.PrepareOptions(
+            freq_threshold, seed=seed, scheduler=scheduler, same_second=same_second, protocols=protocols
+        )
         pipeline.prepare(run, options)
 
 

@@ -92,10 +92,11 @@ def _environment(
 ) -> dict[str, str]:
     """The page's environment variables: of this process's, and its settings."""
     from dashboard.settings import VARIABLE, Settings
-    from models.evaluation.metrics.base import FULL, METRICS
+    from models.evaluation.metrics.base import FULL, KNOWN, METRICS
     from models.protocols.base import PROTOCOLS
 
     metrics = {key.partition("/")[2]: metric for key, metric in METRICS.items()}
+    full = {FULL + name: f"{metric.title}, all movies" for name, metric in metrics.items() if metric.full_catalogue}
     settings = Settings(
         dataset=run.root.name,
         tables=_absolute(run.tables),
@@ -109,7 +110,8 @@ def _environment(
         commands={name: run.command(name) for name in ("fetch", "export", "serve", "evaluate", "report")},
         questions={name: protocol.question for name, protocol in PROTOCOLS.items()},
         metrics={name: metric.title for name, metric in metrics.items()}
-        | {FULL + name: f"{metric.title}, all movies" for name, metric in metrics.items() if metric.full_catalogue},
+        | full
+        | {KNOWN + name: f"{title}, known people" for name, title in full.items()},
         lower_is_better=[name for name, metric in metrics.items() if not metric.higher_is_better],
     )
     return {**os.environ, VARIABLE: settings.to_json(), "PYTHONPATH": str(CHECKOUT)}

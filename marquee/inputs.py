@@ -7,7 +7,7 @@ from tempfile import TemporaryFile
 from core.artifacts import MANIFEST, read_manifest
 from core.errors import UserError
 from core.run_folder import Run
-from models.protocols.base import PROTOCOLS
+from models.protocols.base import PROTOCOLS, preparing
 
 
 def require_tables(run: Run) -> None:
@@ -18,7 +18,7 @@ def require_tables(run: Run) -> None:
 def require_features(run: Run, protocols: Sequence[str]) -> None:
     """Raises a UserError unless `prepare` was run."""
     for protocol in protocols:
-        read_manifest(run.features_of(PROTOCOLS[protocol].split), run.command("prepare"))
+        read_manifest(run.features_of(PROTOCOLS[protocol].split), run.command(preparing(protocol)))
 
 
 def require_models(run: Run, protocol: str = "*") -> None:

@@ -10,7 +10,7 @@ import typer
 from core.errors import UserError
 from core.registry import names_of_files
 from ensemble.triton_models.limits import LARGEST_K
-from models.protocols.base import PROTOCOLS, default_protocols
+from models.protocols.base import PROTOCOLS, default_protocols, prepared_protocols, protocol_groups
 from workflows.sources.datasets import DATASETS
 
 # Every list of choices that help texts and messages name. None of them imports a heavy package.
@@ -22,7 +22,12 @@ STRATEGY_NAMES = ("exact", "two-stage")
 DEVICE_NAMES = ("auto", "cpu", "cuda")
 PRECISION_NAMES = ("auto", "float32", "bfloat16")
 LARGEST_ID = 2**63 - 1  # Triton's tensors hold ids as INT64
-PROTOCOL_GROUPS = {"both": default_protocols(), "all": tuple(PROTOCOLS)}  # what else --protocol takes
+PROTOCOL_GROUPS = {  # what else --protocol takes
+    "both": default_protocols(),
+    "standard": prepared_protocols(),
+    **protocol_groups(),
+    "all": tuple(PROTOCOLS),
+}
 
 
 def listed(names: Sequence[str], last: str = "or") -> str:
@@ -32,6 +37,21 @@ def listed(names: Sequence[str], last: str = "or") -> str:
     'a, b or c'
     """
     return f" {last} ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _protocol_help() -> str:
+    """The protocols, those of a group from the first to the last, and the groups."""
+    others = listed([name for name in prepared_protocols() if name not in default_protocols()], "and")
+    groups = {group: f"{names[0]} to {names[-1]}" for group, names in protocol_groups().items()}
+    each = [name for name, protocol in PROTOCOLS.items() if not protocol.group]
+    words = [
+        *each,
+        *groups.values(),
+        f"both ({listed(default_protocols(), 'and')})",
+        f"standard (both and {others})",
+        *(f"{group} ({names})" for group, names in groups.items()),
+    ]
+    return f"{', '.join(words)} or all. rating predicts stars."
 
 
 def movielens_id(text: str) -> int:
@@ -106,7 +126,7 @@ SchedulerOption = Annotated[
 ProtocolOption = Annotated[
     str,
     typer.Option(
-        help=f"{', '.join(PROTOCOLS)}, both ({listed(default_protocols(), 'and')}) or all. rating predicts stars.",
+        help=_protocol_help(),
         metavar="NAME",
     ),
 ]

@@ -1,6 +1,6 @@
 """The stages that the commands run. Each checks that its input is there, imports what it needs, and is measured."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
@@ -33,6 +33,7 @@ class PrepareOptions:
     """What `prepare` needs besides its tables.
 
     Attributes:
+        protocols: whose features are prepared.
         freq_threshold: users and movies with fewer training ratings share one embedding.
         scheduler: a Dask scheduler's address, `local`, or None for this process alone.
         same_second: see `PrepareSettings`.
@@ -43,6 +44,7 @@ class PrepareOptions:
     seed: int = DEFAULT_SEED
     scheduler: str | None = None
     same_second: bool = False
+    protocols: tuple[str, ...] = field(default_factory=default_protocols)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +96,7 @@ def fetch(run: Run, dataset: str, data: Path | None, more: Path | None) -> None:
 
 
 def prepare(run: Run, options: PrepareOptions) -> None:
-    """Turns the tables into features, for each protocol."""
+    """Turns the tables into features, for the protocols asked for, and again for others that have some already."""
     require_tables(run)
     with measured(run, "prepare") as measure:
         with working("loading NVTabular"):
@@ -105,12 +107,19 @@ def prepare(run: Run, options: PrepareOptions) -> None:
             from workflows.features.prepare import prepare as prepare_features
         console.print(f"dataframes: {DATA_FRAMES}")
         settings = PrepareSettings(options.freq_threshold, options.seed, options.same_second)
-        for split in dict.fromkeys(protocol.split for protocol in PROTOCOLS.values()):
+        for split in _splits(run, options.protocols):
             with progress(f"features, {split}", len(PREPARE_STEPS), "steps") as advance:
                 cluster = dask_cluster(options.scheduler) if options.scheduler else None
                 done = prepare_features(run, split, settings, advance, cluster)
                 advance.finish("" if done else "unchanged, reused")
                 measure.counts |= done
+
+
+def _splits(run: Run, protocols: Sequence[str]) -> list[str]:
+    """The splits of some protocols, and those that have features already: none is left over of other tables."""
+    splits = {name: protocol.split for name, protocol in PROTOCOLS.items()}
+    there = (name for name, split in splits.items() if run.features_of(split).is_dir())
+    return list(dict.fromkeys(splits[name] for name in (*protocols, *there)))
 
 
 def train(run: Run, options: TrainOptions) -> None:
@@ -121,9 +130,10 @@ def train(run: Run, options: TrainOptions) -> None:
         with working("loading PyTorch and Merlin Models"):
             from models import registry
             from models.data.load import training_rows
-        for protocol in options.protocols:
+        everything, model = options.model == ALL_MODELS, options.model
+        for protocol in options.protocols if everything else registry.protocols_for(model, options.protocols):
             rows = training_rows(run, protocol)
-            names = registry.networks_for(rows) if options.model == ALL_MODELS else (options.model,)
+            names = registry.networks_for(protocol, rows) if everything else (model,)
             for name in names:
                 measure.counts |= _train_one(run, protocol, name, rows, options)
 

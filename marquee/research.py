@@ -145,7 +145,7 @@ def _study_note(study: dict[str, Any]) -> str:
 def compare(
     dataset: DatasetOption = DEFAULT_DATASET,
     runs: RunsOption = DEFAULT_RUNS,
-    protocol: ProtocolOption = "all",
+    protocol: ProtocolOption = "standard",
     seeds: SeedsOption = 5,
     seed: SeedOption = DEFAULT_SEED,
     out: Annotated[

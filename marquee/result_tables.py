@@ -13,7 +13,7 @@ from rich.text import Text
 from core.constants import CANDIDATE_NEGATIVES, K
 from core.progress import needed_width
 from core.run_folder import Run
-from models.evaluation.metrics.base import FULL, columns_of
+from models.evaluation.metrics.base import FULL
 from models.evaluation.metrics.ranking import how_many
 from models.evaluation.notes import notes, over_seeds
 from models.evaluation.results import read_results
@@ -188,7 +188,7 @@ def _protocol_table(protocol: str, results: Sequence[Mapping[str, Any]]) -> Figu
 
 def _columns(protocol: str) -> list[tuple[str, str]]:
     """Heading and name of each metric."""
-    return columns_of(PROTOCOLS[protocol].task)
+    return PROTOCOLS[protocol].columns
 
 
 PAPER_METRICS = ("hr@10", "ndcg@10", FULL + "hr@10", FULL + "ndcg@10")

@@ -1,5 +1,6 @@
 """Everything that stands in a comparison, by name: networks that are trained, and baselines that are fitted at once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,12 @@ from core.artifacts import read_manifest
 from core.errors import UserError
 from core.json_files import read_json, validated
 from core.run_folder import Run
-from models.baselines.base import BASELINES, Baseline, TrainingData, baselines_of
+from models.baselines.base import Baseline, TrainingData, baselines_of
 from models.data.features import Features
 from models.data.interactions import joined
 from models.evaluation.judgement import PairScorer
 from models.networks.base import NETWORKS
-from models.protocols.base import PROTOCOLS
+from models.protocols.base import PROTOCOLS, preparing
 from models.training.settings import LARGE, Found, default_of, from_json
 
 
@@ -29,9 +30,27 @@ class Chosen:
     source: Path
 
 
-def networks_for(rows: int) -> tuple[str, ...]:
+def networks_of(protocol: str) -> tuple[str, ...]:
+    """The networks that can be trained for a protocol: those for its task."""
+    return tuple(name for name, network in NETWORKS.items() if PROTOCOLS[protocol].task in network.tasks)
+
+
+def networks_for(protocol: str, rows: int) -> tuple[str, ...]:
     """Which networks `run` trains for so many training ratings: large data is spared those that are baselines."""
-    return tuple(name for name, network in NETWORKS.items() if rows < LARGE or not network.is_baseline)
+    return tuple(name for name in networks_of(protocol) if rows < LARGE or not NETWORKS[name].is_baseline)
+
+
+def protocols_for(name: str, asked: Sequence[str]) -> tuple[str, ...]:
+    """Those of the protocols whose task a network is for.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = tuple(protocol for protocol in asked if name in networks_of(protocol))
+    if not found:
+        fitting = ", ".join(protocol for protocol in PROTOCOLS if name in networks_of(protocol))
+        raise UserError(f"{name} cannot be trained for {', '.join(asked)}; choose a protocol of {fitting}")
+    return found
 
 
 def baselines_for(protocol: str, rows: int, tables: Path | None = None) -> dict[str, Baseline]:
@@ -44,9 +63,14 @@ def baselines_for(protocol: str, rows: int, tables: Path | None = None) -> dict[
     return {name: one for name, one in found if one.applies(tables) and (one.is_cheap or rows < LARGE)}
 
 
-def compared() -> tuple[str, ...]:
-    """The networks that a comparison is about."""
-    return tuple(name for name, network in NETWORKS.items() if not network.is_baseline)
+def compared(protocol: str | None = None) -> tuple[str, ...]:
+    """The networks that a comparison is about.
+
+    Args:
+        protocol: by which they are compared; None for any.
+    """
+    names = tuple(NETWORKS) if protocol is None else networks_of(protocol)
+    return tuple(name for name in names if not NETWORKS[name].is_baseline)
 
 
 def trained(run: Run, protocol: str) -> tuple[str, ...]:
@@ -55,8 +79,8 @@ def trained(run: Run, protocol: str) -> tuple[str, ...]:
     A network that `run` can do without (a baseline, or any for a protocol that it does not ask) counts only where it
     was trained on the features that are there: one that is left over is passed over.
     """
-    needed = compared() if PROTOCOLS[protocol].is_default else ()
-    folders = {name: run.model(protocol, name) for name in NETWORKS if run.model(protocol, name).is_dir()}
+    needed = compared(protocol) if PROTOCOLS[protocol].is_default else ()
+    folders = {name: run.model(protocol, name) for name in networks_of(protocol) if run.model(protocol, name).is_dir()}
     return tuple(
         name for name, folder in folders.items() if name in needed or _is_of_these_features(run, protocol, folder)
     )
@@ -64,13 +88,13 @@ def trained(run: Run, protocol: str) -> tuple[str, ...]:
 
 def _is_of_these_features(run: Run, protocol: str, folder: Path) -> bool:
     features = run.features_of(PROTOCOLS[protocol].split)
-    fingerprint = read_manifest(features, run.command("prepare"))["fingerprint"]
+    fingerprint = read_manifest(features, run.command(preparing(protocol)))["fingerprint"]
     return bool(read_manifest(folder, run.command("train")).get("features") == fingerprint)
 
 
 def tunable(protocol: str) -> tuple[str, ...]:
     """The networks and baselines of a protocol that can be tuned."""
-    return (*NETWORKS, *(name for name, one in baselines_of(protocol).items() if one.space))
+    return (*networks_of(protocol), *(name for name, one in baselines_of(protocol).items() if one.space))
 
 
 def default_settings(protocol: str, name: str, dataset: str, rows: int) -> Chosen:
@@ -79,9 +103,7 @@ def default_settings(protocol: str, name: str, dataset: str, rows: int) -> Chose
     Raises:
         UserError: the protocol has no such model.
     """
-    if name not in NETWORKS and f"{protocol}/{name}" not in BASELINES:
-        known = ", ".join((*NETWORKS, *baselines_of(protocol)))
-        raise UserError(f"{protocol} has no model {name!r}; choose one of {known}")
+    _refuse_other(protocol, name)
     found, path = default_of(protocol, name, dataset, rows)
     return Chosen(settings_of(protocol, name, found.settings, f"{path}, {protocol}, {name}"), path)
 
@@ -92,11 +114,18 @@ def chosen_settings(run: Run, protocol: str, name: str, rows: int) -> Chosen:
     Raises:
         UserError: the protocol has no such model, or a file holds what is not a setting.
     """
+    _refuse_other(protocol, name)
     path = run.tuning(protocol, name) / "best.json"
     if not path.is_file():
         return default_settings(protocol, name, run.root.name, rows)
     found = validated(Found, read_json(path, run.command("tune")), str(path))
     return Chosen(settings_of(protocol, name, found.settings, str(path)), path)
+
+
+def _refuse_other(protocol: str, name: str) -> None:
+    known = (*networks_of(protocol), *baselines_of(protocol))
+    if name not in known:
+        raise UserError(f"{protocol} has no model {name!r}; choose one of {', '.join(known)}")
 
 
 def settings_of(protocol: str, name: str, values: dict[str, Any], where: str) -> Any:
@@ -110,7 +139,7 @@ def settings_of(protocol: str, name: str, values: dict[str, Any], where: str) ->
     """
     if name in NETWORKS:
         return from_json(name, values, where)
-    return validated(BASELINES[f"{protocol}/{name}"].settings, values, where)
+    return validated(baselines_of(protocol)[name].settings, values, where)
 
 
 def fit_baseline(
@@ -123,4 +152,4 @@ def fit_baseline(
     """
     rows = joined([features.interactions(part) for part in parts])
     data = TrainingData(rows, features.users, features.movies, features=features, tables=tables)
-    return BASELINES[f"{features.protocol}/{name}"].fit(data, settings, seed)
+    return baselines_of(features.protocol)[name].fit(data, settings, seed)

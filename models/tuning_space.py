@@ -5,7 +5,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from models.baselines.base import BASELINES
+from models.baselines.base import baselines_of
 from models.networks.base import NETWORKS
 from models.protocols.base import PROTOCOLS
 from models.search_space import Integer, Log, OneOf, Range, SearchSpace
@@ -27,7 +27,7 @@ def space(protocol: str, name: str) -> SearchSpace:
     """The search space of a network or baseline."""
     if name in NETWORKS:
         return {**NETWORK_SPACE, **PROTOCOLS[protocol].space, **NETWORKS[name].space}
-    return BASELINES[f"{protocol}/{name}"].space
+    return baselines_of(protocol)[name].space
 
 
 def distributions_of(space: SearchSpace) -> dict[str, BaseDistribution]:

@@ -18,7 +18,7 @@ def check_current(run: Run) -> None:
     """
     command = run.command("evaluate")
     for result in read_results(run):
-        if result.model not in (*networks(), *baselines_of(result.protocol)) or result.protocol not in PROTOCOLS:
+        if result.protocol not in PROTOCOLS or result.model not in (*networks(), *baselines_of(result.protocol)):
             name = f"{result.protocol}, {result.model}"
             raise UserError(f"{run.evaluation} is of another version: {name} is not known; run again: {command}")
     refuse_stale(run)

@@ -11,6 +11,7 @@ from core.artifacts import MANIFEST, fingerprint, new_folder, read_manifest, sha
 from core.errors import UserError
 from core.json_files import write_json
 from core.run_folder import Run
+from models.protocols.base import PROTOCOLS
 from report.compared import beside
 from report.current import check_current
 from report.files import RunFiles
@@ -59,7 +60,8 @@ def write_report(
         shown, lacking = [], []
         for picture in PICTURES.values():
             if reason := picture.lacking(files):
-                lacking.append((picture.title, reason))
+                if _is_expected(picture, files):
+                    lacking.append((picture.title, reason))
             else:
                 shown.append(_drawn(picture, files, folder / PICTURES_FOLDER, png))
             advance(1, picture.name)
@@ -67,6 +69,15 @@ def write_report(
         write_json(folder / NAMES, names())
         (folder / PAGE).write_text(page(files, shown, lacking, others, made_by), encoding="utf-8")
     return Written(path=out / PAGE, pictures=len(shown))
+
+
+def _is_expected(picture: Picture, files: RunFiles) -> bool:
+    """Whether the page says why a picture is not there.
+
+    It does not where the picture is of a protocol that `run` does not ask, and no model is judged by.
+    """
+    about = PROTOCOLS.get(picture.protocol)
+    return about is None or about.is_default or bool(files.models(picture.protocol))
 
 
 def _drawn(picture: Picture, files: RunFiles, folder: Path, png: bool) -> Drawn:

@@ -10,7 +10,6 @@ from markupsafe import Markup
 
 from core.columns import TIMESTAMP
 from models.evaluation.meanings import PROTOCOL_MEANINGS, meaning_of
-from models.evaluation.metrics.base import columns_of
 from models.protocols.base import PROTOCOLS
 from models.registry import compared
 from models.training.train import TrainedConfig, read_config
@@ -187,6 +186,7 @@ def _asked(files: RunFiles, protocol: str) -> Asked:
     counts = {
         "users asked about": first.test_users,
         "of them among all movies": first.full_catalogue_users,
+        "of those with ratings before the test": first.known_users,
         "ratings in the test set": first.test_rows,
     }
     return Asked(
@@ -197,7 +197,7 @@ def _asked(files: RunFiles, protocol: str) -> Asked:
         counts=[f"{count:,} {what}" for what, count in counts.items() if count is not None],
         meanings=[
             (capitalised(heading.replace("\n", ", ")), meaning_of(asked.task, metric))
-            for heading, metric in columns_of(asked.task)
+            for heading, metric in asked.columns
         ],
     )
 

@@ -6,7 +6,7 @@ from statistics import stdev
 from typing import Any
 
 from core.constants import CANDIDATE_NEGATIVES
-from models.evaluation.metrics.base import FULL, columns_of
+from models.evaluation.metrics.base import metric_of
 from models.evaluation.metrics.ranking import how_many
 from models.evaluation.ncf_paper import PROTOCOL as PAPER_PROTOCOL
 from models.evaluation.notes import notes, over_seeds
@@ -71,7 +71,7 @@ def evaluation_table(protocol: str, results: Sequence[Result]) -> FiguresTable:
     Args:
         results: the protocol's.
     """
-    metrics = [metric for _, metric in columns_of(PROTOCOLS[protocol].task)]
+    metrics = [metric for _, metric in PROTOCOLS[protocol].columns]
     rows = {
         one.model: ([_cell(one.metrics.get(name), one.ci95.get(name)) for name in metrics], one.train_seconds)
         for one in results
@@ -82,7 +82,7 @@ def evaluation_table(protocol: str, results: Sequence[Result]) -> FiguresTable:
 
 def seeds_table(protocol: str, judged: Judged) -> FiguresTable:
     """What `compare` found by one protocol."""
-    metrics = [metric for _, metric in columns_of(PROTOCOLS[protocol].task)]
+    metrics = [metric for _, metric in PROTOCOLS[protocol].columns]
     rows = {}
     for name, model in judged.models.items():
         cells = []
@@ -98,7 +98,7 @@ def seeds_table(protocol: str, judged: Judged) -> FiguresTable:
 def _figures_table(
     protocol: str, rows: Mapping[str, tuple[list[Cell], float]], others: tuple[int, int] | None, found: list[str]
 ) -> FiguresTable:
-    columns = columns_of(PROTOCOLS[protocol].task)
+    columns = PROTOCOLS[protocol].columns
     by_column = zip(*(cells for cells, _ in rows.values()))
     best = [_best(protocol, name, cells) for (_, name), cells in zip(columns, by_column)]
     networks = compared()
@@ -126,7 +126,7 @@ def _cell(value: float | None, pair: Sequence[float] | None, deviation: float | 
 
 def _best(protocol: str, metric: str, cells: Sequence[Cell]) -> float | None:
     values = [cell.value for cell in cells if cell.value is not None]
-    sign = PROTOCOLS[protocol].metrics[metric.removeprefix(FULL)].sign
+    sign = PROTOCOLS[protocol].metrics[metric_of(metric)].sign
     return max(values, key=lambda value: sign * value, default=None)
 
 

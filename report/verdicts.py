@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from itertools import combinations
 
-from models.evaluation.metrics.base import columns_of
 from models.protocols.base import PROTOCOLS
 from report.compared import Judged
 from report.files import RunFiles
@@ -57,7 +56,7 @@ def verdict_of(
         published: the same as the project publishes it.
     """
     asked = PROTOCOLS[protocol]
-    place = [name for _, name in columns_of(asked.task)].index(asked.deciding)
+    place = [name for _, name in asked.columns].index(asked.deciding)
     sentence, basis = _of_several_seeds(judged) if judged else _of_one_seed(files, protocol)
     return Verdict(
         title=asked.title,

@@ -15,7 +15,7 @@ from core.columns import TIMESTAMP
 from core.constants import CANDIDATE_NEGATIVES
 from core.run_folder import Run
 from ensemble.triton_models.limits import LARGEST_BATCH, LARGEST_HISTORY, LARGEST_K
-from models.evaluation.metrics.base import FULL, columns_of
+from models.evaluation.metrics.base import FULL
 from models.evaluation.metrics.ranking import how_many
 from models.evaluation.results import Result, judged_models, model_digest, read_results
 from models.protocols.base import PROTOCOLS
@@ -126,7 +126,7 @@ def _judged(protocol: str, networks: Sequence[str], results: Sequence[Result]) -
     """The protocol, and a table of its metrics."""
     about = PROTOCOLS[protocol]
     others = next((result.others for result in results if result.others), None)
-    columns = [(", ".join(title.split("\n")), name) for title, name in columns_of(about.task)]
+    columns = [(", ".join(title.split("\n")), name) for title, name in about.columns]
     found = {result.model: result for result in results}
     rows = [_row(name, found.get(name), [metric for _, metric in columns]) for name in (*networks, *found)]
     lines = [

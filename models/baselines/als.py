@@ -67,7 +67,7 @@ add(
     Baseline(
         name="als",
         title="ALS",
-        protocols=("leave-one-out",),
+        tasks=("ranking",),
         fit=Als,
         settings=AlsSettings,
         space={

@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass as validated_dataclass
 from core.json_files import STRICT
 from core.registry import LAST, Registry
 from models.evaluation.judgement import PairScorer
+from models.protocols.base import PROTOCOLS
 from models.search_space import SearchSpace
 
 if TYPE_CHECKING:  # reading features imports Merlin, which takes seconds
@@ -55,7 +56,7 @@ class Baseline:
     Attributes:
         name: what commands and result files call it.
         title: what the tables of the README call it.
-        protocols: the protocols that it is compared in.
+        tasks: what it can do: it is compared in every protocol of such a task (`models/evaluation/metrics/`).
         fit: training data, settings and seed to a scorer.
         settings: the pydantic dataclass of its settings.
         space: the search space of `tune`, by the names of settings; empty for a baseline that is not tuned.
@@ -67,7 +68,7 @@ class Baseline:
 
     name: str
     title: str
-    protocols: tuple[str, ...]
+    tasks: tuple[str, ...]
     fit: Callable[[TrainingData, Any, int], PairScorer]
     settings: type = NoSettings
     space: SearchSpace = field(default_factory=dict)
@@ -77,16 +78,17 @@ class Baseline:
     position: int = LAST
 
 
-BASELINES: Registry[Baseline] = Registry("baseline", "models.baselines")  # by "protocol/name"
+BASELINES: Registry[Baseline] = Registry("baseline", "models.baselines")  # by "task/name"
 
 
 def add(baseline: Baseline) -> Baseline:
-    """Adds a baseline to the registry, once for each of its protocols."""
-    for protocol in baseline.protocols:
-        BASELINES.add(f"{protocol}/{baseline.name}", baseline, baseline.position)
+    """Adds a baseline to the registry, once for each of its tasks."""
+    for task in baseline.tasks:
+        BASELINES.add(f"{task}/{baseline.name}", baseline, baseline.position)
     return baseline
 
 
 def baselines_of(protocol: str) -> dict[str, Baseline]:
-    """The baselines of a protocol by name, in the order of the tables."""
-    return {entry.name: entry for key, entry in BASELINES.items() if key == f"{protocol}/{entry.name}"}
+    """The baselines of a protocol, those of its task, by name, in the order of the tables."""
+    task = PROTOCOLS[protocol].task
+    return {entry.name: entry for key, entry in BASELINES.items() if key == f"{task}/{entry.name}"}

@@ -68,7 +68,7 @@ add(
     Baseline(
         name="biases",
         title="Biases",
-        protocols=("random-split",),
+        tasks=("classification",),
         fit=Biases,
         settings=BiasSettings,
         is_cheap=True,
@@ -79,7 +79,7 @@ add(
     Baseline(
         name="biases",
         title="Biases",
-        protocols=("rating",),
+        tasks=("rating",),
         fit=StarBiases,
         settings=BiasSettings,
         space={"shrinkage": Log(0.5, 50)},

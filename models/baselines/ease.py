@@ -69,7 +69,7 @@ add(
     Baseline(
         name="ease",
         title="EASE",
-        protocols=("leave-one-out",),
+        tasks=("ranking",),
         fit=Ease,
         settings=EaseSettings,
         space={"l2": Log(10, 10_000)},

@@ -67,7 +67,7 @@ add(
     Baseline(
         name="itemknn",
         title="ItemKNN",
-        protocols=("leave-one-out",),
+        tasks=("ranking",),
         fit=ItemKnn,
         settings=ItemKnnSettings,
         space={

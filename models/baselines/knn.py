@@ -129,7 +129,7 @@ add(
     Baseline(
         name="knn",
         title="KNN with means",
-        protocols=("rating",),
+        tasks=("rating",),
         fit=KnnMeans,
         settings=KnnMeansSettings,
         space={

@@ -22,7 +22,7 @@ add(
     Baseline(
         name="popularity",
         title="Popularity",
-        protocols=("leave-one-out", "random-split"),
+        tasks=("ranking", "classification"),
         fit=Popularity,
         is_cheap=True,
         position=70,

@@ -60,7 +60,7 @@ add(
     Baseline(
         name="svd",
         title="SVD",
-        protocols=("rating",),
+        tasks=("rating",),
         fit=Svd,
         settings=SvdSettings,
         space={"factors": Integer(2, 100, log=True), "shrinkage": Log(0.5, 50), "scale": Uniform(0.1, 3.0)},

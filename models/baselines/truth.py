@@ -72,12 +72,12 @@ def is_synthetic(tables: Path | None) -> bool:
     return tables is not None and (tables / SUMMARY).is_file()
 
 
-for protocol, scorer in (("leave-one-out", TrueWatching), ("random-split", TrueLiking)):
+for task, scorer in (("ranking", TrueWatching), ("classification", TrueLiking)):
     add(
         Baseline(
             name="truth",
             title="Truth",
-            protocols=(protocol,),
+            tasks=(task,),
             fit=scorer,
             is_cheap=True,
             applies=is_synthetic,

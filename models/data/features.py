@@ -110,7 +110,7 @@ class Features:
         return Interactions(**columns)
 
     def candidates(self, part: str) -> Candidates:
-        """Leave-one-out's questions of `valid` or `test`."""
+        """The questions of `valid` or `test`, where the split has candidates."""
         table = pq.read_table(self.folder / f"candidates-{part}.parquet")
         negatives = table[NEGATIVES].combine_chunks().flatten().to_numpy()
         user, positive, not_before = (table[name].to_numpy() for name in (USER_INDEX, MOVIE_INDEX, NOT_BEFORE))

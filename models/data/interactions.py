@@ -1,4 +1,4 @@
-"""Rows of a split, and leave-one-out's questions, as arrays."""
+"""Rows of a split, and the questions of where a held-out movie stands, as arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields

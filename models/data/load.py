@@ -13,7 +13,7 @@ from core.columns import FOLD, MOVIE_INDEX, USER_INDEX
 from core.json_files import read_json, validated
 from core.run_folder import Run
 from models.data.features import Features, SideTables
-from models.protocols.base import PROTOCOLS
+from models.protocols.base import PROTOCOLS, preparing
 from workflows.features.config import FEATURES_CONFIG, FeaturesConfig
 from workflows.features.schema import load_schema
 from workflows.features.vocabulary import FOLDS
@@ -27,7 +27,7 @@ def load_features(run: Run, protocol: str) -> Features:
         UserError: the folder is missing or has changed.
     """
     folder = run.features_of(PROTOCOLS[protocol].split)
-    command = run.command("prepare")
+    command = run.command(preparing(protocol))
     manifest = verify(folder, command)
     path = folder / FEATURES_CONFIG
     config = validated(FeaturesConfig, read_json(path, command), str(path), command)

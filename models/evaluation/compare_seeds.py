@@ -78,10 +78,10 @@ def _compare(run: Run, protocol: str, seeds: list[int], device: torch.device, ad
     rows = training_rows(run, protocol)
     judged: dict[str, list[Judged]] = {}
     seconds: dict[str, float] = {}
-    for name in NETWORKS:
+    networks = registry.networks_of(protocol)
+    for name in networks:
         judged[name], seconds[name] = _networks(run, features, name, seeds, device, advance)
-    first = next(iter(NETWORKS))
-    known = known_to(registry.chosen_settings(run, protocol, first, rows).settings)
+    known = known_to(registry.chosen_settings(run, protocol, networks[0], rows).settings)
     for name, baseline in registry.baselines_for(protocol, rows, run.tables).items():
         chosen = seeds if baseline.uses_chance else seeds[:1]
         scorers = (fitted_baseline(run, name, features, known, seed) for seed in chosen)
@@ -95,7 +95,7 @@ def _compare(run: Run, protocol: str, seeds: list[int], device: torch.device, ad
             name: {**summary(parts, seeds[0]), "train_seconds": seconds.get(name, 0.0)}
             for name, parts in judged.items()
         },
-        **differences(protocol, {name: judged[name] for name in registry.compared()}, seeds),
+        **differences(protocol, {name: judged[name] for name in registry.compared(protocol)}, seeds),
     }
 
 
@@ -111,7 +111,7 @@ def origin(run: Run, protocol: str, device: torch.device) -> dict[str, str]:
     """
     features = read_manifest(run.features_of(PROTOCOLS[protocol].split), run.command("prepare"))["fingerprint"]
     rows = training_rows(run, protocol)
-    names = (*NETWORKS, *registry.baselines_for(protocol, rows, run.tables))
+    names = (*registry.networks_of(protocol), *registry.baselines_for(protocol, rows, run.tables))
     made_from = fingerprint(
         settings={name: asdict(registry.chosen_settings(run, protocol, name, rows).settings) for name in names},
         code=stage_code(ROOMS, LIBRARIES, NETWORKS, BASELINES, {protocol: PROTOCOLS[protocol]}, METRICS),
@@ -170,7 +170,9 @@ def merged(found: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
 def steps(run: Run, protocols: tuple[str, ...], seeds: int) -> int:
     """How often `compare` will report that a model is done."""
     rows = {protocol: training_rows(run, protocol) for protocol in protocols}
-    return sum(len(NETWORKS) * seeds + len(registry.baselines_for(p, rows[p], run.tables)) for p in protocols)
+    return sum(
+        len(registry.networks_of(p)) * seeds + len(registry.baselines_for(p, rows[p], run.tables)) for p in protocols
+    )
 
 
 def _networks(

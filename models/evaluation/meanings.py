@@ -4,19 +4,24 @@ In a file of its own, beside what it describes, as no figure depends on it. Anot
 """
 
 from core.registry import Registry
-from models.evaluation.metrics.base import FULL, metrics_of
+from models.evaluation.metrics.base import FULL, KNOWN, metric_of, metrics_of
+from models.protocols.rating_folds import FOLDS
 from workflows.splits.base import LIKED_ABOVE
 
 METRIC_MEANINGS: Registry[str] = Registry("meaning of a metric", __name__)  # by task/name
 PROTOCOL_MEANINGS: Registry[str] = Registry("meaning of a protocol", __name__)
 ALL_MOVIES = "The same among all movies that the user has not rated, in the place of a sample of them."
+KNOWN_PEOPLE = "The same, without the people who had rated nothing before the test."
 
 
 def meaning_of(task: str, metric: str) -> str:
     """What a metric of a table says, and whether more of it is better."""
-    name = metric.removeprefix(FULL)
+    name = metric_of(metric)
     direction = "Higher is better." if metrics_of(task)[name].higher_is_better else "Lower is better."
-    said = ALL_MOVIES if metric.startswith(FULL) else METRIC_MEANINGS.get(f"{task}/{name}", "")
+    if metric.startswith(KNOWN):
+        said = KNOWN_PEOPLE
+    else:
+        said = ALL_MOVIES if metric.startswith(FULL) else METRIC_MEANINGS.get(f"{task}/{name}", "")
     return f"{said} {direction}".strip()
 
 
@@ -59,3 +64,17 @@ PROTOCOL_MEANINGS.add(
 PROTOCOL_MEANINGS.add(
     "rating", "The parts are those of the random split. The model predicts how many stars a user gives a movie."
 )
+PROTOCOL_MEANINGS.add(
+    "temporal",
+    "The same moments for everyone: the ratings of the test are the newest tenth of all, those of validation the tenth "
+    "before, and the rest trains; ratings of one second are never parted. So no model knows what anyone rated later, "
+    "as in leave-one-out it does. Of each user with a rating in the test the first movie there is ranked among sampled "
+    "movies that the user has not rated, and among all that the user had not rated before. Many users of the test are "
+    "new: the figures of known people leave them out. Ties count against the model.",
+)
+for fold in FOLDS:
+    PROTOCOL_MEANINGS.add(
+        f"rating-{fold}",
+        f"The test is the published fold {fold} of MovieLens-100K: a fifth of the ratings, as a block of the file. A "
+        "tenth of the others is validation, and the rest trains. The model predicts how many stars a user gives.",
+    )

@@ -82,7 +82,8 @@ class PaperFeatures(Features):
 
 def models() -> tuple[str, ...]:
     """Every baseline and network that the benchmark knows, the simplest first."""
-    return tuple(reversed((*NETWORKS, *(name for name, one in baselines_of(PROTOCOL).items() if one.applies(None)))))
+    baselines = (name for name, one in baselines_of(PROTOCOL).items() if one.applies(None))
+    return tuple(reversed((*registry.networks_of(PROTOCOL), *baselines)))
 
 
 def paper_features(files: NcfFiles, folder: Path, seed: int, same_second: bool = False) -> PaperFeatures:

@@ -6,7 +6,6 @@ from typing import Any
 
 from core.constants import K
 from models.evaluation.judgement import CI95
-from models.evaluation.metrics.base import columns_of
 from models.protocols.base import PROTOCOLS
 
 # What users can be left out of, by the field that counts the others.
@@ -19,7 +18,7 @@ def notes(protocol: str, results: Sequence[Mapping[str, Any]]) -> list[str]:
     Args:
         results: entries of `evaluation.json`, or of the models of `compare`, as dictionaries.
     """
-    columns = columns_of(PROTOCOLS[protocol].task)
+    columns = PROTOCOLS[protocol].columns
     titles = {metric: " of ".join(heading.split("\n")) for heading, metric in columns}
     titles[CI95] = "Intervals"
     lacking: dict[str, list[str]] = {}  # titles by reason

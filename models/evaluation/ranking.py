@@ -73,12 +73,14 @@ class CatalogueQuestions:
         asked: the questions of the users that are asked about.
         catalogue: int64 [movies], the indices of all movies.
         rated: bool [users, movies], which movies are no others: rated before, or held out.
+        known: bool [users], which users have rated anything before.
         left_out: how many more users were drawn, with fewer than `K` others.
     """
 
     asked: "Candidates"
     catalogue: np.ndarray
     rated: np.ndarray
+    known: np.ndarray
     left_out: int
 
 
@@ -92,12 +94,14 @@ def catalogue_questions(features: "Features", questions: "Candidates", part: str
     catalogue = features.catalogue
     drawn = _chosen_users(len(questions.user), len(catalogue), MOST_USERS[part], seed)
     rated = _rated_before(features, questions.user[drawn], BEFORE[part])
+    known = rated.any(axis=1)
     rated[np.arange(len(drawn)), questions.positive[drawn] - catalogue[0]] = True  # no movie is ranked among itself
     judged = (~rated).sum(axis=1) >= K
     return CatalogueQuestions(
         asked=questions.at(drawn[judged]),
         catalogue=catalogue,
         rated=rated[judged],
+        known=known[judged],
         left_out=len(drawn) - int(judged.sum()),
     )
 

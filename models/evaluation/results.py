@@ -22,6 +22,7 @@ class Result:
         undefined: why a metric is None, by its name, and under `ci95` why metrics that have a value have no interval.
         epochs, train_seconds, samples_per_second: of the training; 0 for a baseline.
         test_users, full_catalogue_users, test_rows: how many were asked about.
+        known_users: how many of the full catalogue's users have a rating before the test; None where that is not asked.
         left_out: how many more users there were, under the name of the count that they are left out of: they have fewer
             than 10 unseen movies, among which any movie is one of the first 10.
         others: the fewest and the most unseen movies that a held-out movie is ranked among; None where that is not
@@ -39,6 +40,7 @@ class Result:
     samples_per_second: int
     test_users: int | None = None
     full_catalogue_users: int | None = None
+    known_users: int | None = None
     test_rows: int | None = None
     undefined: dict[str, str] | None = None
     left_out: dict[str, int] | None = None

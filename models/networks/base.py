@@ -22,6 +22,7 @@ from models.cut import Answer, Cut
 from models.data.batches import Batch
 from models.data.features import Features, SideTables
 from models.data.history import History, timeline
+from models.evaluation.metrics.base import TASKS
 from models.protocols.base import PROTOCOLS
 from models.search_space import SearchSpace
 from workflows.features.vocabulary import FIRST_INDEX, FOLDS, OUT_OF_VOCABULARY
@@ -56,6 +57,7 @@ class Network:
         title: its name in tables, such as `DLRM`.
         settings: the class of its settings.
         assemble: (features, settings) to a Merlin module over the inputs, its weights drawn from PyTorch's state.
+        tasks: what it can do: it is trained and compared in every protocol of such a task.
         space: what a study searches, besides what it searches for every network.
         side_tables: (features, settings) to the side tables that it sees; None for a network that sees ids only.
         history_length: settings to how many of the user's last movies it sees; 0 for no history.
@@ -74,6 +76,7 @@ class Network:
     title: str
     settings: type[NetworkSettings]
     assemble: Callable[[Features, Any], nn.Module]
+    tasks: tuple[str, ...] = TASKS
     space: SearchSpace = field(default_factory=dict)
     side_tables: Callable[[Features, Any], SideTables | None] = lambda features, settings: None
     history_length: Callable[[Any], int] = lambda settings: 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from core.registry import Registry
 from models.evaluation.judgement import Judgement, Scorer
-from models.evaluation.metrics.base import FULL, Metric, metrics_of
+from models.evaluation.metrics.base import Metric, columns_of, metric_of, metrics_of
 from models.search_space import SearchSpace
 
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ class Protocol(ABC, Generic[Questions]):
         is_served: whether its models can be exported: what is served are probabilities.
         draws_negatives: whether a training row comes with movies that its user has not rated.
         space: what a study of a trained model searches besides the model's own settings.
+        defaults_like: the protocol whose default settings its models take where there are none of its own; empty for
+            none.
+        group: another name, of several protocols that are asked together; empty for none.
     """
 
     name: str
@@ -72,6 +75,8 @@ class Protocol(ABC, Generic[Questions]):
     is_served: bool = True
     draws_negatives: bool = False
     space: SearchSpace = field(default_factory=dict)
+    defaults_like: str = ""
+    group: str = ""
 
     @property
     def metrics(self) -> dict[str, Metric]:
@@ -79,8 +84,13 @@ class Protocol(ABC, Generic[Questions]):
         return metrics_of(self.task)
 
     def metric(self, name: str) -> Metric:
-        """A metric by its name in results, where it may be that over all movies."""
-        return self.metrics[name.removeprefix(FULL)]
+        """A metric by the name of a figure in results, such as that over all movies."""
+        return self.metrics[metric_of(name)]
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """The columns of its tables: heading and name of a figure. A heading may have several lines."""
+        return columns_of(self.task)
 
     def heading(self, others: tuple[int, int] | None) -> str:
         """The heading of its tables.
@@ -135,3 +145,20 @@ def served_protocols() -> tuple[str, ...]:
 def default_protocols() -> tuple[str, ...]:
     """The protocols that `run` is about."""
     return tuple(name for name, protocol in PROTOCOLS.items() if protocol.is_default)
+
+
+def prepared_protocols() -> tuple[str, ...]:
+    """Those that are asked of the features that `run` prepares."""
+    splits = {PROTOCOLS[name].split for name in default_protocols()}
+    return tuple(name for name, protocol in PROTOCOLS.items() if protocol.split in splits)
+
+
+def protocol_groups() -> dict[str, tuple[str, ...]]:
+    """The protocols that have a group, by its name."""
+    names = dict.fromkeys(protocol.group for protocol in PROTOCOLS.values() if protocol.group)
+    return {group: tuple(name for name, one in PROTOCOLS.items() if one.group == group) for group in names}
+
+
+def preparing(protocol: str) -> str:
+    """The command, with its options, that prepares a protocol's features."""
+    return "prepare" if protocol in prepared_protocols() else f"prepare --protocol {protocol}"

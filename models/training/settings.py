@@ -12,6 +12,7 @@ from core.errors import UserError
 from core.json_files import STRICT, read_json, validated
 from core.run_folder import DEFAULT_SEED
 from models.networks.base import NETWORKS, NetworkSettings, PositiveInt, Share
+from models.protocols.base import PROTOCOLS
 
 LARGE = 3_000_000  # training ratings, from where on `large.json` holds
 MEDIUM = 400_000  # from where on ML-1M's settings fit better than ML-100K's
@@ -143,17 +144,23 @@ def _file_of_size(rows: int) -> Path:
 def default_of(protocol: str, name: str, dataset: str, rows: int) -> tuple[Found, Path]:
     """What is shipped for a model of a protocol, and the file that says it.
 
-    A dataset's own file may leave out protocols and models: those are as they would be without it.
+    A dataset's own file may leave out protocols and models: those are as they would be without it. A file that says
+    nothing of a protocol may say something of the one whose defaults it takes.
 
     Args:
         rows: training ratings.
     """
     path = defaults_file(dataset, rows)
-    found = read_defaults(path).get(protocol, {}).get(name)
+    found = _found(path, protocol, name)
     if found is None and path.stem not in WHOLE:
         path = _file_of_size(rows)
-        found = read_defaults(path).get(protocol, {}).get(name)
+        found = _found(path, protocol, name)
     return found or Found({}), path
+
+
+def _found(path: Path, protocol: str, name: str) -> Found | None:
+    defaults, like = read_defaults(path), PROTOCOLS[protocol].defaults_like
+    return defaults.get(protocol, {}).get(name) or defaults.get(like, {}).get(name)
 
 
 def read_defaults(path: Path) -> dict[str, dict[str, Found]]:

@@ -18,7 +18,7 @@ from core.stage_code import stage_code
 from models.data.features import Features
 from models.data.load import load_features
 from models.networks.base import NETWORKS, Recommender, build
-from models.protocols.base import PROTOCOLS
+from models.protocols.base import PROTOCOLS, preparing
 from models.training.calibration import calibrate_as
 from models.training.checkpoint import Checkpoint
 from models.training.devices import device_name, pick_precision
@@ -117,7 +117,7 @@ def train(
         UserError: no features, or a loss that is not a number.
     """
     settings = replace(settings, precision=pick_precision(settings.precision, device))
-    manifest = read_manifest(run.features_of(PROTOCOLS[protocol].split), run.command("prepare"))
+    manifest = read_manifest(run.features_of(PROTOCOLS[protocol].split), run.command(preparing(protocol)))
     made_from = fingerprint(
         features=manifest["fingerprint"],
         protocol=protocol,

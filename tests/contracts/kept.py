@@ -64,8 +64,10 @@ def assert_kept(run: Run, folder: Path, result: Result) -> None:
     found = {path.stem: pq.read_table(path) for path in folder.glob("*.parquet")}
     assert found.keys() == TABLES[protocol.task]
     assert len(list(folder.iterdir())) == len(found)
+    of_known = {"known": "bool"} if result.known_users is not None else {}
     for name, table in found.items():
-        assert {field.name: str(field.type).replace("float", "float32") for field in table.schema} == COLUMNS[name]
+        expected = {**COLUMNS[name], **(of_known if name == "full" else {})}
+        assert {field.name: str(field.type).replace("float", "float32") for field in table.schema} == expected
         assert int(table.schema.metadata[b"rows"]) == len(table)
         assert not any(column.null_count for column in table.columns)
     metrics = metrics_of_files(folder, protocol.task)

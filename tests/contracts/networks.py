@@ -20,6 +20,7 @@ from models import registry, tuning, tuning_space
 from models.cut import Cut
 from models.data.features import Features
 from models.data.load import load_features
+from models.evaluation.metrics.base import TASKS
 from models.networks.base import NETWORKS, NetworkSettings, Recommender, build, cut
 from models.search_space import OneOf, Range
 from models.training.checkpoint import Checkpoint
@@ -98,6 +99,11 @@ class NetworkContract:
         network = self.settings(top=(16, 8), init_std=0.05)
         return TrainSettings(network=network, **{"learning_rate": 0.01, "batch_size": 128, "seed": 3, **changes})
 
+    def refuse_other_task(self, protocol: str) -> None:
+        """Skips a test by a protocol that the network is not for."""
+        if self.name not in registry.networks_of(protocol):
+            pytest.skip(f"{self.name} is not for {protocol}")
+
     def cuts(self, prepared) -> list[tuple[Features, Recommender, Cut]]:
         """The network with each of its sizes, without and with details of users; skips one that has no cut."""
         if NETWORKS[self.name].cut is None:
@@ -109,6 +115,11 @@ class NetworkContract:
                 model = with_wider_scores(self.model(features, **sizes))
                 found.append((features, model, cut(model, features.users, features.movies)))
         return found
+
+    def test_its_tasks_are_those_that_there_are(self):
+        tasks = NETWORKS[self.name].tasks
+        assert tasks
+        assert set(tasks) <= set(TASKS)
 
     # -- scores --------------------------------------------------------------------------------------------------------
 
@@ -179,6 +190,7 @@ class NetworkContract:
 
     @pytest.mark.parametrize("protocol", PROTOCOLS)
     def test_the_loss_falls(self, prepared, protocol):
+        self.refuse_other_task(protocol)
         settings = self.training(epochs=6, patience=6)
         features = load_features(prepared, protocol)
         history, _ = fit(build(self.name, features, settings.network, settings.seed), features, settings, CPU)
@@ -274,6 +286,7 @@ class NetworkContract:
 
     @pytest.mark.parametrize("protocol", PROTOCOLS)
     def test_every_value_of_the_search_space_makes_valid_settings(self, protocol):
+        self.refuse_other_task(protocol)
         space = tuning_space.space(protocol, self.name)
         base = registry.default_settings(protocol, self.name, tuning.START, 0).settings
         assert space

@@ -53,7 +53,7 @@ class ScorerContract:
 
     Attributes:
         users, movies: how many indices there are, the reserved ones included; the last of each has no rating.
-        protocol: what the label of a rating is: 1 ("leave-one-out"), 0 or 1 ("random-split"), its stars ("rating").
+        task: what the label of a rating is: 1 ("ranking"), 0 or 1 ("classification"), its stars ("rating").
         uses_chance: whether another seed gives another scorer.
         tolerance: how far the score of a pair may be off in another batch; 0 means the same bit for bit.
         permutation_tolerance: how far scores may be off after fitting to permuted indices; None where the result of
@@ -62,7 +62,7 @@ class ScorerContract:
     """
 
     users, movies = FIRST_INDEX + 37, FIRST_INDEX + 27
-    protocol = "leave-one-out"
+    task = "ranking"
     uses_chance = False
     tolerance = 0.0
     permutation_tolerance: float | None = 1e-4
@@ -78,8 +78,8 @@ class ScorerContract:
         stars = synthetic_stars(self.users - FIRST_INDEX - 1, self.movies - FIRST_INDEX - 1, seed)
         user, movie = np.nonzero(stars)
         stars = stars[user, movie]
-        labels = {"leave-one-out": np.ones_like(stars), "random-split": stars >= 4, "rating": stars}
-        return interactions(user + FIRST_INDEX, movie + FIRST_INDEX, labels[self.protocol].astype(np.float32))
+        labels = {"ranking": np.ones_like(stars), "classification": stars >= 4, "rating": stars}
+        return interactions(user + FIRST_INDEX, movie + FIRST_INDEX, labels[self.task].astype(np.float32))
 
     def scorer(self, seed: int = SEED) -> PairScorer:
         """A scorer fitted to `rows`, once for each class, case and seed."""

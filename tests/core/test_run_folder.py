@@ -11,7 +11,7 @@ from core.errors import UserError
 from core.run_folder import Run
 from models.baselines.truth import is_synthetic
 from models.protocols.base import PROTOCOLS as REGISTERED
-from tests.names import DEFAULT_PROTOCOLS, HANG_SECONDS, NETWORKS, PROTOCOLS, RATING, SPLITS
+from tests.names import DEFAULT_PROTOCOLS, EVERY_PROTOCOL, FOLDS, HANG_SECONDS, NETWORKS, RATING, SPLITS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TRY_LOCK = """
@@ -93,7 +93,7 @@ def test_the_truth_is_known_where_the_tables_have_it(tmp_path):
 def test_every_stage_has_a_place_of_its_own():
     run = Run(Path("runs/ml-1m"))
     places = [run.tables, run.stages, run.features, run.evaluation, run.latency, run.repository]
-    trained = [(protocol, name) for protocol in PROTOCOLS for name in NETWORKS]
+    trained = [(protocol, name) for protocol in EVERY_PROTOCOL for name in NETWORKS]
     places += [place(*one) for one in trained for place in (run.model, run.tuning)]
     places += [run.of_seed(*one, seed) for one in trained for seed in (1, 2)]
     assert len(set(places)) == len(places)
@@ -103,12 +103,13 @@ def test_every_stage_has_a_place_of_its_own():
 def test_each_protocol_has_its_features_and_star_prediction_those_of_random_split():
     run = Run(Path("runs/ml-1m"))
     found = {protocol: run.features_of(REGISTERED[protocol].split) for protocol in REGISTERED}
-    assert found == {protocol: run.features / SPLITS[protocol] for protocol in PROTOCOLS}
+    assert found == {protocol: run.features / SPLITS[protocol] for protocol in EVERY_PROTOCOL}
     assert [found[protocol] for protocol in DEFAULT_PROTOCOLS] == [
         run.features / protocol for protocol in DEFAULT_PROTOCOLS
     ]
     assert found[RATING] == found["random-split"]
-    assert set(PROTOCOLS) == {*DEFAULT_PROTOCOLS, RATING}
+    assert [found[name].name for name in FOLDS] == ["u1", "u2", "u3", "u4", "u5"]
+    assert len(set(found.values())) == len(EVERY_PROTOCOL) - 1
 
 
 # -- commands in messages ----------------------------------------------------------------------------------------------

@@ -139,7 +139,8 @@ def test_help_names_what_the_registries_hold(capsys):
     assert main_here("train", "--help") == 0
     words = " ".join(re.sub("[│|]", " ", capsys.readouterr().out).split())
     assert "dlrm, mf, ncf or all" in words
-    assert "leave-one-out, random-split, rating, both" in words
+    assert "leave-one-out, random-split, rating, temporal, rating-u1 to rating-u5, both" in words
+    assert "rating-u2" not in words  # the folds are named once
 
 
 def test_the_version_is_printed(capsys):
@@ -200,7 +201,7 @@ BAD_INPUT = {
     "no threshold": (("prepare", *SMALL, "--freq-threshold", "0"), "--freq-threshold"),
     "an unknown model": (("train", *SMALL, "--model", "svd"), "dlrm, mf, ncf, all"),
     "an unknown protocol": (
-        ("train", *SMALL, "--protocol", "k-fold"), "leave-one-out, random-split, rating, both, all"
+        ("train", *SMALL, "--protocol", "k-fold"), "leave-one-out, random-split, rating, temporal, rating-u1, "
     ),
     "an unknown protocol to export": (("export", *SMALL, "--protocol", "all"), "leave-one-out, random-split"),
     "an unknown default model": (("export", *SMALL, "--default-model", "svd"), "dlrm, mf, ncf"),
@@ -234,10 +235,10 @@ BAD_INPUT = {
     "synthetic data that is not there": (("fetch", "--dataset", "synth-none"), "marquee synth"),
     "an unknown release to imitate": (("synth", "--like", "ml-1m", "--out", "{tmp}/out"), "ml-20m, ml-25m"),
     "synthetic data of no size": (("synth", "--scale", "0", "--out", "{tmp}/out"), "--scale"),
-    "an unknown protocol to tune": (("tune", *SMALL, "--protocol", "k-fold"), "rating, both, all"),
+    "an unknown protocol to tune": (("tune", *SMALL, "--protocol", "k-fold"), "both, standard, folds, all"),
     "no trials": (("tune", *SMALL, "--trials", "0"), "--trials"),
     "no seconds": (("tune", *SMALL, "--seconds", "0"), "--seconds"),
-    "an unknown protocol to compare": (("compare", *SMALL, "--protocol", "k-fold"), "rating, both, all"),
+    "an unknown protocol to compare": (("compare", *SMALL, "--protocol", "k-fold"), "both, standard, folds, all"),
     "no seeds": (("compare", *SMALL, "--seeds", "0"), "--seeds"),
     "results where nothing can be written": (("compare", *SMALL, "--out", "{tmp}/none/out.json"), "{tmp}/none"),
     "the paper's files that are not there": (("paper", "--data", "{tmp}/none"), "{tmp}/none"),

@@ -152,8 +152,10 @@ def test_the_option_of_the_learning_rate_has_the_same_check(value):
 def test_protocols_are_one_or_a_group():
     assert chosen_protocols("rating") == ("rating",)
     assert chosen_protocols("both") == ("leave-one-out", "random-split")
-    assert chosen_protocols("all") == ("leave-one-out", "random-split", "rating")
-    with pytest.raises(UserError, match=r"unknown protocol 'k-fold'; choose one of leave-one-out, .*, both, all"):
+    assert chosen_protocols("standard") == ("leave-one-out", "random-split", "rating")
+    assert chosen_protocols("folds") == names.FOLDS
+    assert chosen_protocols("all") == (*chosen_protocols("standard"), "temporal", *names.FOLDS)
+    with pytest.raises(UserError, match=r"unknown protocol 'k-fold'; choose one of .*, both, standard, folds, all"):
         chosen_protocols("k-fold")
 
 
@@ -174,6 +176,11 @@ def test_the_lists_of_help_texts_name_what_there_is():
     assert options.PRECISION_NAMES == PRECISIONS
     assert options.DEVICE_NAMES == DEVICES
     assert set(options.NETWORK_NAMES) == set(NETWORKS) == set(names.NETWORKS)
-    assert options.PROTOCOL_GROUPS == {"both": names.DEFAULT_PROTOCOLS, "all": names.PROTOCOLS}
-    assert tuple(PROTOCOLS) == names.PROTOCOLS
+    assert options.PROTOCOL_GROUPS == {
+        "both": names.DEFAULT_PROTOCOLS,
+        "standard": names.PROTOCOLS,
+        "folds": names.FOLDS,
+        "all": names.EVERY_PROTOCOL,
+    }
+    assert tuple(PROTOCOLS) == names.EVERY_PROTOCOL
     assert DEFAULTS.is_dir()

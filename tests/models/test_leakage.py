@@ -121,7 +121,8 @@ def test_of_stars_that_are_noise_the_best_guess_is_their_mean(noise, what):
 
 @pytest.mark.parametrize("key", [key for key, baseline in BASELINES.items() if baseline.name != "truth"])
 def test_of_noise_no_baseline_learns_either(noise, key):
-    protocol, name = key.split("/")
+    task, name = key.split("/")
+    protocol = {"ranking": "leave-one-out", "classification": "random-split", "rating": RATING}[task]
     features = load_features(noise, protocol)
     chosen = default_settings(protocol, name, "ml-100k", 0).settings
     scorer = fit_baseline(name, features, ("train", "valid"), chosen, 0)
@@ -176,10 +177,10 @@ def interactions(user: np.ndarray, movie: np.ndarray, label: np.ndarray) -> Inte
 
 
 PERMUTED = {
-    "leave-one-out/popularity": {},
-    "random-split/biases": {},
-    "leave-one-out/ease": {"l2": 5.0},
-    "leave-one-out/itemknn": {"neighbours": 12, "weighting": "cosine"},
+    "ranking/popularity": {},
+    "classification/biases": {},
+    "ranking/ease": {"l2": 5.0},
+    "ranking/itemknn": {"neighbours": 12, "weighting": "cosine"},
 }
 
 

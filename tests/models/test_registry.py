@@ -186,9 +186,10 @@ def test_the_networks_in_order_and_those_that_are_compared():
     }
 
 
-def test_large_data_is_spared_the_networks_that_are_baselines():
-    assert networks_for(0) == networks_for(LARGE - 1) == NETWORKS
-    assert networks_for(LARGE) == COMPARED
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_large_data_is_spared_the_networks_that_are_baselines(protocol):
+    assert networks_for(protocol, 0) == networks_for(protocol, LARGE - 1) == NETWORKS
+    assert networks_for(protocol, LARGE) == COMPARED
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -207,7 +208,7 @@ def test_what_can_be_tuned_has_a_search_space():
 
 def test_a_network_that_is_added_is_compared_and_tuned(third):
     assert compared() == (*COMPARED, "third")
-    assert networks_for(LARGE) == (*COMPARED, "third")
+    assert networks_for("rating", LARGE) == (*COMPARED, "third")
     assert tunable("random-split") == (*NETWORKS, "third")
     assert default_settings("rating", "third", "ml-1m", 0).settings == TrainSettings()
 

@@ -26,6 +26,7 @@ from report.pictures.slices import slices_of
 from report.pictures.variety import variety_of
 from report.style import capitalised, heading_of, title_of
 from tests.contracts.pictures import PictureContract, names_in, smallest_text
+from tests.names import PROTOCOLS as JUDGED
 from tests.report.judged_runs import change, judged_run
 
 RANKED = (
@@ -58,12 +59,12 @@ def _few_rounds(monkeypatch):
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory) -> RunFiles:
-    """A run of all protocols, not to be changed."""
+    """A run of the protocols that `run`'s features are for, not to be changed."""
     return judged_run(tmp_path_factory.mktemp("judged"), rated=("dlrm", "ncf"))
 
 
 class TestPicturesOfTheComparison(PictureContract):
-    names = names_in(COMPARISON)
+    names = tuple(name for name in names_in(COMPARISON) if PICTURES[name].protocol in JUDGED)
 
     @pytest.fixture
     def files(self, judged) -> RunFiles:
@@ -484,10 +485,10 @@ def test_cost_is_the_time_of_training(judged):
 @pytest.fixture
 def _more_models():
     NETWORKS.add("third", replace(NETWORKS["ncf"], title="Third"))
-    BASELINES.add("leave-one-out/fourth", replace(BASELINES["leave-one-out/popularity"], name="fourth", title="Fourth"))
+    BASELINES.add("ranking/fourth", replace(BASELINES["ranking/popularity"], name="fourth", title="Fourth"))
     yield
     NETWORKS.remove("third")
-    BASELINES.remove("leave-one-out/fourth")
+    BASELINES.remove("ranking/fourth")
 
 
 @pytest.mark.usefixtures("_more_models")

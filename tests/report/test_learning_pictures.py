@@ -11,7 +11,7 @@ from report.files import RunFiles
 from report.picture import LEARNING, PICTURES
 from report.pictures.learning import CHOSEN
 from tests.contracts.pictures import PictureContract, names_in, smallest_text
-from tests.names import PROTOCOLS
+from tests.names import EVERY_PROTOCOL
 from tests.report.small_runs import add_network, files_of, learned_files
 
 NAME = "learning-random-split"
@@ -19,7 +19,7 @@ RANKING = ("hr@10", "ndcg@10", "mrr@10", "auc")
 
 
 class TestLearning(PictureContract):
-    names = (NAME, *(one for one in names_in(LEARNING) if one not in {f"learning-{name}" for name in PROTOCOLS}))
+    names = (NAME, *(one for one in names_in(LEARNING) if one not in {f"learning-{name}" for name in EVERY_PROTOCOL}))
 
     @pytest.fixture
     def files(self, tmp_path) -> RunFiles:
@@ -62,7 +62,7 @@ def chosen(axis: Axes) -> list[tuple[float, float]]:
 
 
 def test_every_protocol_has_a_picture():
-    assert {f"learning-{name}" for name in PROTOCOLS} <= set(PICTURES)
+    assert {f"learning-{name}" for name in EVERY_PROTOCOL} <= set(PICTURES)
 
 
 def test_curves_are_the_history_and_only_the_metric_that_chose_is_marked(files):

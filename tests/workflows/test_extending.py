@@ -22,6 +22,7 @@ from core.run_folder import Run
 from core.stage_code import stage_code
 from tests.contracts.readers import ReaderContract
 from tests.contracts.splits import SplitContract
+from tests.names import DEFAULT_PROTOCOLS
 from workflows.features.prepare import PrepareSettings, prepare
 from workflows.features.schema import load_schema
 from workflows.features.side_features.base import SIDE_FEATURES, MovieFeature, UserFeature
@@ -182,7 +183,8 @@ class TestToySplit(SplitContract):
 
 
 def test_an_unknown_split_is_refused_and_the_known_ones_listed(prepared):
-    with pytest.raises(UserError, match=r"unknown split 'by-time'; choose one of leave-one-out, random-split$"):
+    known = "leave-one-out, random-split, temporal, u1, u2, u3, u4, u5"
+    with pytest.raises(UserError, match=rf"unknown split 'by-time'; choose one of {known}$"):
         prepare(prepared, "by-time", PrepareSettings(), quiet)
 
 
@@ -253,7 +255,7 @@ def test_a_toy_movie_feature_is_in_the_side_table_the_features_and_the_schema(pr
 
 
 def test_the_features_of_the_packages_are_named_in_features_json(prepared):
-    for name in SPLITS:
+    for name in DEFAULT_PROTOCOLS:
         found = json.loads((prepared.features / name / "features.json").read_text())
         genres = [f"genre_{genre}" for genre in ("Action", "Comedy", "Drama", "Film-Noir", "Sci-Fi")]
         assert found["movie_features"] == {"genres": genres, "year": ["year"]}

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from core.columns import MOVIE_INDEX, NEGATIVES, NOT_BEFORE, USER_INDEX
+from core.columns import LATER, MOVIE_INDEX, NEGATIVES, NOT_BEFORE, USER_INDEX
 from core.constants import CANDIDATE_NEGATIVES
 from workflows.features.vocabulary import FIRST_INDEX
 from workflows.negatives import NegativeSampler
@@ -14,27 +14,40 @@ from workflows.splits.base import PARTS, read_split
 
 
 def write_candidates(out: Path, movies: int, rng: np.random.Generator) -> None:
-    """Per validation and test row the held-out movie, 99 movies that the user has rated in no split, and `NOT_BEFORE`.
+    """Per user of validation and of test the held-out movie, 99 movies that the user has rated in no split, and
+    `NOT_BEFORE` of the held-out one.
 
-    Drawn once, from the seed, so that every model ranks the same candidates. A user with fewer unrated movies gets them
+    A user is asked about once: the held-out movie is the first, by time, that they rated in the part. The others are
+    drawn once, from the seed, so that every model ranks the same candidates. A user with fewer unrated movies gets them
     all, and -1 after them.
 
     Args:
         out: the features of a split, where `candidates-valid.parquet` and `candidates-test.parquet` are written.
         movies: how many movies, from `FIRST_INDEX` on, are drawn from: those that have a rating in any split.
     """
-    rows = {part: _columns(read_split(out, part, [USER_INDEX, MOVIE_INDEX, NOT_BEFORE])) for part in PARTS}
-    user, movie, _ = (np.concatenate(of) for of in zip(*rows.values()))
+    rows = {part: _columns(read_split(out, part, [USER_INDEX, MOVIE_INDEX, NOT_BEFORE, LATER])) for part in PARTS}
+    user, movie, *_ = (np.concatenate(of) for of in zip(*rows.values()))
     sampler = NegativeSampler(user, movie, FIRST_INDEX, movies)
     for part in ("valid", "test"):
-        user, movie, not_before = rows[part]
-        order = np.argsort(user, kind="stable")
-        negatives = sampler.draw_distinct(user[order], CANDIDATE_NEGATIVES, rng).astype(np.int32)
+        user, movie, not_before, later = rows[part]
+        first = _first_of_each(user, later)
+        negatives = sampler.draw_distinct(user[first], CANDIDATE_NEGATIVES, rng).astype(np.int32)
         lists = pa.FixedSizeListArray.from_arrays(pa.array(negatives.ravel()), CANDIDATE_NEGATIVES)
         columns = {USER_INDEX: user, MOVIE_INDEX: movie, NOT_BEFORE: not_before}
-        table = pa.table({**{name: column[order] for name, column in columns.items()}, NEGATIVES: lists})
+        table = pa.table({**{name: column[first] for name, column in columns.items()}, NEGATIVES: lists})
         pq.write_table(table, out / f"candidates-{part}.parquet")
 
 
 def _columns(table: pa.Table) -> tuple[np.ndarray, ...]:
     return tuple(column.to_numpy() for column in table.columns)
+
+
+def _first_of_each(user: np.ndarray, later: np.ndarray) -> np.ndarray:
+    """The row of each user's first rating in a part, users ascending: int64 [users].
+
+    Args:
+        user: int [rows].
+        later: int [rows], how many ratings the user gave after each.
+    """
+    order = np.lexsort((-later.astype(np.int64), user))
+    return order[np.diff(user[order], prepend=-1) > 0]

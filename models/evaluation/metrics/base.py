@@ -13,7 +13,9 @@ import numpy as np
 from core.registry import LAST, Registry
 
 METRICS: Registry["Metric"] = Registry("metric", "models.evaluation.metrics")  # by task/name
+TASKS = ("ranking", "classification", "rating")
 FULL = "full_"  # before the name of a ranking metric over the whole catalogue
+KNOWN = "known_"  # before the name of a figure without the people who rated nothing before the test
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,11 @@ def add(name: str, metric: Metric, position: int = LAST) -> Metric:
 def metrics_of(task: str) -> dict[str, Metric]:
     """The metrics of a task by name, in the order of the tables."""
     return {key.partition("/")[2]: metric for key, metric in METRICS.items() if metric.task == task}
+
+
+def metric_of(name: str) -> str:
+    """The name of the metric that a figure is of: `hr@10` of `hr@10`, `full_hr@10` and `known_full_hr@10`."""
+    return name.removeprefix(KNOWN).removeprefix(FULL)
 
 
 def columns_of(task: str) -> list[tuple[str, str]]:

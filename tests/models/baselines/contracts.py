@@ -37,7 +37,7 @@ class BaselineContract(ScorerContract):
     """Override `key`, and what else differs. Scores of a baseline are the same in any batch, bit for bit.
 
     Attributes:
-        key: of the registry, "protocol/name".
+        key: of the registry, "task/name".
         settings: what the baseline is fitted with; None for the defaults.
         blocks: constants that say how much is computed at once: module and name.
     """
@@ -51,7 +51,7 @@ class BaselineContract(ScorerContract):
         return BASELINES[self.key]
 
     @property
-    def protocol(self) -> str:
+    def task(self) -> str:
         return self.key.split("/")[0]
 
     @property

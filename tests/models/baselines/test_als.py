@@ -8,7 +8,7 @@ from tests.models.baselines.contracts import ImplicitContract, TrainingData
 
 
 class TestAls(ImplicitContract):
-    key = "leave-one-out/als"
+    key = "ranking/als"
     settings = AlsSettings(factors=2, regularization=0.05, alpha=5.0, iterations=10)
     permutation_tolerance = None  # two factors end in one of several minima
     blocks = ((matrix, "PAIRS_AT_ONCE"),)

@@ -33,11 +33,11 @@ class TestEveryBaseline(BaselineContract):
 @pytest.fixture
 def first_movie():
     """A baseline that is in the registry for one test."""
-    baseline = Baseline(name="first", title="first movie", protocols=("leave-one-out", "rating"), fit=FirstMovie)
+    baseline = Baseline(name="first", title="first movie", tasks=("ranking", "rating"), fit=FirstMovie)
     add(baseline)
     yield baseline
-    for protocol in baseline.protocols:
-        BASELINES.remove(f"{protocol}/first")
+    for task in baseline.tasks:
+        BASELINES.remove(f"{task}/first")
 
 
 class FirstMovie:
@@ -59,7 +59,7 @@ def test_the_order_of_the_tables():
     assert baselines_of("rating")["biases"].fit is not baselines_of("random-split")["biases"].fit
 
 
-def test_a_baseline_that_is_added_is_in_each_of_its_protocols(first_movie):
+def test_a_baseline_that_is_added_is_in_every_protocol_of_its_tasks(first_movie):
     assert baselines_of("leave-one-out")["first"] is baselines_of("rating")["first"] is first_movie
     assert list(baselines_of("leave-one-out"))[-2:] == ["first", "truth"]
     assert list(baselines_for("rating", LARGE - 1)) == ["knn", "svd", "biases", "first"]

@@ -15,7 +15,7 @@ from tests.models.baselines.contracts import (
 
 
 class TestBiases(BaselineContract):
-    key = "random-split/biases"
+    key = "classification/biases"
 
 
 class TestStarBiases(StarContract):

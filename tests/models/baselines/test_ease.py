@@ -12,7 +12,7 @@ from workflows.features.vocabulary import FIRST_INDEX
 
 
 class TestEase(ImplicitContract):
-    key = "leave-one-out/ease"
+    key = "ranking/ease"
     settings = EaseSettings(l2=2.0)
     blocks = ((neighbourhood, "USERS_AT_ONCE"), (neighbourhood, "CELLS_AT_ONCE"))
 

@@ -11,7 +11,7 @@ from workflows.features.vocabulary import FIRST_INDEX
 
 
 class TestBm25(ImplicitContract):
-    key = "leave-one-out/itemknn"
+    key = "ranking/itemknn"
     blocks = ((neighbourhood, "USERS_AT_ONCE"), (neighbourhood, "CELLS_AT_ONCE"))
 
 

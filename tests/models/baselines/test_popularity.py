@@ -8,11 +8,11 @@ from tests.models.baselines.contracts import BaselineContract, training_data
 
 
 class TestPopularity(BaselineContract):
-    key = "leave-one-out/popularity"
+    key = "ranking/popularity"
 
 
 class TestPopularityOfTheRandomSplit(BaselineContract):
-    key = "random-split/popularity"
+    key = "classification/popularity"
 
 
 def test_popularity_counts_training_ratings():

@@ -33,11 +33,11 @@ def data(tmp_path_factory) -> TrainingData:
 
 
 @pytest.mark.parametrize(
-    ("protocol", "method", "is_probability"), [("leave-one-out", "watch", False), ("random-split", "like", True)]
+    ("task", "method", "is_probability"), [("ranking", "watch", False), ("classification", "like", True)]
 )
-def test_the_truth_is_asked_by_movielens_ids(data, protocol, method, is_probability):
+def test_the_truth_is_asked_by_movielens_ids(data, task, method, is_probability):
     truth = load_truth(data.tables)
-    scorer = BASELINES[f"{protocol}/truth"].fit(data, NoSettings(), 0)
+    scorer = BASELINES[f"{task}/truth"].fit(data, NoSettings(), 0)
     assert scorer.is_probability is is_probability
     rng = np.random.default_rng(0)
     user, movie = (rng.integers(FIRST_INDEX, size, 500) for size in (data.users, data.movies))
@@ -50,7 +50,7 @@ def test_the_truth_is_asked_by_movielens_ids(data, protocol, method, is_probabil
 
 
 def test_without_tables_or_features_there_is_no_truth(data, tmp_path):
-    fit = BASELINES["leave-one-out/truth"].fit
+    fit = BASELINES["ranking/truth"].fit
     with pytest.raises(ValueError, match="needs the features and the folder of the tables"):
         fit(TrainingData(data.rows, data.users, data.movies), NoSettings(), 0)
     other = TrainingData(data.rows, data.users, data.movies, features=data.features, tables=tmp_path)

@@ -257,7 +257,7 @@ def test_large_data_is_spared_what_costs_too_much():
     assert names == {"leave-one-out": ["popularity"], "random-split": ["biases", "popularity"], "rating": ["biases"]}
     for protocol in PROTOCOLS:
         assert list(baselines_for(protocol, LARGE - 1)) == [name for name in baselines_of(protocol) if name != "truth"]
-    assert (networks_for(LARGE - 1), networks_for(LARGE)) == (NETWORKS, COMPARED)
+        assert (networks_for(protocol, LARGE - 1), networks_for(protocol, LARGE)) == (NETWORKS, COMPARED)
 
 
 # -- what the stages took ----------------------------------------------------------------------------------------------

@@ -39,6 +39,11 @@ from tests.models.evaluation.test_judgement import (
     questions,
 )
 from tests.models.ranked import among_all_movies
+from tests.names import FOLDS, TEMPORAL
+from tests.names import PROTOCOLS as STANDARD
+from workflows.features.prepare import PrepareSettings, prepare
+
+ASKED = (*STANDARD, TEMPORAL, FOLDS[0])
 
 CPU = torch.device("cpu")
 
@@ -183,29 +188,45 @@ def as_coarse_noise(users: int, movies: int) -> Scorer:
     )
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_every_metric_can_be_computed_from_the_kept_files(prepared, tmp_path, protocol):
+@pytest.fixture(scope="module")
+def more_prepared(prepared, tmp_path_factory) -> Run:
+    """`prepared`, with the features of more protocols."""
+    run = Run(tmp_path_factory.mktemp("more") / prepared.root.name)
+    run.features.mkdir(parents=True)
+    run.tables.symlink_to(prepared.tables)
+    for protocol in ASKED:
+        split = PROTOCOLS[protocol].split
+        if prepared.features_of(split).is_dir():
+            if not run.features_of(split).exists():
+                run.features_of(split).symlink_to(prepared.features_of(split))
+        else:
+            prepare(run, split, PrepareSettings(), lambda *_: None)
+    return run
+
+
+@pytest.mark.parametrize("protocol", ASKED)
+def test_every_metric_can_be_computed_from_the_kept_files(more_prepared, tmp_path, protocol):
     """Of every baseline, and of a scorer with many ties; with ids, times and lists that are the run's own."""
-    features = load_features(prepared, protocol)
+    features = load_features(more_prepared, protocol)
     scorers = {
-        name: scorer_of(fit_baseline(name, features, ("train", "valid"), baseline.settings(), 1, prepared.tables))
-        for name, baseline in baselines_for(protocol, 1000, prepared.tables).items()
+        name: scorer_of(fit_baseline(name, features, ("train", "valid"), baseline.settings(), 1, more_prepared.tables))
+        for name, baseline in baselines_for(protocol, 1000, more_prepared.tables).items()
     }
     for name, scorer in {**scorers, "coarse": as_coarse_noise(features.users, features.movies)}.items():
         result = judged(name, scorer, features, 11, None, tmp_path / name)
-        assert_kept(prepared, tmp_path / name, result)
+        assert_kept(more_prepared, tmp_path / name, result)
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_metrics_and_kept_files_are_of_the_same_scores(prepared, tmp_path, protocol):
+@pytest.mark.parametrize("protocol", ASKED)
+def test_metrics_and_kept_files_are_of_the_same_scores(more_prepared, tmp_path, protocol):
     """Also where a model answers otherwise each time that it is asked."""
-    features, rng = load_features(prepared, protocol), np.random.default_rng(4)
+    features, rng = load_features(more_prepared, protocol), np.random.default_rng(4)
 
     def pairs(user, movie):
         return rng.random(len(user), np.float32)
 
     scorer = Scorer(lambda _: Asked(pairs), lambda rows: rng.random(len(rows), np.float32), is_probability=True)
-    assert_kept(prepared, tmp_path / "kept", judged("restless", scorer, features, 11, None, tmp_path / "kept"))
+    assert_kept(more_prepared, tmp_path / "kept", judged("restless", scorer, features, 11, None, tmp_path / "kept"))
 
 
 def test_a_test_that_keeps_nothing_writes_nothing(prepared, tmp_path):

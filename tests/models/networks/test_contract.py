@@ -16,6 +16,8 @@ from tests.contracts.scorers import ScorerContract
 from tests.models.sizes import CUT_SIZES, sized
 from tests.models.synthetic import features_of_rows
 
+PROTOCOL = "leave-one-out"
+
 
 def cuts_of(name: str) -> list[dict]:
     return [sizes for case, sizes in CUT_SIZES.items() if case.split()[0] == name]
@@ -74,7 +76,7 @@ class TestTrainedNetworks(ScorerContract):
         network = sized(self.case, {"dim": 8, "bottom": (8,), "top": (8,), "history": 3})
         settings = TrainSettings(network=network, batch_size=256, learning_rate=0.01, averaging=0.9)
         settings = replace(settings, seed=seed)
-        features = features_of_rows(rows, self.users, self.movies, self.protocol)
+        features = features_of_rows(rows, self.users, self.movies, PROTOCOL)
         model = build(self.case, features, network, seed)
         refit(model, features, settings, 2, torch.device("cpu"), Callbacks())
-        return TrainedScorer(pair_scorer(model, torch.device("cpu"), self.protocol))
+        return TrainedScorer(pair_scorer(model, torch.device("cpu"), PROTOCOL))

@@ -14,9 +14,17 @@ from models.data.interactions import Candidates, Interactions
 from models.evaluation.judgement import Asked, PerRow, PerUser, Scorer
 from models.evaluation.metrics.base import FULL
 from models.evaluation.ranking import CatalogueQuestions
-from models.protocols.base import PROTOCOLS, default_protocols, served_protocols
-from models.protocols.leave_one_out import HeldOut
+from models.protocols.base import (
+    PROTOCOLS,
+    default_protocols,
+    prepared_protocols,
+    preparing,
+    protocol_groups,
+    served_protocols,
+)
+from models.protocols.next_movie import HeldOut
 from models.search_space import OneOf
+from tests.names import FOLDS
 
 ROOT = Path(__file__).resolve().parents[3]
 SLOW = {"torch", "merlin", "pandas", "pyarrow", "scipy", "sklearn", "tensorflow"}
@@ -77,6 +85,24 @@ EXPECTED = {
         "space": {},
     },
 }
+EXPECTED["temporal"] = {
+    **EXPECTED["leave-one-out"],
+    "split": "temporal",
+    "question": "What will they watch from a date on? (temporal, a user's first movie after it among 99 unseen)",
+    "title": "What will they watch from a date on? (temporal)",
+    "is_default": False,
+    "is_served": False,
+    "defaults_like": "leave-one-out",
+}
+for fold in ("u1", "u2", "u3", "u4", "u5"):
+    EXPECTED[f"rating-{fold}"] = {
+        **EXPECTED["rating"],
+        "split": fold,
+        "question": f"How many stars will they give? (rating-{fold}, the published fold {fold})",
+        "title": f"How many stars? (fold {fold})",
+        "defaults_like": "rating",
+        "group": "folds",
+    }
 
 
 # -- what each says of itself ------------------------------------------------------------------------------------------
@@ -86,11 +112,22 @@ def test_the_protocols_in_order():
     assert list(PROTOCOLS) == list(EXPECTED)
     assert default_protocols() == ("leave-one-out", "random-split")
     assert served_protocols() == ("leave-one-out", "random-split")
+    assert prepared_protocols() == ("leave-one-out", "random-split", "rating")
+    assert protocol_groups() == {"folds": FOLDS}
+
+
+def test_the_command_that_prepares_a_protocol_names_it_where_run_does_not_prepare_it():
+    assert [preparing(name) for name in ("leave-one-out", "rating", "temporal", "rating-u3")] == [
+        "prepare",
+        "prepare",
+        "prepare --protocol temporal",
+        "prepare --protocol rating-u3",
+    ]
 
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_what_a_protocol_says_of_itself(name):
-    assert vars(PROTOCOLS[name]) == {"name": name, **EXPECTED[name]}
+    assert vars(PROTOCOLS[name]) == {"name": name, "defaults_like": "", "group": "", **EXPECTED[name]}
 
 
 def test_what_decides_and_what_is_compared_are_metrics_of_the_task():
@@ -98,7 +135,8 @@ def test_what_decides_and_what_is_compared_are_metrics_of_the_task():
     assert names == {
         "leave-one-out": ["hr@10", "ndcg@10", "mrr@10", "auc"],
         "random-split": ["auc", "log_loss"],
-        "rating": ["rmse", "mae"],
+        "temporal": ["hr@10", "ndcg@10", "mrr@10", "auc"],
+        **{name: ["rmse", "mae"] for name in ("rating", *FOLDS)},
     }
     for name, protocol in PROTOCOLS.items():
         named = {protocol.monitor, protocol.deciding, *protocol.also_compared}
