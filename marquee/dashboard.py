@@ -96,6 +96,7 @@ def _environment(
     from models.protocols.base import PROTOCOLS
 
     metrics = {key.partition("/")[2]: metric for key, metric in METRICS.items()}
+    over_all = {name: metric for name, metric in metrics.items() if metric.full_catalogue}
     settings = Settings(
         dataset=run.root.name,
         tables=_absolute(run.tables),
@@ -108,8 +109,8 @@ def _environment(
         ca=_absolute(ca),
         commands={name: run.command(name) for name in ("fetch", "export", "serve", "evaluate", "report")},
         questions={name: protocol.question for name, protocol in PROTOCOLS.items()},
-        metrics={name: metric.title for name, metric in metrics.items()}
-        | {FULL + name: f"{metric.title}, all movies" for name, metric in metrics.items() if metric.full_catalogue},
+        metrics={FULL + name: f"{metric.title}, all movies" for name, metric in over_all.items()}
+        | {name: f"{metric.title}, sampled" if name in over_all else metric.title for name, metric in metrics.items()},
         lower_is_better=[name for name, metric in metrics.items() if not metric.higher_is_better],
     )
     return {**os.environ, VARIABLE: settings.to_json(), "PYTHONPATH": str(CHECKOUT)}

@@ -1,4 +1,4 @@
-"""Which network is better, in words that are computed from the figures, for each protocol."""
+"""Which model is better, in words that are computed from the figures, for each protocol."""
 
 from dataclasses import dataclass
 from itertools import combinations
@@ -9,7 +9,7 @@ from report.compared import Judged
 from report.files import RunFiles
 from report.judged import compared_among, part_of
 from report.pictures.intervals import verdict_of as of_two
-from report.style import color_of
+from report.style import color_of, heading_of
 from report.tables import Cell, FiguresTable
 
 
@@ -61,7 +61,7 @@ def verdict_of(
     sentence, basis = _of_several_seeds(judged) if judged else _of_one_seed(files, protocol)
     return Verdict(
         title=asked.title,
-        metric=asked.metrics[asked.deciding].title,
+        metric=heading_of(protocol, asked.deciding),
         figures=[
             NetworkFigure(title=row.title, color=color_of(row.name), cell=row.cells[place])
             for row in table.rows
@@ -77,7 +77,11 @@ def verdict_of(
 def _of_several_seeds(judged: Judged) -> tuple[str, str]:
     count = len(judged.seeds)
     seeds = f"{count} training seeds, {judged.seeds[0]} to {judged.seeds[-1]}" if count > 1 else "one training seed"
-    return judged.verdict, f"From {seeds}: means over them, and a paired test over users."
+    splits = f" on each of {len(judged.splits)} random splits" if judged.splits and len(judged.splits) > 1 else ""
+    return (
+        judged.verdict,
+        f"From {seeds}{splits}: means over them, and a paired test over users{' and splits' * bool(splits)}.",
+    )
 
 
 def _of_one_seed(files: RunFiles, protocol: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from core.registry import Registry
 from models.evaluation.judgement import Judgement, Scorer
-from models.evaluation.metrics.base import Metric, metrics_of
+from models.evaluation.metrics.base import Metric, metric_of, metrics_of
 from models.search_space import SearchSpace
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Protocol(ABC, Generic[Questions]):
         split: whose features it is asked of: a name in `workflows.splits`.
         task: whose metrics judge it: see `models/evaluation/metrics/`.
         monitor: the metric that validation chooses by.
-        deciding: the metric that decides which of two models is better.
+        deciding: the metric that decides which of two models is better: of a ranking, one over all movies, `full_...`.
         also_compared: further metrics whose differences `compare` reports.
         question: the heading of its tables.
         title: its name in the README's tables.
@@ -61,6 +61,10 @@ class Protocol(ABC, Generic[Questions]):
     def metrics(self) -> dict[str, Metric]:
         """The metrics of its task by name."""
         return metrics_of(self.task)
+
+    def metric(self, name: str) -> Metric:
+        """A metric by the name of its value: `full_hr@10` is `hr@10` over the whole catalogue."""
+        return metric_of(self.task, name)
 
     def heading(self, others: tuple[int, int] | None) -> str:
         """The heading of its tables.

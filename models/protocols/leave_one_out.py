@@ -43,9 +43,9 @@ PROTOCOLS.add(
         split="leave-one-out",
         task="ranking",
         monitor="ndcg@10",
-        deciding="hr@10",
-        also_compared=("ndcg@10",),
-        question="What will they watch next? (leave-one-out, a user's last movie among 99 unseen)",
+        deciding="full_ndcg@10",
+        also_compared=("full_hr@10", "full_mrr@10", "hr@10", "ndcg@10"),
+        question="What will they watch next? (leave-one-out; all movies, and a sample of 99)",
         title="What will they watch next? (leave-one-out)",
         needs_validation=False,  # a catalogue that is too small to rank in can still be learned
         draws_negatives=True,

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from models.evaluation.kept import FULL_CATALOGUE
-from models.evaluation.metrics.base import FULL
-from models.evaluation.paired import verdict
+from models.evaluation.kept import FULL_CATALOGUE, ROWS, SAMPLED
+from models.evaluation.metrics.base import FULL, spoken
+from models.evaluation.paired import Basis, verdict
 from models.protocols.base import PROTOCOLS
 from report.calculations.differences import Interval, difference_with_p, differences
 from report.drawing import SMALL, beside, direction, dot, nothing, rows, undefined
@@ -33,6 +33,7 @@ from report.judged import (
 )
 from report.style import GREY, capitalised, color_of, figure, heading_of, listed, short_of, title_of
 from report.words import METHOD, asked, with_interval
+from workflows.splits.base import SPLITS
 
 COUNTS = ("test_users", "full_catalogue_users", "test_rows")
 ACROSS = 2  # panels
@@ -43,7 +44,7 @@ def metrics_asked(protocol: str) -> dict[str, bool]:
     """Every metric of a protocol in the order of the tables, and whether more is better."""
     metrics = PROTOCOLS[protocol].metrics
     found = {name: one.higher_is_better for name, one in metrics.items()}
-    return found | {FULL + name: one.higher_is_better for name, one in metrics.items() if one.full_catalogue}
+    return {FULL + name: one.higher_is_better for name, one in metrics.items() if one.full_catalogue} | found
 
 
 def _panels(count: int, names: int) -> tuple[Figure, list[Axes], int]:
@@ -132,7 +133,7 @@ def paired(files: RunFiles, protocol: str) -> tuple[Paired, ...]:
 
 def _differences(files: RunFiles, protocol: str, one: str, other: str) -> dict[str, Interval]:
     found: dict[str, Interval] = {}
-    parts = [part_of(protocol), *([FULL_CATALOGUE] if PROTOCOLS[protocol].task == RANKING else [])]
+    parts = (FULL_CATALOGUE, SAMPLED) if PROTOCOLS[protocol].task == RANKING else (ROWS,)
     for part in parts:
         if {one, other} <= set(models_with(files, protocol, part)):
             refuse_other_questions(files, protocol, part, (one, other))
@@ -221,8 +222,9 @@ def verdict_of(files: RunFiles, protocol: str, one: str, other: str) -> str:
     heading = heading_of(protocol, metric)
     if found is None:
         return f"{names[0]} and {names[1]} cannot be compared by {heading}, which is undefined."
-    higher = PROTOCOLS[protocol].metrics[metric].higher_is_better
-    return verdict(names[0], names[1], heading, found, higher)
+    asked_of = PROTOCOLS[protocol]
+    basis = Basis(is_only_split=not SPLITS[asked_of.split].uses_chance)
+    return verdict(*names, spoken(asked_of.task, metric), found, asked_of.metric(metric).higher_is_better, basis)
 
 
 def without_pairs(files: RunFiles, protocol: str) -> str:

@@ -10,15 +10,17 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from models.evaluation.bootstrap import bootstrap
+from models.evaluation.classes import equal_counts
+from models.evaluation.coverage import EMPTY, coverage
 from models.evaluation.judgement import PerUser, judge_rows
 from models.evaluation.metrics.base import metrics_of
 from models.evaluation.metrics.classification import auc
 from models.evaluation.metrics.ranking import hit_rate, ndcg, ranking
 from models.evaluation.paired import paired_difference, paired_row_difference
-from report.calculations.classes import between, by_name, equal_counts
+from report.calculations.classes import between, by_name
 from report.calculations.differences import ROUNDS, comparable, difference_with_p, differences, minus
 from report.calculations.groups import dense, grouped
-from report.calculations.lists import EMPTY, coverage, diversity, in_common, jaccard, lists_of, novelty
+from report.calculations.lists import diversity, in_common, jaccard, lists_of, novelty
 from report.calculations.ranks import at_each_k, curves_of, per_user
 from report.calculations.scores import (
     Points,

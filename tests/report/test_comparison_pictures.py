@@ -33,7 +33,7 @@ RANKED = (
     "paired-leave-one-out",
     "cut-offs-leave-one-out",
     "slices-leave-one-out",
-    "slices-all-movies-leave-one-out",
+    "slices-sampled-leave-one-out",
     "variety-leave-one-out",
     "overlap-leave-one-out",
     "one-user-leave-one-out",

@@ -186,7 +186,7 @@ def test_what_is_undefined_is_null_with_its_reason_and_said_under_the_table(tmp_
     assert "a user's last movie among 10 to 12 unseen)" in text
     left_out = "1 of the sampled figures and 1,234 of the figures over all movies."
     assert f"Users left out, as among fewer than 10 unseen movies any is a hit: {left_out}" in " ".join(text.split())
-    assert "HR@10 of all movies, NDCG@10 of all movies: none, as no user has 10 unseen movies." in text
+    assert "HR@10, all movies, NDCG@10, all movies, MRR@10, all movies: none, as no user has 10 unseen movies." in text
     assert "AUC: none, as the rows all have the same label." in text
     assert "nan" not in text.lower()
 
