@@ -133,13 +133,17 @@ def paired(files: RunFiles, protocol: str) -> tuple[Paired, ...]:
 
 def _differences(files: RunFiles, protocol: str, one: str, other: str) -> dict[str, Interval]:
     found: dict[str, Interval] = {}
-    parts = (FULL_CATALOGUE, SAMPLED) if PROTOCOLS[protocol].task == RANKING else (ROWS,)
-    for part in parts:
+    for part in _parts(protocol):
         if {one, other} <= set(models_with(files, protocol, part)):
             refuse_other_questions(files, protocol, part, (one, other))
             first, second = (judgement(files, protocol, model, part) for model in (one, other))
             found |= differences(first, second, files.result(protocol, one).seed)
     return found
+
+
+def _parts(protocol: str) -> tuple[str, ...]:
+    """What is kept that a protocol's metrics are of."""
+    return (FULL_CATALOGUE, SAMPLED) if PROTOCOLS[protocol].task == RANKING else (ROWS,)
 
 
 def draw_paired(files: RunFiles, protocol: str) -> Figure:
@@ -235,6 +239,9 @@ def without_pairs(files: RunFiles, protocol: str) -> str:
     models = models_with(files, protocol, part)
     if len(models) < 2:
         return f"Only one model is judged by {protocol}."
+    for other in _parts(protocol):
+        if among := models_with(files, protocol, other):
+            refuse_other_questions(files, protocol, other, tuple(among))
     users = files.kept(protocol, models[0], part)["user_id"].nunique()
     return "" if users > 1 else "A difference with an interval takes at least two users."
 

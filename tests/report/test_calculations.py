@@ -292,7 +292,7 @@ def rows_of(seed: int, is_probability: bool = True):
 def test_differences_of_rows_are_those_of_the_paired_test():
     one, other = rows_of(1), rows_of(2)
     found = differences(one, other, seed=4)
-    assert list(found) == ["auc", "log_loss"]
+    assert list(found) == ["auc", "log_loss", "ece"]
     for name, interval in found.items():
         expected = paired_row_difference([one.statistics[name]], [other.statistics[name]], one.owner, 4, ROUNDS)
         assert (interval.value, interval.low, interval.high) == pytest.approx(
@@ -306,7 +306,7 @@ def test_what_one_of_the_models_lacks_is_left_out():
     assert (differences(one, one, 0), comparable(one, one), difference_with_p(one, one, "hr@10", 0)) == ({}, [], None)
     label = np.ones(4)
     same = judge_rows("classification", label, np.linspace(0.1, 0.9, 4), np.arange(4))
-    assert comparable(same, same) == ["log_loss"]
+    assert comparable(same, same) == ["log_loss", "ece"]
     assert minus(same.statistics["auc"], same.statistics["auc"]).undefined == "the rows all have the same label"
 
 
