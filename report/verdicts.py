@@ -1,14 +1,13 @@
 """Which model is better, in words that are computed from the figures, for each protocol."""
 
 from dataclasses import dataclass
-from itertools import combinations
 
 from models.evaluation.metrics.base import columns_of
 from models.protocols.base import PROTOCOLS
 from report.compared import Judged
 from report.files import RunFiles
 from report.judged import compared_among, part_of
-from report.pictures.intervals import verdict_of as of_two
+from report.pictures.intervals import verdicts_of
 from report.style import color_of, heading_of
 from report.tables import Cell, FiguresTable
 
@@ -97,4 +96,4 @@ def _of_one_seed(files: RunFiles, protocol: str) -> tuple[str, str]:
         f"From one training seed each ({seeds}): a paired test over users{some}, which does not cover training. "
         "Another seed gives the networks other figures."
     )
-    return " ".join(of_two(files, protocol, *pair) for pair in combinations(networks, 2)), basis
+    return " ".join(verdicts_of(files, protocol, networks)), basis

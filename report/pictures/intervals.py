@@ -1,6 +1,7 @@
 """Every metric with its interval, and paired differences: from `evaluation.json`, and from what was kept."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
 from typing import Any
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 
 from models.evaluation.kept import FULL_CATALOGUE, ROWS, SAMPLED
 from models.evaluation.metrics.base import FULL, spoken
-from models.evaluation.paired import Basis, verdict
+from models.evaluation.paired import Basis, Difference, holm, verdict
 from models.protocols.base import PROTOCOLS
 from report.calculations.differences import Interval, difference_with_p, differences
 from report.drawing import SMALL, beside, direction, dot, nothing, rows, undefined
@@ -203,7 +204,7 @@ def text_paired(files: RunFiles, protocol: str) -> str:
     """What the deciding metric says of each two networks, in the words of `compare`."""
     result = results_of(files, protocol)[0]
     part = part_of(protocol)
-    sentences = [verdict_of(files, protocol, *pair) for pair in combinations(_networks(files, protocol), 2)]
+    sentences = verdicts_of(files, protocol, _networks(files, protocol))
     kept = len(files.kept(protocol, models_with(files, protocol, part)[0], part))
     shown = f" on {kept:,} of the rows" if result.test_rows not in (None, kept) else ""
     method = f"95 % intervals by paired bootstrap over users{shown}; hollow: 0 is inside; arrow: beyond the panel"
@@ -214,21 +215,35 @@ def _networks(files: RunFiles, protocol: str) -> list[str]:
     return compared_among(models_with(files, protocol, part_of(protocol)))
 
 
+def verdicts_of(files: RunFiles, protocol: str, models: Sequence[str]) -> list[str]:
+    """What the deciding metric allows to say of every two of some models of one run, a sentence each.
+
+    Where there are several pairs, the p-values are corrected for them (`models.evaluation.paired.holm`).
+    """
+    asked_of = PROTOCOLS[protocol]
+    found = {pair: _deciding(files, protocol, *pair) for pair in combinations(models, 2)}
+    able = {pair: one for pair, one in found.items() if one is not None}
+    corrected = dict(zip(able, holm([one.p_value for one in able.values()])))
+    basis = Basis(is_only_split=not SPLITS[asked_of.split].uses_chance, pairs=len(able))
+    metric, higher = spoken(asked_of.task, asked_of.deciding), asked_of.metric(asked_of.deciding).higher_is_better
+    sentences = []
+    for pair in found:
+        names = title_of(protocol, pair[0]), title_of(protocol, pair[1])
+        if pair in able:
+            difference = replace(able[pair], p_value=corrected[pair])
+            sentences.append(verdict(*names, metric, difference, higher, basis))
+        else:
+            sentences.append(f"{names[0]} and {names[1]} cannot be compared by {metric}, which is undefined.")
+    return sentences
+
+
 @lru_cache(maxsize=REMEMBERED)
-def verdict_of(files: RunFiles, protocol: str, one: str, other: str) -> str:
-    """What the deciding metric allows to say of two models of one run, in a sentence."""
+def _deciding(files: RunFiles, protocol: str, one: str, other: str) -> Difference | None:
+    """The difference of two models by the deciding metric; None where it is undefined."""
     part = part_of(protocol)
     refuse_other_questions(files, protocol, part, (one, other))
-    metric = PROTOCOLS[protocol].deciding
     first, second = (judgement(files, protocol, model, part) for model in (one, other))
-    found = difference_with_p(first, second, metric, files.result(protocol, one).seed)
-    names = title_of(protocol, one), title_of(protocol, other)
-    heading = heading_of(protocol, metric)
-    if found is None:
-        return f"{names[0]} and {names[1]} cannot be compared by {heading}, which is undefined."
-    asked_of = PROTOCOLS[protocol]
-    basis = Basis(is_only_split=not SPLITS[asked_of.split].uses_chance)
-    return verdict(*names, spoken(asked_of.task, metric), found, asked_of.metric(metric).higher_is_better, basis)
+    return difference_with_p(first, second, PROTOCOLS[protocol].deciding, files.result(protocol, one).seed)
 
 
 def without_pairs(files: RunFiles, protocol: str) -> str:

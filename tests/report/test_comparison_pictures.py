@@ -505,6 +505,7 @@ class TestWithMoreModels(PictureContract):
     def test_every_two_networks_are_compared(self, files):
         pairs = [(pair.one, pair.other) for pair in paired(files, "leave-one-out")]
         assert pairs[:3] == [("dlrm", "ncf"), ("dlrm", "third"), ("ncf", "third")]
+        assert said("paired-leave-one-out", files).count(" corrected for 3 pairs, the only split)") == 3
         assert len(drawn("overlap-leave-one-out", files).axes) == 3
         assert len(drawn("one-user-leave-one-out", files).axes) == 3
         common = set.intersection(*map(set, example(files, "leave-one-out").lists.values()))
