@@ -76,6 +76,10 @@ class Run:
         """One model trained with one of the seeds of `compare`."""
         return self.root / "seeds" / str(seed) / protocol / name
 
+    def of_split(self, seed: int) -> "Run":
+        """Another random split of `compare`, as a run of its own: its features, and its models of several seeds."""
+        return Run(self.root / "splits" / str(seed) / self.root.name)
+
     @property
     def evaluation(self) -> Path:
         """The list of results."""

@@ -26,7 +26,9 @@ def table_of(
         lower_is_better: the metrics of which less is better.
     """
     rows = [one for one in results if one["protocol"] == protocol]
-    metrics = list(dict.fromkeys(name for one in rows for name in one["metrics"]))
+    there = dict.fromkeys(name for one in rows for name in one["metrics"])
+    known = [name for name in names.metrics if name in there]
+    metrics = list(dict.fromkeys([*known, *there]))
     best = {metric: _best(rows, metric, min if metric in lower_is_better else max) for metric in metrics}
     lines = [
         row(
@@ -50,6 +52,9 @@ def _caption(rows: Sequence[Mapping[str, Any]]) -> str:
     users = max((one.get("test_users") or 0 for one in rows), default=0)
     seeds = ", ".join(str(seed) for seed in dict.fromkeys(one.get("seed") for one in rows) if seed is not None)
     counted = f", {users:,} test users" if users else ""
+    over_all = max((one.get("full_catalogue_users") or 0 for one in rows), default=0)
+    if over_all not in (0, users):
+        counted += f" ({over_all:,} of them among all movies)"
     return (
         f"Test set{counted}, seed {seeds}. Small figures: 95 % interval by bootstrap over users. Bold: the best value."
     )

@@ -96,7 +96,7 @@ def _environment(
     from models.protocols.base import PROTOCOLS
 
     metrics = {key.partition("/")[2]: metric for key, metric in METRICS.items()}
-    full = {FULL + name: f"{metric.title}, all movies" for name, metric in metrics.items() if metric.full_catalogue}
+    over_all = {FULL + name: one for name, one in metrics.items() if one.full_catalogue}
     settings = Settings(
         dataset=run.root.name,
         tables=_absolute(run.tables),
@@ -109,9 +109,9 @@ def _environment(
         ca=_absolute(ca),
         commands={name: run.command(name) for name in ("fetch", "export", "serve", "evaluate", "report")},
         questions={name: protocol.question for name, protocol in PROTOCOLS.items()},
-        metrics={name: metric.title for name, metric in metrics.items()}
-        | full
-        | {KNOWN + name: f"{title}, known people" for name, title in full.items()},
+        metrics={name: f"{metric.title}, all movies" for name, metric in over_all.items()}
+        | {name: f"{one.title}, sampled" if one.full_catalogue else one.title for name, one in metrics.items()}
+        | {KNOWN + name: f"{metric.title}, all movies, known people" for name, metric in over_all.items()},
         lower_is_better=[name for name, metric in metrics.items() if not metric.higher_is_better],
     )
     return {**os.environ, VARIABLE: settings.to_json(), "PYTHONPATH": str(CHECKOUT)}

@@ -196,6 +196,25 @@ UrlOption = Annotated[
 ]
 UserOption = Annotated[int | None, typer.Option(help="MovieLens user id.", parser=movielens_id, metavar="ID")]
 SeedsOption = Annotated[int, typer.Option("--seeds", help="Number of training seeds.", min=1, max=100, metavar="N")]
+SplitsOption = Annotated[
+    int,
+    typer.Option(
+        "--splits",
+        help="Number of random splits, each judged with every seed: N times the trainings. A protocol whose split is "
+        "not random keeps its one.",
+        min=1,
+        max=100,
+        metavar="N",
+    ),
+]
+PairOption = Annotated[
+    tuple[str, str] | None,
+    typer.Option(
+        "--pair",
+        help="Trains nothing: says of any two models in the results that are there which is better.",
+        metavar="ONE OTHER",
+    ),
+]
 RuntimeOption = Annotated[
     str,
     typer.Option(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ALL_MODELS = "all"
 ONE_SEED = (
     "± covers the choice of users, not training: another seed, or this one on another processor, gives a network other "
-    "figures (HR@10 of ml-100k moves by about .01). `compare` gives means over several seeds."
+    "figures (sampled HR@10 of ml-100k moves by about .01). `compare` gives means over several seeds."
 )
 DEFAULT_SERVED = "leave-one-out"  # the protocol whose models are exported
 

@@ -18,11 +18,13 @@ from marquee.options import (
     DatasetOption,
     DeviceOption,
     EpochsOption,
+    PairOption,
     ProtocolOption,
     RunsOption,
     SameSecondOption,
     SeedOption,
     SeedsOption,
+    SplitsOption,
     ThreadsOption,
     check_choice,
     chosen_protocols,
@@ -147,7 +149,9 @@ def compare(
     runs: RunsOption = DEFAULT_RUNS,
     protocol: ProtocolOption = "standard",
     seeds: SeedsOption = 5,
+    splits: SplitsOption = 1,
     seed: SeedOption = DEFAULT_SEED,
+    pair: PairOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -157,34 +161,51 @@ def compare(
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
-    """Train everything with several seeds, and test whether DLRM or NCF is better.
+    """Train everything with several seeds, and test which model is better.
 
-    Prints means over seeds, 95 % intervals over users, and a paired test. Seeds that are already trained are reused.
-    In the file, the results of a protocol replace its earlier ones. Those of other protocols stay as long as they are
-    of the same data, settings and code.
+    Prints means over seeds, 95 % intervals, and paired tests, corrected for the number of pairs. With one split an
+    interval covers the users; with several, training and splits too. What is already trained is reused. In the file,
+    the results of a protocol replace its earlier ones. Those of other protocols stay as long as they are of the same
+    data, settings and code.
     """
     run = pipeline.run_folder(dataset, runs)
     protocols = chosen_protocols(protocol)
     out = out or run.root / "comparison.json"
+    if pair:
+        return _print_pair(run, protocols, pair, out)
     with run.lock():
         _check_writable(out)
         require_features(run, protocols)
         with working("loading PyTorch and Merlin Models"):
+            from marquee.splits import other_splits
             from models.evaluation import compare_seeds
         _set_threads(threads)
         chosen = _device(device)
         compare_seeds.kept(run, out, protocols, chosen)  # refuses a file of another kind before hours of work
-        with progress("models and seeds", compare_seeds.steps(run, protocols, seeds), "models") as bar:
-            found = compare_seeds.compare(run, protocols, [seed + n for n in range(seeds)], chosen, bar)
+        others = other_splits(run, protocols, splits)
+        with progress("models and seeds", compare_seeds.steps(run, protocols, seeds, others), "models") as bar:
+            found = compare_seeds.compare(run, protocols, [seed + n for n in range(seeds)], chosen, bar, others)
             bar.finish("")
         with only_writer(out):
-            others, sentences = compare_seeds.kept(run, out, protocols, chosen)
-            write_json(out, compare_seeds.merged(found, others))
+            rest, sentences = compare_seeds.kept(run, out, protocols, chosen)
+            write_json(out, compare_seeds.merged(found, rest))
     for sentence in sentences:
         console.print(Text(sentence), soft_wrap=True)
     for part in seeds_tables(found):
         console.print(part)
     console.print(f"Written to {out}")
+
+
+def _print_pair(run: Run, protocols: tuple[str, ...], pair: tuple[str, str], out: Path) -> None:
+    """A sentence on two models by each protocol that has judged both.
+
+    Raises:
+        UserError: there are no results that still hold, or none of both models.
+    """
+    with working("reading the results"):
+        from models.evaluation.asked_pair import about_pair
+    for sentence in about_pair(run, protocols, pair, out):
+        console.print(Text(sentence), soft_wrap=True)
 
 
 def paper(

@@ -161,7 +161,7 @@ def comparison_tables(run: Run) -> list[FiguresTable]:
 
 
 def seeds_tables(found: dict[str, Any]) -> list[RenderableType]:
-    """What `compare` found: a table per protocol, and a sentence on DLRM and NCF.
+    """What `compare` found: a table per protocol, and sentences on which model is better.
 
     A figure is the mean over seeds ± half the 95 % interval over users; in brackets the standard deviation over seeds.
     """

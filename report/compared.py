@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-import torch
 from pydantic.dataclasses import dataclass
 
 from core.artifacts import CHECKOUT
@@ -14,6 +13,7 @@ from core.errors import UserError
 from core.json_files import STRICT, read_json, validated
 from core.run_folder import Run
 from models.evaluation import compare_seeds
+from models.evaluation.asked_pair import results_holding
 from models.evaluation.ncf_paper import PUBLISHED
 from models.evaluation.paper_results import Row, read_rows
 from models.protocols.base import PROTOCOLS
@@ -24,11 +24,12 @@ PAPER = PUBLISHED_RESULTS / "paper.json"
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class JudgedModel:
-    """A model's figures over several training seeds, as in `models.evaluation.compare_seeds.summary`."""
+    """A model's figures over several training seeds, as in `models.evaluation.summaries.summary`."""
 
     metrics: dict[str, float | None]
     ci95: dict[str, tuple[float, float] | None]
     per_seed: dict[str, list[float | None]]
+    per_split: dict[str, list[float | None]] | None = None
     train_seconds: float
     undefined: dict[str, str] | None = None
     left_out: dict[str, int] | None = None
@@ -40,10 +41,12 @@ class Judged:
     """One protocol's results of several training seeds.
 
     Attributes:
-        verdict: what `compare` says of its networks.
+        verdict: what `compare` says of its models.
+        splits: the seed of each split that was judged; None where the file does not say it.
     """
 
     seeds: list[int]
+    splits: list[int] | None = None
     models: dict[str, JudgedModel]
     verdict: str
 
@@ -115,10 +118,8 @@ def compared_in(run: Run) -> Compared:
     if not path.is_file():
         return Compared()
     found = read_json(path, run.command("compare"))
-    device = str(found.get("device", "")) if isinstance(found, dict) else ""
-    kind = "cpu" if device.startswith("CPU") else "cuda"  # that it is read here changes nothing
-    holding, sentences = compare_seeds.kept(run, path, (), torch.device(kind))
-    dropped = [said for name, said in zip(found["protocols"], sentences) if name not in holding]
+    holding, dropped = results_holding(run, path)
+    device = str(found.get("device", ""))
     command = run.command("compare")
     return Compared(
         device=device,
@@ -144,7 +145,10 @@ def published_for(run: Run) -> dict[str, Judged]:
 
 def _judged(value: Mapping[str, Any], seeds: Any, where: str, command: str = "") -> Judged:
     """A protocol's part of the file; the differences of single metrics are left out."""
-    chosen = {"seeds": value.get("seeds", seeds), **{key: value[key] for key in ("models", "verdict") if key in value}}
+    chosen = {
+        "seeds": value.get("seeds", seeds),
+        **{key: value[key] for key in ("models", "verdict", "splits") if key in value},
+    }
     return validated(Judged, chosen, where, command)
 
 

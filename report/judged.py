@@ -94,7 +94,7 @@ def compared_among(models: Sequence[str]) -> list[str]:
 def better_first(files: RunFiles, protocol: str, models: Sequence[str]) -> list[str]:
     """Models from the best to the worst by the protocol's deciding metric; those without a value last."""
     asked = PROTOCOLS[protocol]
-    sign = asked.metrics[asked.deciding].sign
+    sign = asked.metric(asked.deciding).sign
 
     def key(model: str) -> float:
         value = files.result(protocol, model).metrics.get(asked.deciding)
@@ -145,7 +145,9 @@ def without_kept(files: RunFiles, protocol: str, part: str, networks: int = 0) -
 
 def part_of(protocol: str) -> str:
     """The kept part that a protocol's deciding metric is of."""
-    return SAMPLED if PROTOCOLS[protocol].task == RANKING else ROWS
+    if PROTOCOLS[protocol].task != RANKING:
+        return ROWS
+    return FULL_CATALOGUE if PROTOCOLS[protocol].deciding.startswith(FULL) else SAMPLED
 
 
 @lru_cache(maxsize=REMEMBERED)

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from core.columns import GENRES, MOVIE_ID, RAW_MOVIE, RAW_USER, TIMESTAMP, USER_ID, YEAR
-from report.calculations.classes import Class, between, by_name, equal_counts
+from models.evaluation.classes import Class, equal_counts
+from report.calculations.classes import between, by_name
 from report.files import RunFiles
 from report.style import SECONDS_A_DAY
 

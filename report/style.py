@@ -19,7 +19,7 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 
 from core.registry import Registry
 from models.baselines.base import baselines_of
-from models.evaluation.metrics.base import metrics_of
+from models.evaluation.metrics.base import heading, metrics_of, plain_name
 from models.protocols.base import PROTOCOLS
 
 if TYPE_CHECKING:
@@ -158,9 +158,9 @@ def short_of(protocol: str, model: str) -> str:
 
 def heading_of(protocol: str, metric: str) -> str:
     """A metric's name in tables and pictures, such as `HR@10, all movies`."""
-    columns = PROTOCOLS[protocol].columns
-    others = ((one.title, name) for name, one in metrics_of(PROTOCOLS[protocol].task).items())
-    return next((title.replace("\n", ", ") for title, name in (*columns, *others) if name == metric), metric)
+    task = PROTOCOLS[protocol].task
+    known = plain_name(metric) in metrics_of(task)
+    return heading(task, metric).replace("\n", ", ") if known else metric
 
 
 # -- words and numbers -------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ from statistics import stdev
 from typing import Any
 
 from core.constants import CANDIDATE_NEGATIVES
-from models.evaluation.metrics.base import metric_of
 from models.evaluation.metrics.ranking import how_many
 from models.evaluation.ncf_paper import PROTOCOL as PAPER_PROTOCOL
 from models.evaluation.notes import notes, over_seeds
@@ -126,7 +125,7 @@ def _cell(value: float | None, pair: Sequence[float] | None, deviation: float | 
 
 def _best(protocol: str, metric: str, cells: Sequence[Cell]) -> float | None:
     values = [cell.value for cell in cells if cell.value is not None]
-    sign = PROTOCOLS[protocol].metrics[metric_of(metric)].sign
+    sign = PROTOCOLS[protocol].metric(metric).sign
     return max(values, key=lambda value: sign * value, default=None)
 
 

@@ -1,14 +1,13 @@
-"""Which network is better, in words that are computed from the figures, for each protocol."""
+"""Which model is better, in words that are computed from the figures, for each protocol."""
 
 from dataclasses import dataclass
-from itertools import combinations
 
 from models.protocols.base import PROTOCOLS
 from report.compared import Judged
 from report.files import RunFiles
 from report.judged import compared_among, part_of
-from report.pictures.intervals import verdict_of as of_two
-from report.style import color_of
+from report.pictures.intervals import verdicts_of
+from report.style import color_of, heading_of
 from report.tables import Cell, FiguresTable
 
 
@@ -60,7 +59,7 @@ def verdict_of(
     sentence, basis = _of_several_seeds(judged) if judged else _of_one_seed(files, protocol)
     return Verdict(
         title=asked.title,
-        metric=asked.metrics[asked.deciding].title,
+        metric=heading_of(protocol, asked.deciding),
         figures=[
             NetworkFigure(title=row.title, color=color_of(row.name), cell=row.cells[place])
             for row in table.rows
@@ -76,7 +75,11 @@ def verdict_of(
 def _of_several_seeds(judged: Judged) -> tuple[str, str]:
     count = len(judged.seeds)
     seeds = f"{count} training seeds, {judged.seeds[0]} to {judged.seeds[-1]}" if count > 1 else "one training seed"
-    return judged.verdict, f"From {seeds}: means over them, and a paired test over users."
+    splits = f" on each of {len(judged.splits)} random splits" if judged.splits and len(judged.splits) > 1 else ""
+    return (
+        judged.verdict,
+        f"From {seeds}{splits}: means over them, and a paired test over users{' and splits' * bool(splits)}.",
+    )
 
 
 def _of_one_seed(files: RunFiles, protocol: str) -> tuple[str, str]:
@@ -92,4 +95,4 @@ def _of_one_seed(files: RunFiles, protocol: str) -> tuple[str, str]:
         f"From one training seed each ({seeds}): a paired test over users{some}, which does not cover training. "
         "Another seed gives the networks other figures."
     )
-    return " ".join(of_two(files, protocol, *pair) for pair in combinations(networks, 2)), basis
+    return " ".join(verdicts_of(files, protocol, networks)), basis

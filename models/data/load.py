@@ -49,7 +49,13 @@ def load_features(run: Run, protocol: str) -> Features:
 
 def training_rows(run: Run, protocol: str) -> int:
     """How many training ratings `prepare` wrote for a protocol."""
-    files = split_files(run.features_of(PROTOCOLS[protocol].split), "train")
+    return rows_of(run, protocol, ("train",))
+
+
+def rows_of(run: Run, protocol: str, parts: tuple[str, ...]) -> int:
+    """How many ratings of some parts, such as `train`, `prepare` wrote for a protocol."""
+    folder = run.features_of(PROTOCOLS[protocol].split)
+    files = [path for part in parts for path in split_files(folder, part)]
     return sum(pq.ParquetFile(path).metadata.num_rows for path in files)
 
 

@@ -17,7 +17,11 @@ def bootstrap(statistic: Callable[[np.ndarray], Any], users: int, seed: int, rou
     Returns:
         float64 [2] or [2, k]: low, high.
     """
+    return np.nanpercentile(resampled(statistic, users, seed, rounds), [2.5, 97.5], axis=0)
+
+
+def resampled(statistic: Callable[[np.ndarray], Any], users: int, seed: int, rounds: int) -> np.ndarray:
+    """The statistic of each resample: float64 [rounds] or [rounds, k]; arguments as in `bootstrap`."""
     rng = np.random.default_rng(seed)
     draws = (np.bincount(rng.integers(0, users, users), minlength=users) for _ in range(rounds))
-    values = [statistic(draw.astype(float)) for draw in draws]
-    return np.nanpercentile(values, [2.5, 97.5], axis=0)
+    return np.array([statistic(draw.astype(float)) for draw in draws])

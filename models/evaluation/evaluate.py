@@ -20,6 +20,7 @@ from models.evaluation.kept_files import write_kept
 from models.evaluation.metrics.base import METRICS
 from models.evaluation.results import Result, made_from, model_digest, read_results, write_results
 from models.evaluation.scorers import network_scorer, past_of
+from models.evaluation.slices import TrainingCounts, coverage_of, slices_of
 from models.networks.base import NETWORKS, Recommender
 from models.protocols.base import PROTOCOLS
 from models.training.loop import FIT
@@ -31,6 +32,8 @@ ROOMS = (
     "models/baselines",
     "models/data",
     "models/evaluation/bootstrap.py",
+    "models/evaluation/classes.py",
+    "models/evaluation/coverage.py",
     "models/evaluation/evaluate.py",
     "models/evaluation/judgement.py",
     "models/evaluation/kept.py",
@@ -39,6 +42,7 @@ ROOMS = (
     "models/evaluation/ranking.py",
     "models/evaluation/results.py",
     "models/evaluation/scorers.py",
+    "models/evaluation/slices.py",
     "models/networks",
     "models/protocols",
     "models/registry.py",
@@ -140,17 +144,19 @@ def _fingerprint(run: Run, protocols: list[str], models: dict[str, dict[str, str
 def _results(run: Run, protocol: str, device: torch.device, advance: Advance, out: Path) -> Iterator[Result]:
     """A protocol's results; `out` is a folder to keep in what pictures need of each model."""
     features = load_features(run, protocol)
+    counts = TrainingCounts.of(features)
     seed = 0
     known: tuple[str, ...] = FIT
     for name in registry.trained(run, protocol):
         model, config = load(run, features, name, device)
         seed, known = config.seed, tuple(config.trained_on)
-        yield judged(name, trained_scorer(model, features, known, device), features, seed, config, out / name)
+        scorer = trained_scorer(model, features, known, device)
+        yield judged(name, scorer, features, seed, config, out / name, counts)
         advance(1, f"{name}, {protocol}")
     rows = training_rows(run, protocol)
     for name in registry.baselines_for(protocol, rows, run.tables):
         scorer = fitted_baseline(run, name, features, known, seed)
-        yield judged(name, scorer, features, seed, None, out / name)
+        yield judged(name, scorer, features, seed, None, out / name, counts)
         advance(1, f"{name}, {protocol}")
 
 
@@ -176,6 +182,7 @@ def judged(
     seed: int,
     training: TrainedConfig | None,
     out: Path | None = None,
+    counts: TrainingCounts | None = None,
 ) -> Result:
     """Scores the test set of a protocol: one entry of `evaluation.json`.
 
@@ -183,11 +190,12 @@ def judged(
         seed: of what is drawn where there is too much to ask, and of the bootstrap.
         training: how the model was trained, if it was.
         out: a new folder for what pictures need; None to keep nothing.
+        counts: the features' training ratings; None to count them here.
     """
     parts: list[Judgement] = PROTOCOLS[features.protocol].test(scorer, features, seed)
     if out:
         write_kept(out, parts, features, seed)
-    counts: dict[str, Any] = {part.counted_as: part.count for part in parts}
+    asked: dict[str, Any] = {part.counted_as: part.count for part in parts}
     intervals = {key: pair for part in parts for key, pair in part.intervals(seed).items()}
     return Result(
         model=name,
@@ -198,7 +206,9 @@ def judged(
         epochs=training.epochs if training else 0,
         train_seconds=training.train_seconds if training else 0.0,
         samples_per_second=training.samples_per_second if training else 0,
+        slices=slices_of(features.protocol, parts, counts or TrainingCounts.of(features)),
+        coverage=coverage_of(parts, len(features.catalogue)),
         versions=package_versions(),
-        **counts,
+        **asked,
         **left_out_and_undefined(parts),
     )

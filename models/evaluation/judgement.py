@@ -100,6 +100,11 @@ class PerUser:
     kept: tuple[Kept, ...] = ()
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The metrics, defined or not."""
+        return tuple(self.values)
+
+    @property
     def count(self) -> int:
         """How many users there are."""
         return len(next(iter(self.values.values())))
@@ -139,6 +144,11 @@ class PerRow:
     owner: np.ndarray
     counted_as: str = "test_rows"
     kept: tuple[Kept, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The metrics, defined or not."""
+        return tuple(self.statistics)
 
     @property
     def count(self) -> int:

@@ -4,25 +4,27 @@ In a file of its own, beside what it describes, as no figure depends on it. Anot
 """
 
 from core.registry import Registry
-from models.evaluation.metrics.base import FULL, KNOWN, metric_of, metrics_of
+from models.evaluation.metrics.base import KNOWN, metrics_of, plain_name
 from models.protocols.rating_folds import FOLDS
 from workflows.splits.base import LIKED_ABOVE
 
 METRIC_MEANINGS: Registry[str] = Registry("meaning of a metric", __name__)  # by task/name
 PROTOCOL_MEANINGS: Registry[str] = Registry("meaning of a protocol", __name__)
-ALL_MOVIES = "The same among all movies that the user has not rated, in the place of a sample of them."
-KNOWN_PEOPLE = "The same, without the people who had rated nothing before the test."
+ALL_MOVIES = "Among all movies that the user has not rated."
+SOME_MOVIES = "Among a sample of the movies that the user has not rated."
+KNOWN_PEOPLE = "Without the people who had rated nothing before the test."
 
 
 def meaning_of(task: str, metric: str) -> str:
     """What a metric of a table says, and whether more of it is better."""
-    name = metric_of(metric)
+    name = plain_name(metric)
     direction = "Higher is better." if metrics_of(task)[name].higher_is_better else "Lower is better."
+    said = [METRIC_MEANINGS.get(f"{task}/{name}", "")]
+    if task == "ranking":
+        said.append(SOME_MOVIES if metric == name else ALL_MOVIES)
     if metric.startswith(KNOWN):
-        said = KNOWN_PEOPLE
-    else:
-        said = ALL_MOVIES if metric.startswith(FULL) else METRIC_MEANINGS.get(f"{task}/{name}", "")
-    return f"{said} {direction}".strip()
+        said.append(KNOWN_PEOPLE)
+    return " ".join(filter(None, (*said, direction)))
 
 
 METRIC_MEANINGS.add("ranking/hr@10", "Hit rate: the share of users whose held-out movie is among the first 10.")
@@ -46,6 +48,11 @@ METRIC_MEANINGS.add(
     "The mean of minus the natural logarithm of the probability given to what happened: confident errors cost most; "
     "0.69 is a coin toss.",
 )
+METRIC_MEANINGS.add(
+    "classification/ece",
+    "Expected calibration error: how far mean probabilities and shares of liked movies lie apart, as a mean over 15 "
+    "bins of equally many ratings (Naeini et al., 2015).",
+)
 METRIC_MEANINGS.add("rating/rmse", "The root of the mean squared error in stars: large errors count more.")
 METRIC_MEANINGS.add("rating/mae", "The mean absolute error in stars.")
 
@@ -53,8 +60,8 @@ PROTOCOL_MEANINGS.add(
     "leave-one-out",
     "Each user's last rating by time is the test, the one before it is validation, and the rest trains. A rating of "
     "any value counts as a positive (He et al., Neural Collaborative Filtering, 2017). The held-out movie is ranked "
-    "among sampled movies that the user has not rated, and among all of them, because sampled figures can mislead "
-    "(Krichene and Rendle, 2020). Ties count against the model.",
+    "among all movies that the user has not rated, and among a sample of them, as published figures are. All movies "
+    "decide, because sampled figures can mislead (Krichene and Rendle, 2020). Ties count against the model.",
 )
 PROTOCOL_MEANINGS.add(
     "random-split",

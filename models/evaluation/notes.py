@@ -19,7 +19,7 @@ def notes(protocol: str, results: Sequence[Mapping[str, Any]]) -> list[str]:
         results: entries of `evaluation.json`, or of the models of `compare`, as dictionaries.
     """
     columns = PROTOCOLS[protocol].columns
-    titles = {metric: " of ".join(heading.split("\n")) for heading, metric in columns}
+    titles = {metric: ", ".join(heading.split("\n")) for heading, metric in columns}
     titles[CI95] = "Intervals"
     lacking: dict[str, list[str]] = {}  # titles by reason
     for result in results:

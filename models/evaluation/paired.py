@@ -1,7 +1,8 @@
 """How sure a difference between two models is: both judged on the same users, so that what users share cancels out.
 
 Users are what is drawn at random, never rows, as the rows of one user are alike. How a model's training seeds differ is
-no part of it, except where the metrics given are already means over several.
+no part of it, except where the metrics given are already means over several. Nor is how splits differ: that is what
+`models.evaluation.over_splits` adds.
 """
 
 import math
@@ -15,6 +16,7 @@ from models.evaluation.judgement import sums_of_users
 from models.evaluation.metrics.base import RowStatistic
 
 SURE = ((0.001, "practically certain"), (0.01, "very likely"), (0.05, "likely"))  # p below which, in words
+SURE_OF_ONE_SPLIT = SURE[1:]  # another split may say something else
 SIGNS_AT_ONCE = 1 << 22  # 38 MB: a byte and a float64 each
 NOISE = 1e-12  # differences of rounding, beside metrics of about 1
 
@@ -27,6 +29,31 @@ class Difference:
     low: float
     high: float
     p_value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Basis:
+    """What a difference rests on, as far as a sentence says it.
+
+    Attributes:
+        seeds: how many training seeds the metrics are means over; None where the sentence does not say it.
+        splits: how many splits the metrics are means over.
+        is_only_split: whether chance plays no part in the split, so that there is no other.
+        pairs: how many pairs of models were compared: the p-value is corrected for these.
+    """
+
+    seeds: int | None = None
+    splits: int = 1
+    is_only_split: bool = False
+    pairs: int = 1
+
+    def __str__(self) -> str:
+        trained = [] if self.seeds is None else [f"{self.seeds} training seed{'s' * (self.seeds != 1)} each"]
+        one = "the only split" if self.is_only_split else "one split"
+        return ", ".join([*trained, one if self.splits == 1 else f"{self.splits} splits"])
+
+
+ONE_PAIR = Basis()
 
 
 def paired_difference(one: np.ndarray, other: np.ndarray, seed: int, rounds: int = 10_000) -> Difference:
@@ -50,7 +77,7 @@ def paired_difference(one: np.ndarray, other: np.ndarray, seed: int, rounds: int
         raise ValueError(f"a metric of at least two users is needed, not of the shape {difference.shape}")
     users = len(difference)
     low, high = bootstrap(lambda weight: float(weight @ difference) / users, users, seed, rounds)
-    return Difference(float(difference.mean()), float(low), float(high), _sign_flips(difference, seed, rounds))
+    return Difference(float(difference.mean()), float(low), float(high), sign_flips(difference, seed, rounds))
 
 
 def paired_row_difference(
@@ -70,7 +97,7 @@ def paired_row_difference(
         ValueError: other shapes, fewer than two users, or a metric that is not a finite number, as the AUC of rows that
             all have the same label.
     """
-    first, second = _mean_statistic(one), _mean_statistic(other)
+    first, second = mean_statistic(one), mean_statistic(other)
     if not len(owner) == len(first.sums) == len(second.sums):
         raise ValueError(f"the shapes {owner.shape}, {first.sums.shape} and {second.sums.shape} differ")
     of_one, of_other = sums_of_users(owner, first.sums), sums_of_users(owner, second.sums)
@@ -89,7 +116,7 @@ def paired_row_difference(
     return _by_bootstrap(value, statistic, len(of_one), seed, rounds)
 
 
-def _mean_statistic(seeds: Sequence[RowStatistic]) -> RowStatistic:
+def mean_statistic(seeds: Sequence[RowStatistic]) -> RowStatistic:
     """What is summed up, averaged over training seeds."""
     return RowStatistic(
         np.mean([one.sums for one in seeds], axis=0), seeds[0].of_sums, float(np.mean([one.offset for one in seeds]))
@@ -102,37 +129,65 @@ def verdict(
     metric: str,
     difference: Difference,
     higher_is_better: bool = True,
-    seeds: int | None = None,
+    basis: Basis = ONE_PAIR,
 ) -> str:
     """What a difference allows to say, in one sentence that names the better model first.
 
-    One is better where p < 0.05 and the interval leaves out 0.
+    One is better where p < 0.05 and the interval leaves out 0. Of one split nothing is practically certain: what chance
+    in the split does is not covered.
 
     Args:
-        difference: `name_one`'s metric minus `name_other`'s.
-        seeds: how many training seeds the metrics are means over, if the sentence is to say so.
+        difference: `name_one`'s metric minus `name_other`'s, its p-value corrected where there are several pairs.
 
-    >>> verdict("DLRM", "NCF", "HR@10", Difference(-0.012, -0.02, -0.004, 0.003))
-    'NCF is better than DLRM: HR@10 higher by 0.012 (95 % interval 0.004 to 0.020, p = 0.003), so this is very likely.'
-    >>> verdict("DLRM", "NCF", "HR@10", Difference(0.002, -0.006, 0.01, 0.62))
-    'No difference can be told between DLRM and NCF: HR@10 differs by 0.002 (95 % interval -0.006 to 0.010, p = 0.62).'
+    >>> verdict("A", "B", "X", Difference(-0.012, -0.02, -0.004, 0.02))
+    'B is better than A: X higher by 0.012 (95 % interval 0.004 to 0.020, p = 0.02, one split), so this is likely.'
+    >>> verdict("A", "B", "X", Difference(0.002, -0.006, 0.01, 0.62), basis=Basis(splits=3))
+    'No difference can be told between A and B: X differs by 0.002 (95 % interval -0.006 to 0.010, p = 0.62, 3 splits).'
     """
     value, low, high, p = difference.value, difference.low, difference.high, difference.p_value
-    sure = next((words for limit, words in SURE if p < limit), None)
+    sure = sureness(p, basis.splits)
     decided = sure is not None and (low > 0 or high < 0)
     if decided and high < 0:
         value, low, high = -value, -high, -low
     places = _decimals(high - low, *((abs(low), abs(high)) if decided else ()))
     amount, lowest, highest = (f"{round(number, places) + 0.0:.{places}f}" for number in (value, low, high))
-    trained = "" if seeds is None else f", {seeds} training seed{'s' * (seeds != 1)} each"
     p_text = "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
-    evidence = f"{amount} (95 % interval {lowest} to {highest}, {p_text}{trained})"
+    if basis.pairs > 1:
+        p_text += f" corrected for {basis.pairs} pairs"
+    evidence = f"{amount} (95 % interval {lowest} to {highest}, {p_text}, {basis})"
     if not decided:
         return f"No difference can be told between {name_one} and {name_other}: {metric} differs by {evidence}."
     first_is_higher = difference.low > 0
     better, worse = (name_one, name_other) if first_is_higher == higher_is_better else (name_other, name_one)
     direction = "higher" if higher_is_better else "lower"
     return f"{better} is better than {worse}: {metric} {direction} by {evidence}, so this is {sure}."
+
+
+def sureness(p_value: float, splits: int) -> str | None:
+    """How sure a difference is, in words; None where it is not.
+
+    >>> sureness(0.0001, splits=1), sureness(0.0001, splits=5), sureness(0.2, splits=5)
+    ('very likely', 'practically certain', None)
+    """
+    scale = SURE if splits > 1 else SURE_OF_ONE_SPLIT
+    return next((words for limit, words in scale if p_value < limit), None)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for how many there are, so that the chance of any false rejection stays below the limit.
+
+    The i-th smallest of m (from 0) is multiplied by m - i, and is at least the one before it and at most 1 (Holm, "A
+    Simple Sequentially Rejective Multiple Test Procedure", 1979). It holds whatever the dependence between the tests.
+
+    >>> holm([0.04, 0.01, 0.03])
+    [0.06, 0.03, 0.06]
+    """
+    values = np.array(p_values, np.float64)
+    order = np.argsort(values, kind="stable")
+    scaled = values[order] * (len(values) - np.arange(len(values)))
+    corrected = np.empty(len(values))
+    corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return [float(value) for value in corrected]
 
 
 def _decimals(*sizes: float) -> int:
@@ -169,8 +224,8 @@ def _by_bootstrap(
     return Difference(value, float(low), float(high), math.erfc(deviations / math.sqrt(2)))
 
 
-def _sign_flips(difference: np.ndarray, seed: int, rounds: int) -> float:
-    """The sign-flip test's two-sided p-value."""
+def sign_flips(difference: np.ndarray, seed: int, rounds: int) -> float:
+    """The sign-flip test's two-sided p-value, at least 1 / (1 + rounds)."""
     moved = difference[difference != 0]  # a flip changes no other
     total = moved.sum()
     as_far = abs(total) - NOISE * np.abs(moved).sum()  # equal sums in another order round differently

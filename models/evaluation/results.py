@@ -13,6 +13,30 @@ from core.run_folder import Run
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
+class Slice:
+    """The metrics of some of the judged users or rows.
+
+    Attributes:
+        name: `new`, or the range of the number of training ratings, such as `12–57`.
+        count: how many users or rows there are.
+        metrics: each metric by its name; None where it is undefined for them.
+    """
+
+    name: str
+    count: int
+    metrics: dict[str, float | None]
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Estimate:
+    """A value with its 95 % interval; None for both ends where there is none."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
 class Result:
     """One entry of `evaluation.json`: a model, judged by a protocol.
 
@@ -27,6 +51,10 @@ class Result:
             than 10 unseen movies, among which any movie is one of the first 10.
         others: the fewest and the most unseen movies that a held-out movie is ranked among; None where that is not
             asked.
+        slices: the metrics by `movie_popularity` and by `user_activity`, both in training ratings: of the users who are
+            ranked over all movies, or of the test rows. New movies are a slice of the first, where there are any.
+        coverage: `coverage@10`, the share of the catalogue in the ten best movies of the `full_catalogue_users`; None
+            where no lists are made.
         stages: what each stage of the run took, in `seconds` and `peak_mb`.
     """
 
@@ -45,6 +73,8 @@ class Result:
     undefined: dict[str, str] | None = None
     left_out: dict[str, int] | None = None
     others: tuple[int, int] | None = None
+    slices: dict[str, list[Slice]] | None = None
+    coverage: dict[str, Estimate] | None = None
     versions: dict[str, str] = field(default_factory=dict)
     stages: dict[str, dict[str, float]] | None = None
 

@@ -47,7 +47,7 @@ class Protocol(ABC, Generic[Questions]):
         split: whose features it is asked of: a name in `workflows.splits`.
         task: whose metrics judge it: see `models/evaluation/metrics/`.
         monitor: the metric that validation chooses by.
-        deciding: the metric that decides which of two models is better.
+        deciding: the metric that decides which of two models is better: of a ranking, one over all movies, `full_...`.
         also_compared: further metrics whose differences `compare` reports.
         question: the heading of its tables.
         title: its name in the README's tables.
@@ -84,8 +84,8 @@ class Protocol(ABC, Generic[Questions]):
         return metrics_of(self.task)
 
     def metric(self, name: str) -> Metric:
-        """A metric by the name of a figure in results, such as that over all movies."""
-        return self.metrics[metric_of(name)]
+        """A metric by the name of a figure: `full_hr@10` is `hr@10` over the whole catalogue."""
+        return metric_of(self.task, name)
 
     @property
     def columns(self) -> list[tuple[str, str]]:

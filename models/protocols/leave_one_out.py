@@ -13,7 +13,7 @@ PROTOCOLS.add(
     NextMovie(
         name="leave-one-out",
         split="leave-one-out",
-        question="What will they watch next? (leave-one-out, a user's last movie among 99 unseen)",
+        question="What will they watch next? (leave-one-out; all movies, and a sample of 99)",
         title="What will they watch next? (leave-one-out)",
     ),
     position=10,

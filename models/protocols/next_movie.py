@@ -40,8 +40,8 @@ class NextMovie(BinaryProtocol[HeldOut]):
 
     task: str = "ranking"
     monitor: str = "full_ndcg@10"
-    deciding: str = "hr@10"
-    also_compared: tuple[str, ...] = ("ndcg@10",)
+    deciding: str = "full_ndcg@10"
+    also_compared: tuple[str, ...] = ("full_hr@10", "full_mrr@10", "hr@10", "ndcg@10")
     needs_validation: bool = False  # a catalogue that is too small to rank in can still be learned
     draws_negatives: bool = True
     space: SearchSpace = field(

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from models.evaluation.judgement import Judgement, PerUser, Scorer
-from models.evaluation.metrics.base import FULL, KNOWN, columns_of
+from models.evaluation.metrics.base import FULL, KNOWN, columns_of, heading
 from models.protocols.base import PROTOCOLS
 from models.protocols.next_movie import HeldOut, NextMovie
 
@@ -32,8 +32,8 @@ class Temporal(NextMovie):
     def columns(self) -> list[tuple[str, str]]:
         """Those of its task, then those over all movies without new people."""
         found = columns_of(self.task)
-        known = [(f"{title}\nknown people", KNOWN + name) for title, name in found if name.startswith(FULL)]
-        return found + known
+        known = [KNOWN + name for _, name in found if name.startswith(FULL)]
+        return found + [(heading(self.task, name), name) for name in known]
 
     def judge(self, scorer: Scorer, questions: HeldOut) -> list[Judgement]:
         sampled, full = super().judge(scorer, questions)
@@ -61,7 +61,7 @@ PROTOCOLS.add(
         name="temporal",
         split="temporal",
         defaults_like="leave-one-out",
-        question="What will they watch from a date on? (temporal, a user's first movie after it among 99 unseen)",
+        question="What will they watch from a date on? (temporal; all movies, and a sample of 99)",
         title="What will they watch from a date on? (temporal)",
         is_default=False,
         is_served=False,

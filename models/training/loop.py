@@ -15,7 +15,7 @@ from models.data.history import Timeline
 from models.data.interactions import joined
 from models.data.sequences import SequenceBatches
 from models.evaluation.judgement import Asked, Judgement, Scorer, Values, means_of, undefined_in
-from models.evaluation.metrics.base import metric_of
+from models.evaluation.metrics.base import plain_name
 from models.evaluation.scorers import network_scorer, past_of
 from models.networks.base import NETWORKS, Recommender
 from models.protocols.base import PROTOCOLS
@@ -240,4 +240,4 @@ def undefined_in_validation(features: Features) -> dict[str, str]:
 
     constant = Scorer(lambda _: Asked(pairs), lambda rows: np.zeros(len(rows), np.float32), is_probability=True)
     found = undefined_in(protocol.judge(constant, protocol.questions(features, "valid")))
-    return {name: reason for name, reason in found.items() if metric_of(name) in protocol.metrics}
+    return {name: reason for name, reason in found.items() if plain_name(name) in protocol.metrics}

@@ -61,11 +61,11 @@ def at_each_k(files: RunFiles, protocol: str, model: str, part: str) -> tuple[Cu
     return curves_of(rank, MOST, files.result(protocol, model).seed) if len(rank) else None
 
 
-PARTS = {SAMPLED: "sampled", FULL_CATALOGUE: "all movies"}
+PARTS = {FULL_CATALOGUE: "all movies", SAMPLED: "sampled"}
 
 
 def draw_cut_offs(files: RunFiles, protocol: str) -> Figure:
-    """HR@k and NDCG@k among the sampled movies and among all; bands are the compared networks' intervals."""
+    """HR@k and NDCG@k among all movies and among the sampled ones; bands are the compared networks' intervals."""
     drawn = looks(files, protocol)
     made, axes = figure(2, 2, height=6.2)
     for row, (part, words) in enumerate(PARTS.items()):
@@ -101,7 +101,7 @@ def text_cut_offs(files: RunFiles, protocol: str) -> str:
         if curves:
             values = [f"{curves[0].value[k - 1]:.3f}" for k in (1, K, MOST)]
             sentences.append(f"{title_of(protocol, model)} {' / '.join(values)}")
-    counts = {SAMPLED: "test_users", FULL_CATALOGUE: "full_catalogue_users"}
+    counts = {FULL_CATALOGUE: "full_catalogue_users", SAMPLED: "test_users"}
     result = files.result(protocol, models_with(files, protocol, part)[0])
     shown = f"HR@1 / HR@{K} / HR@{MOST}, {PARTS[part]}: {listed(sentences)}. " if sentences else ""
     return f"{shown}Bands: {METHOD}; {asked(result, *counts.values())}."

@@ -1,6 +1,7 @@
 """Every metric with its interval, and paired differences: from `evaluation.json`, and from what was kept."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
 from typing import Any
@@ -9,9 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from models.evaluation.kept import FULL_CATALOGUE
-from models.evaluation.metrics.base import FULL
-from models.evaluation.paired import verdict
+from models.evaluation.kept import FULL_CATALOGUE, ROWS, SAMPLED
+from models.evaluation.metrics.base import FULL, spoken
+from models.evaluation.paired import Basis, Difference, holm, verdict
 from models.protocols.base import PROTOCOLS
 from report.calculations.differences import Interval, difference_with_p, differences
 from report.drawing import SMALL, beside, direction, dot, nothing, rows, undefined
@@ -33,6 +34,7 @@ from report.judged import (
 )
 from report.style import GREY, capitalised, color_of, figure, heading_of, listed, short_of, title_of
 from report.words import METHOD, asked, with_interval
+from workflows.splits.base import SPLITS
 
 COUNTS = ("test_users", "full_catalogue_users", "test_rows")
 ACROSS = 2  # panels
@@ -43,7 +45,7 @@ def metrics_asked(protocol: str) -> dict[str, bool]:
     """Every metric of a protocol in the order of the tables, and whether more is better."""
     metrics = PROTOCOLS[protocol].metrics
     found = {name: one.higher_is_better for name, one in metrics.items()}
-    return found | {FULL + name: one.higher_is_better for name, one in metrics.items() if one.full_catalogue}
+    return {FULL + name: one.higher_is_better for name, one in metrics.items() if one.full_catalogue} | found
 
 
 def _panels(count: int, names: int) -> tuple[Figure, list[Axes], int]:
@@ -132,13 +134,17 @@ def paired(files: RunFiles, protocol: str) -> tuple[Paired, ...]:
 
 def _differences(files: RunFiles, protocol: str, one: str, other: str) -> dict[str, Interval]:
     found: dict[str, Interval] = {}
-    parts = [part_of(protocol), *([FULL_CATALOGUE] if PROTOCOLS[protocol].task == RANKING else [])]
-    for part in parts:
+    for part in _parts(protocol):
         if {one, other} <= set(models_with(files, protocol, part)):
             refuse_other_questions(files, protocol, part, (one, other))
             first, second = (judgement(files, protocol, model, part) for model in (one, other))
             found |= differences(first, second, files.result(protocol, one).seed)
     return found
+
+
+def _parts(protocol: str) -> tuple[str, ...]:
+    """What is kept that a protocol's metrics are of."""
+    return (FULL_CATALOGUE, SAMPLED) if PROTOCOLS[protocol].task == RANKING else (ROWS,)
 
 
 def draw_paired(files: RunFiles, protocol: str) -> Figure:
@@ -198,7 +204,7 @@ def text_paired(files: RunFiles, protocol: str) -> str:
     """What the deciding metric says of each two networks, in the words of `compare`."""
     result = results_of(files, protocol)[0]
     part = part_of(protocol)
-    sentences = [verdict_of(files, protocol, *pair) for pair in combinations(_networks(files, protocol), 2)]
+    sentences = verdicts_of(files, protocol, _networks(files, protocol))
     kept = len(files.kept(protocol, models_with(files, protocol, part)[0], part))
     shown = f" on {kept:,} of the rows" if result.test_rows not in (None, kept) else ""
     method = f"95 % intervals by paired bootstrap over users{shown}; hollow: 0 is inside; arrow: beyond the panel"
@@ -209,20 +215,35 @@ def _networks(files: RunFiles, protocol: str) -> list[str]:
     return compared_among(models_with(files, protocol, part_of(protocol)))
 
 
+def verdicts_of(files: RunFiles, protocol: str, models: Sequence[str]) -> list[str]:
+    """What the deciding metric allows to say of every two of some models of one run, a sentence each.
+
+    Where there are several pairs, the p-values are corrected for them (`models.evaluation.paired.holm`).
+    """
+    asked_of = PROTOCOLS[protocol]
+    found = {pair: _deciding(files, protocol, *pair) for pair in combinations(models, 2)}
+    able = {pair: one for pair, one in found.items() if one is not None}
+    corrected = dict(zip(able, holm([one.p_value for one in able.values()])))
+    basis = Basis(is_only_split=not SPLITS[asked_of.split].uses_chance, pairs=len(able))
+    metric, higher = spoken(asked_of.task, asked_of.deciding), asked_of.metric(asked_of.deciding).higher_is_better
+    sentences = []
+    for pair in found:
+        names = title_of(protocol, pair[0]), title_of(protocol, pair[1])
+        if pair in able:
+            difference = replace(able[pair], p_value=corrected[pair])
+            sentences.append(verdict(*names, metric, difference, higher, basis))
+        else:
+            sentences.append(f"{names[0]} and {names[1]} cannot be compared by {metric}, which is undefined.")
+    return sentences
+
+
 @lru_cache(maxsize=REMEMBERED)
-def verdict_of(files: RunFiles, protocol: str, one: str, other: str) -> str:
-    """What the deciding metric allows to say of two models of one run, in a sentence."""
+def _deciding(files: RunFiles, protocol: str, one: str, other: str) -> Difference | None:
+    """The difference of two models by the deciding metric; None where it is undefined."""
     part = part_of(protocol)
     refuse_other_questions(files, protocol, part, (one, other))
-    metric = PROTOCOLS[protocol].deciding
     first, second = (judgement(files, protocol, model, part) for model in (one, other))
-    found = difference_with_p(first, second, metric, files.result(protocol, one).seed)
-    names = title_of(protocol, one), title_of(protocol, other)
-    heading = heading_of(protocol, metric)
-    if found is None:
-        return f"{names[0]} and {names[1]} cannot be compared by {heading}, which is undefined."
-    higher = PROTOCOLS[protocol].metrics[metric].higher_is_better
-    return verdict(names[0], names[1], heading, found, higher)
+    return difference_with_p(first, second, PROTOCOLS[protocol].deciding, files.result(protocol, one).seed)
 
 
 def without_pairs(files: RunFiles, protocol: str) -> str:
@@ -233,6 +254,9 @@ def without_pairs(files: RunFiles, protocol: str) -> str:
     models = models_with(files, protocol, part)
     if len(models) < 2:
         return f"Only one model is judged by {protocol}."
+    for other in _parts(protocol):
+        if among := models_with(files, protocol, other):
+            refuse_other_questions(files, protocol, other, tuple(among))
     users = files.kept(protocol, models[0], part)["user_id"].nunique()
     return "" if users > 1 else "A difference with an interval takes at least two users."
 

@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from core.columns import RAW_MOVIE, RAW_USER, TITLE, YEAR
+from models.evaluation.coverage import EMPTY
 from models.evaluation.judgement import PerUser
 from models.evaluation.kept import FULL_CATALOGUE, LISTS
-from report.calculations.lists import EMPTY, in_common, jaccard
+from report.calculations.lists import in_common, jaccard
 from report.drawing import SMALL
 from report.files import RunFiles
 from report.judged import (

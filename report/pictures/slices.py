@@ -68,7 +68,7 @@ def sliced_models(files: RunFiles, protocol: str, part: str) -> tuple[str, ...]:
 def _statistics(files: RunFiles, protocol: str, part: str) -> Callable[[str, np.ndarray], RowStatistic]:
     """The deciding metric of a model on some rows, taken apart."""
     protocols = PROTOCOLS[protocol]
-    metric = protocols.metrics[protocols.deciding]
+    metric = protocols.metric(protocols.deciding)
     if part != ROWS:
         values = {
             model: per_user(metric, *ranks_of(files, protocol, model, part))
@@ -118,7 +118,7 @@ def draw(part: str, files: RunFiles, protocol: str) -> Figure:
     heights = [1.0 + 0.36 * count for count in (*tallest, len(found[large]))]
     made, axes = mosaic([*pairs, [large, large]], height=sum(heights) + 0.3, height_ratios=heights)
     ends = _ends([one for name in small for one in found[name]])
-    higher = PROTOCOLS[protocol].metrics[PROTOCOLS[protocol].deciding].higher_is_better
+    higher = PROTOCOLS[protocol].metric(PROTOCOLS[protocol].deciding).higher_is_better
     for name, panel in axes.items():
         _panel(panel, found[name], models, ticks=5 if name == large else 2)
         panel.set(title=name, xlim=_ends(found[name]) if name == large else ends)
@@ -156,7 +156,9 @@ def text(part: str, files: RunFiles, protocol: str) -> str:
     part = part or part_of(protocol)
     models = sliced_models(files, protocol, part)
     result = files.result(protocol, models[0])
-    metric = FULL + PROTOCOLS[protocol].deciding if part == FULL_CATALOGUE else PROTOCOLS[protocol].deciding
+    metric = PROTOCOLS[protocol].deciding
+    if part == SAMPLED:
+        metric = metric.removeprefix(FULL)
     count = {ROWS: "test_rows", FULL_CATALOGUE: "full_catalogue_users"}.get(part, "test_users")
     shown = listed([title_of(protocol, model) for model in models])
     return (
@@ -176,7 +178,7 @@ def _apart(files: RunFiles, protocol: str, part: str) -> str:
     if not defined:
         return ""
     name, other = (title_of(protocol, model) for model in models)
-    sign = PROTOCOLS[protocol].metrics[PROTOCOLS[protocol].deciding].sign
+    sign = PROTOCOLS[protocol].metric(PROTOCOLS[protocol].deciding).sign
     better = sum(sign * (first - second) > 0 for first, second in defined)
     sure = [one.apart for one in slices if one.apart and (one.apart[0] > 0 or one.apart[1] < 0)]
     surely_better = sum(sign * (low + high) > 0 for low, high in sure)
@@ -199,11 +201,11 @@ add_for_each_protocol(
 )
 add_for_each_protocol(
     Kind(
-        name="slices-all-movies",
-        title="Slices of users and movies, all movies",
-        draw=partial(draw, FULL_CATALOGUE),
-        text=partial(text, FULL_CATALOGUE),
-        lacking=lambda files, protocol: without_kept(files, protocol, FULL_CATALOGUE, networks=1),
+        name="slices-sampled",
+        title="Slices of users and movies, sampled",
+        draw=partial(draw, SAMPLED),
+        text=partial(text, SAMPLED),
+        lacking=lambda files, protocol: without_kept(files, protocol, SAMPLED, networks=1),
         task=RANKING,
     ),
     place=51,

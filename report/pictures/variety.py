@@ -8,9 +8,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from core.columns import GENRES, RAW_MOVIE, RAW_USER
+from models.evaluation.coverage import EMPTY, coverage
 from models.evaluation.judgement import PerUser
 from models.evaluation.kept import LISTS
-from report.calculations.lists import EMPTY, Lists, coverage, diversity, lists_of, novelty
+from report.calculations.lists import Lists, diversity, lists_of, novelty
 from report.drawing import SMALL, beside, dot, rows
 from report.files import RunFiles
 from report.judged import RANKING, REMEMBERED, Kind, add_for_each_protocol, compared_among, models_with, without_kept

@@ -42,7 +42,10 @@ def row_metrics(task: str, rows: pd.DataFrame) -> dict[str, float]:
     if task == "rating":
         return {"rmse": mean_squared_error(label, score) ** 0.5, "mae": mean_absolute_error(label, score)}
     clipped = np.clip(score, 1e-7, 1 - 1e-7)
-    return {"auc": roc_auc_score(label, score), "log_loss": log_loss(label, clipped)}
+    starts = np.unique(np.sort(score)[[place * len(score) // 15 for place in range(15)]])
+    bins = pd.DataFrame({"label": label, "score": score}).groupby(np.digitize(score, starts)).sum()
+    gap = (bins["score"] - bins["label"]).abs().sum() / len(score)
+    return {"auc": roc_auc_score(label, score), "log_loss": log_loss(label, clipped), "ece": gap}
 
 
 def metrics_of_files(folder: Path, task: str) -> dict[str, float]:
@@ -51,7 +54,7 @@ def metrics_of_files(folder: Path, task: str) -> dict[str, float]:
         return row_metrics(task, pd.read_parquet(folder / "rows.parquet"))
     full = ranking_metrics(pd.read_parquet(folder / "full.parquet"))
     sampled = ranking_metrics(pd.read_parquet(folder / "sampled.parquet"))
-    return sampled | {f"full_{name}": full[name] for name in ("hr@10", "ndcg@10")}
+    return sampled | {f"full_{name}": full[name] for name in ("hr@10", "ndcg@10", "mrr@10")}
 
 
 def assert_kept(run: Run, folder: Path, result: Result) -> None:
@@ -73,7 +76,10 @@ def assert_kept(run: Run, folder: Path, result: Result) -> None:
     metrics = metrics_of_files(folder, protocol.task)
     for name in metrics.keys() & result.metrics.keys():
         assert metrics[name] == pytest.approx(result.metrics[name], abs=1e-9), name
-    assert {name for name in metrics if name not in result.metrics} <= {"log_loss"}  # of what is not a probability
+    assert {name for name in metrics if name not in result.metrics} <= {
+        "log_loss",
+        "ece",
+    }  # of what is not a probability
     tables = {name: table.to_pandas() for name, table in found.items()}
     if "rows" in tables:
         assert len(tables["rows"]) == result.test_rows

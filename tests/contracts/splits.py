@@ -74,6 +74,7 @@ class SplitContract:
         first, again, other = (self.assign(user, timestamp, seed).part for seed in (3, 3, 4))
         np.testing.assert_array_equal(again, first)
         assert self.uses_chance == (other != first).any()
+        assert SPLITS[self.name].uses_chance == self.uses_chance
 
     def test_the_arguments_are_left_as_they_are(self):
         user, timestamp = self.sample()

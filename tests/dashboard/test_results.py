@@ -64,3 +64,14 @@ def test_names_are_escaped_and_what_is_missing_is_a_dash():
     assert "&lt;b&gt;" in table("leave-one-out").lower()
     assert "<td>-</td>" in table("random-split")
     assert ">2.5 s<" in table("random-split")
+
+
+def test_columns_stand_in_the_order_of_the_names_with_those_over_all_movies_first():
+    one = {"protocol": "p", "model": "m", "metrics": {"other": 0.1, "hr@10": 0.2, "full_hr@10": 0.3}, "seed": 1}
+    asked = {"test_users": 6_040, "full_catalogue_users": 2_000}
+    names = Names({"full_hr@10": "HR@10, all movies", "hr@10": "HR@10, sampled"}, {})
+    html = table_of([{**one, **asked}], "p", names, [], [])
+    headings = re.findall(r"<th[^>]*>([^<]*)</th>", html.partition("</thead>")[0])
+    assert headings == ["Model", "HR@10, all movies", "HR@10, sampled", "Other", "Training"]
+    assert re.findall(r"0\.\d{3}", html) == ["0.300", "0.200", "0.100"]
+    assert "6,040 test users (2,000 of them among all movies), seed 1" in html

@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LONGEST_NAME = "a_name_of_20_letters"
 NAMES = ("dlrm", "popularity", LONGEST_NAME)
 METRICS = {
-    "leave-one-out": ("hr@10", "ndcg@10", "auc", "full_hr@10", "full_ndcg@10"),
+    "leave-one-out": ("full_hr@10", "full_ndcg@10", "full_mrr@10", "hr@10", "ndcg@10", "auc"),
     "random-split": ("auc", "log_loss"),
     "rating": ("rmse", "mae"),
 }
@@ -148,16 +148,17 @@ def test_a_wide_terminal_has_a_model_on_a_line(run):
         assert " ".join([result["model"], *figures, "12346 s" if result["epochs"] else "none"]) in lines
 
 
-def test_the_names_of_our_own_models_leave_a_model_on_a_line_at_80_columns(run):
+def test_the_names_of_our_own_models_leave_a_model_on_a_line_at_95_columns(run):
     run.evaluation.write_text(json.dumps(results(("dlrm", "ncf", "popularity"))))
-    text = printed(80, *comparison_tables(run))
-    assert_fits(text)
-    row = next(line for line in text.splitlines() if line.startswith("dlrm"))
-    assert row.split() == [
-        "dlrm",
-        *[word for metric in METRICS["leave-one-out"] for word in (f"{value_of(metric, 0):.3f}", "±.027")],
-        *("12346", "s"),
-    ]
+    values = [f"{value_of(metric, 0):.3f}" for metric in METRICS["leave-one-out"]]
+    for width in (80, 95):
+        lines = iter(printed(width, *comparison_tables(run)).splitlines())
+        row = next(line for line in lines if line.startswith((" dlrm", "dlrm")))
+        if width == 80:  # the intervals stand below the values
+            assert row.split() == ["dlrm", *values, "12346", "s"]
+            assert next(lines).split() == ["±.027"] * len(values)
+        else:
+            assert row.split() == ["dlrm", *[word for value in values for word in (value, "±.027")], "12346", "s"]
 
 
 # -- 80 columns --------------------------------------------------------------------------------------------------------
@@ -167,8 +168,9 @@ def test_the_comparison_fits(run):
     text = printed(80, *comparison_tables(run))
     assert_fits(text)
     assert LONGEST_NAME in text
-    assert "What will they watch next? (leave-one-out, a user's last movie among 99 unseen)" in text
-    for heading in ("HR@10", "NDCG@10", "AUC", "log loss", "RMSE", "MAE", "training"):
+    assert "What will they watch next? (leave-one-out; all movies, and a sample of 99)" in text
+    ranked = ("HR@10", "NDCG@10", "MRR@10", "all", "movies", "sampled")
+    for heading in (*ranked, "AUC", "log loss", "RMSE", "MAE", "training"):
         assert heading in text
 
 

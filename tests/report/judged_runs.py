@@ -111,7 +111,9 @@ def _ranked(files: RunFiles, model: str) -> dict[str, Any]:
     ]
     _keep(files, "leave-one-out", model, "lists", pd.concat(lists))
     full = ranking_metrics(tables["full"])
-    metrics = ranking_metrics(tables["sampled"]) | {f"full_{name}": full[name] for name in ("hr@10", "ndcg@10")}
+    metrics = ranking_metrics(tables["sampled"]) | {
+        f"full_{name}": full[name] for name in ("hr@10", "ndcg@10", "mrr@10")
+    }
     counts = {"test_users": len(users), "full_catalogue_users": len(users), "others": [30, 30]}
     return result("leave-one-out", model, {name: float(value) for name, value in metrics.items()}, **counts)
 
@@ -131,7 +133,7 @@ def _scored(files: RunFiles, model: str) -> dict[str, Any]:
     kept = _keep(files, "random-split", model, "rows", table)
     metrics = {name: float(value) for name, value in row_metrics("classification", kept).items()}
     if model == "popularity":  # which gives no probabilities
-        del metrics["log_loss"]
+        del metrics["log_loss"], metrics["ece"]
     return result("random-split", model, metrics, test_rows=len(kept))
 
 

@@ -17,7 +17,7 @@ from tests.names import DEFAULT_PROTOCOLS, NETWORKS
 
 USERS, MOVIES, ROWS = 40, 30, 600
 METRICS = {
-    "leave-one-out": ("hr@10", "ndcg@10", "mrr@10", "auc", "full_hr@10", "full_ndcg@10"),
+    "leave-one-out": ("hr@10", "ndcg@10", "mrr@10", "auc", "full_hr@10", "full_ndcg@10", "full_mrr@10"),
     "random-split": ("auc", "log_loss"),
 }
 MODELS = (*NETWORKS, "popularity")

@@ -10,15 +10,17 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from models.evaluation.bootstrap import bootstrap
+from models.evaluation.classes import equal_counts
+from models.evaluation.coverage import EMPTY, coverage
 from models.evaluation.judgement import PerUser, judge_rows
 from models.evaluation.metrics.base import metrics_of
 from models.evaluation.metrics.classification import auc
 from models.evaluation.metrics.ranking import hit_rate, ndcg, ranking
 from models.evaluation.paired import paired_difference, paired_row_difference
-from report.calculations.classes import between, by_name, equal_counts
+from report.calculations.classes import between, by_name
 from report.calculations.differences import ROUNDS, comparable, difference_with_p, differences, minus
 from report.calculations.groups import dense, grouped
-from report.calculations.lists import EMPTY, coverage, diversity, in_common, jaccard, lists_of, novelty
+from report.calculations.lists import diversity, in_common, jaccard, lists_of, novelty
 from report.calculations.ranks import at_each_k, curves_of, per_user
 from report.calculations.scores import (
     Points,
@@ -290,7 +292,7 @@ def rows_of(seed: int, is_probability: bool = True):
 def test_differences_of_rows_are_those_of_the_paired_test():
     one, other = rows_of(1), rows_of(2)
     found = differences(one, other, seed=4)
-    assert list(found) == ["auc", "log_loss"]
+    assert list(found) == ["auc", "log_loss", "ece"]
     for name, interval in found.items():
         expected = paired_row_difference([one.statistics[name]], [other.statistics[name]], one.owner, 4, ROUNDS)
         assert (interval.value, interval.low, interval.high) == pytest.approx(
@@ -304,7 +306,7 @@ def test_what_one_of_the_models_lacks_is_left_out():
     assert (differences(one, one, 0), comparable(one, one), difference_with_p(one, one, "hr@10", 0)) == ({}, [], None)
     label = np.ones(4)
     same = judge_rows("classification", label, np.linspace(0.1, 0.9, 4), np.arange(4))
-    assert comparable(same, same) == ["log_loss"]
+    assert comparable(same, same) == ["log_loss", "ece"]
     assert minus(same.statistics["auc"], same.statistics["auc"]).undefined == "the rows all have the same label"
 
 

@@ -34,7 +34,7 @@ RANKED = (
     "paired-leave-one-out",
     "cut-offs-leave-one-out",
     "slices-leave-one-out",
-    "slices-all-movies-leave-one-out",
+    "slices-sampled-leave-one-out",
     "variety-leave-one-out",
     "overlap-leave-one-out",
     "one-user-leave-one-out",
@@ -197,11 +197,12 @@ def test_a_long_name_is_abbreviated_beside_a_row_and_whole_in_a_legend(tmp_path)
 
 
 def test_what_is_undefined_has_no_mark_and_what_has_no_interval_has_no_bar(files):
+    metric = PROTOCOLS["leave-one-out"].deciding
     files = change(
-        files, "leave-one-out", "ncf", metrics={"hr@10": None}, ci95={"hr@10": None}, undefined={"hr@10": "why"}
+        files, "leave-one-out", "ncf", metrics={metric: None}, ci95={metric: None}, undefined={metric: "why"}
     )
-    files = change(files, "leave-one-out", "ease", ci95={"hr@10": None}, undefined={"ci95": "why"})
-    panel = drawn("forest-leave-one-out", files).axes[0]
+    files = change(files, "leave-one-out", "ease", ci95={metric: None}, undefined={"ci95": "why"})
+    panel = drawn("forest-leave-one-out", files).axes[list(metrics_asked("leave-one-out")).index(metric)]
     assert [place for _, place in marks(panel)] == [0, 2, 3]
     assert len(bars(panel)) == 2
     assert "NCF undefined" in said("forest-leave-one-out", files)
@@ -223,7 +224,7 @@ def test_differences_are_taken_on_the_same_users(judged):
             values = [judged.result("leave-one-out", model).metrics[metric] for model in (pair.one, pair.other)]
             assert found.value == pytest.approx(values[0] - values[1])
             assert found.low <= found.value <= found.high
-    first = paired(judged, "leave-one-out")[0].metrics["hr@10"]
+    first = paired(judged, "leave-one-out")[0].metrics[metrics[0]]
     assert (first.value, 0) in marks(figure.axes[0])
     assert (first.low, first.high) in bars(figure.axes[0])
     assert figure.axes[0].get_yticklabels()[0].get_text() == "DLRM \u2212 NCF"
@@ -244,19 +245,20 @@ def test_a_difference_beyond_the_panel_is_an_arrow_with_its_value(tmp_path, monk
     assert arrows
     for line in arrows:
         pair = paired(files, "leave-one-out")[int(line.get_ydata()[0])]
-        value = pair.metrics["hr@10"].value
+        value = pair.metrics["full_hr@10"].value
         assert (line.get_marker() == ">") == (value > 0)
         assert f"{value:+.3f}".replace("-", "\u2212") in words(panel.figure)
 
 
-def test_models_that_were_asked_about_others_are_not_compared(files):
-    path = files.run.kept("leave-one-out", "ncf") / "sampled.parquet"
+@pytest.mark.parametrize(("part", "slices"), [("sampled", "slices-sampled"), ("full", "slices")])
+def test_models_that_were_asked_about_others_are_not_compared(files, part, slices):
+    path = files.run.kept("leave-one-out", "ncf") / f"{part}.parquet"
     table = pd.read_parquet(path)
     table.assign(user_id=table["user_id"] + 1).to_parquet(path)
     files = RunFiles(files.run)
     with pytest.raises(UserError, match="are of different users or movies; run: python -m marquee evaluate"):
         PICTURES["paired-leave-one-out"].draw(files)
-    for name in ("paired-leave-one-out", "slices-leave-one-out"):
+    for name in ("paired-leave-one-out", f"{slices}-leave-one-out"):
         assert "are of different users or movies" in PICTURES[name].lacking(files)
 
 
@@ -282,7 +284,7 @@ def test_where_no_user_could_be_asked_nothing_is_drawn(files):
 
 def test_cut_offs_at_ten_are_the_metrics_of_evaluation_json(judged):
     figure = drawn("cut-offs-leave-one-out", judged)
-    for panel, metric in zip(figure.axes, ("hr@10", "ndcg@10", "full_hr@10", "full_ndcg@10")):
+    for panel, metric in zip(figure.axes, ("full_hr@10", "full_ndcg@10", "hr@10", "ndcg@10")):
         curves = [line.get_ydata() for line in panel.lines]
         values = [judged.result("leave-one-out", model).metrics[metric] for model in judged.models("leave-one-out")]
         assert [curve[9] for curve in curves] == pytest.approx(values)
@@ -355,7 +357,7 @@ def test_reliability_is_drawn_bin_by_bin(judged):
 
 def test_slices_hold_every_user_and_their_values_make_up_the_whole(judged):
     found = slices_of(judged, "leave-one-out", "sampled")
-    whole = {model: judged.result("leave-one-out", model).metrics["hr@10"] for model in ("dlrm", "ncf")}
+    whole = {model: judged.result("leave-one-out", model).metrics["ndcg@10"] for model in ("dlrm", "ncf")}
     for title, classes in found.items():
         if title not in ("Movie's genre", "Movie's age, years"):  # of several genres, or of an unknown year
             count = [one.count for one in classes]
@@ -473,7 +475,8 @@ def test_cost_is_the_time_of_training(judged):
     others, timed = figure.axes
     points = {(x, y) for x, y in marks(timed)}
     expected = {(120.0, "dlrm"), (30.0, "ncf")}
-    assert points == {(x, judged.result("leave-one-out", model).metrics["hr@10"]) for x, model in expected}
+    deciding = PROTOCOLS["leave-one-out"].deciding
+    assert points == {(x, judged.result("leave-one-out", model).metrics[deciding]) for x, model in expected}
     assert {"EASE", "Popularity"} <= {text.get_text() for text in others.texts}
     assert labels(figure) == ["DLRM", "NCF"]
     assert "in 120 s" in said("cost-leave-one-out", judged)
@@ -503,6 +506,7 @@ class TestWithMoreModels(PictureContract):
     def test_every_two_networks_are_compared(self, files):
         pairs = [(pair.one, pair.other) for pair in paired(files, "leave-one-out")]
         assert pairs[:3] == [("dlrm", "ncf"), ("dlrm", "third"), ("ncf", "third")]
+        assert said("paired-leave-one-out", files).count(" corrected for 3 pairs, the only split)") == 3
         assert len(drawn("overlap-leave-one-out", files).axes) == 3
         assert len(drawn("one-user-leave-one-out", files).axes) == 3
         common = set.intersection(*map(set, example(files, "leave-one-out").lists.values()))

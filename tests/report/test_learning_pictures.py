@@ -140,7 +140,7 @@ def test_a_metric_that_is_undefined_chose_nothing(tmp_path):
     assert chosen(figure.axes[0]) == []
     assert CHOSEN not in [text.get_text() for text in figure.legends[0].get_texts()]
     assert PICTURES[name].text(files) == (
-        "DLRM kept the last of 2 epochs, as validation NDCG@10 is undefined; leave-one-out, seed 42."
+        "DLRM kept the last of 2 epochs, as validation NDCG@10, sampled is undefined; leave-one-out, seed 42."
     )
 
 

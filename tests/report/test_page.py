@@ -11,7 +11,7 @@ from markupsafe import Markup
 from core.errors import UserError
 from core.json_files import read_json, write_json
 from models.evaluation.metrics.base import columns_of
-from models.evaluation.paired import paired_difference, verdict
+from models.evaluation.paired import Basis, paired_difference, verdict
 from models.evaluation.results import judged_models, read_results, write_results
 from models.protocols.base import PROTOCOLS
 from report.calculations.differences import ROUNDS
@@ -107,7 +107,7 @@ def test_why_a_figure_is_missing_stands_below(files, tmp_path):
     lacking = replace(first, metrics=metrics, ci95=intervals, undefined={"hr@10": "no user has <10> movies"})
     write_results(run, [lacking, *others], ORIGIN, judged_models(run))
     whole = Page(page_of(RunFiles(run))).root
-    assert "HR@10: none, as no user has <10> movies." in [one.text for one in whole.all("p")]
+    assert "HR@10, sampled: none, as no user has <10> movies." in [one.text for one in whole.all("p")]
 
 
 # -- the verdict -------------------------------------------------------------------------------------------------------
@@ -118,9 +118,12 @@ def card(whole: Element, protocol: str) -> Element:
 
 
 def test_the_verdict_is_computed_from_what_was_kept_and_says_that_it_is_of_one_seed(files, whole):
-    hits = [(files.kept("leave-one-out", name, "sampled")["rank"] < 10).to_numpy(np.float64) for name in COMPARED]
+    ranks = [files.kept("leave-one-out", name, "full")["rank"].to_numpy(np.float64) for name in COMPARED]
+    gains = [np.where(rank < 10, 1 / np.log2(rank + 2), 0) for rank in ranks]
     text = card(whole, "leave-one-out").text.replace("\u00a0", " ")
-    assert verdict("DLRM", "NCF", "HR@10", paired_difference(*hits, seed=42, rounds=ROUNDS)) in text
+    difference = paired_difference(*gains, seed=42, rounds=ROUNDS)
+    basis = Basis(is_only_split=True)
+    assert verdict("DLRM", "NCF", "NDCG@10 among all movies", difference, basis=basis) in text
     assert "From one training seed each (42)" in text
     assert files.run.command("compare") in text
     for protocol in DEFAULT_PROTOCOLS:

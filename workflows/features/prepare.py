@@ -96,7 +96,7 @@ def prepare(
     target = run.features / split_name
     if is_current(target, made_from):
         return False
-    details = {"protocol": split_name, "dataset": tables_manifest["dataset"], "seed": settings.seed}
+    details = {"protocol": split_name, "dataset": tables_manifest["dataset"], **asdict(settings)}
     with new_folder(target, made_from, **details) as made, plain_path(made) as out:
         tables = _Tables.of(run)
         streams = np.random.SeedSequence([settings.seed, splitter.stream]).spawn(3)

@@ -125,6 +125,7 @@ class Splitter:
         candidates: whether `prepare` draws, for each validation and test row, movies that the user has not rated.
         stream: separates its random numbers from those of other splits with the same seed; each split has its own.
         needs: what the smallest dataset must have, for the message that a part is empty.
+        uses_chance: whether another seed gives another split, so that results can be taken over several.
     """
 
     _: KW_ONLY
@@ -133,6 +134,7 @@ class Splitter:
     candidates: bool
     stream: int
     needs: str
+    uses_chance: bool = False
 
 
 SPLITS: Registry[Splitter] = Registry("split", "workflows.splits")

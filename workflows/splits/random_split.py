@@ -26,6 +26,6 @@ def assign(times: TimeOrder, rng: np.random.Generator) -> Split:
 
 SPLITS.add(
     "random-split",
-    Splitter(assign=assign, label=is_liked, candidates=False, stream=1, needs="about 20 ratings"),
+    Splitter(assign=assign, label=is_liked, candidates=False, stream=1, needs="about 20 ratings", uses_chance=True),
     position=20,
 )

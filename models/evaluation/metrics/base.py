@@ -60,9 +60,10 @@ class Metric:
         task: `ranking`, `classification` or `rating`.
         title: how tables call it.
         higher_is_better: its direction.
-        in_tables: whether the comparison tables have a column for it.
+        in_tables: whether the comparison tables have a column for it: of a ranking metric, among sampled movies.
         per_user: of a ranking metric: each user's value, float64 [users].
-        full_catalogue: of a ranking metric: whether it is also taken over all movies, as `full_<name>`.
+        full_catalogue: of a ranking metric: whether it is also taken over all movies, as `full_<name>`, which has a
+            column of its own.
         per_row: of any other metric: of labels (or stars) [rows] and float scores [rows].
         needs_probability: whether it means something for probabilities only.
     """
@@ -98,17 +99,48 @@ def metrics_of(task: str) -> dict[str, Metric]:
     return {key.partition("/")[2]: metric for key, metric in METRICS.items() if metric.task == task}
 
 
-def metric_of(name: str) -> str:
+def plain_name(name: str) -> str:
     """The name of the metric that a figure is of: `hr@10` of `hr@10`, `full_hr@10` and `known_full_hr@10`."""
     return name.removeprefix(KNOWN).removeprefix(FULL)
 
 
+def metric_of(task: str, name: str) -> Metric:
+    """A metric of a task by the name of a figure: `full_hr@10` is `hr@10` over the whole catalogue."""
+    return metrics_of(task)[plain_name(name)]
+
+
 def columns_of(task: str) -> list[tuple[str, str]]:
-    """The tables' columns for a task: heading and name of a metric, those over the whole catalogue last."""
-    chosen = {name: metric for name, metric in metrics_of(task).items() if metric.in_tables}
-    columns = [(metric.title, name) for name, metric in chosen.items()]
-    full = [(f"{metric.title}\nall movies", FULL + name) for name, metric in chosen.items() if metric.full_catalogue]
-    return columns + full
+    """The tables' columns for a task: heading and name of a metric, those over the whole catalogue first.
+
+    Metrics among sampled movies can order models wrongly (Krichene and Rendle, "On Sampled Metrics for Item
+    Recommendation", 2020), so that those over all movies are the headline.
+    """
+    metrics = metrics_of(task)
+    over_all = [FULL + name for name, one in metrics.items() if one.full_catalogue]
+    others = [name for name, one in metrics.items() if one.in_tables]
+    return [(heading(task, name), name) for name in (*over_all, *others)]
+
+
+def heading(task: str, name: str) -> str:
+    """A metric's heading, in two lines where it says what movies are ranked among.
+
+    >>> heading("ranking", "full_hr@10").split("\\n"), heading("rating", "rmse")
+    (['HR@10', 'all movies'], 'RMSE')
+    """
+    title = metric_of(task, name).title
+    if task != "ranking":
+        return title
+    among = "sampled" if name == plain_name(name) else "all movies"
+    return f"{title}\n{among}" + ("\nknown people" if name.startswith(KNOWN) else "")
+
+
+def spoken(task: str, name: str) -> str:
+    """What sentences call a metric: `NDCG@10 among all movies`."""
+    title = metric_of(task, name).title
+    if task != "ranking":
+        return title
+    among = "sampled" if name == plain_name(name) else "all"
+    return f"{title} among {among} movies" + (", known people" if name.startswith(KNOWN) else "")
 
 
 def refuse_other_shapes(label: np.ndarray, score: np.ndarray) -> None:

@@ -107,7 +107,13 @@ add(
 )
 add(
     "mrr@10",
-    Metric(task="ranking", title="MRR@10", per_user=lambda found: mrr(found.rank), in_tables=False),
+    Metric(
+        task="ranking",
+        title="MRR@10",
+        per_user=lambda found: mrr(found.rank),
+        in_tables=False,
+        full_catalogue=True,
+    ),
     position=30,
 )
 add(

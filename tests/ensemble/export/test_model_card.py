@@ -121,9 +121,10 @@ def test_an_evaluation_makes_a_version_with_its_figures_and_the_same_weights(run
     second = export(run, PROTOCOL, None)
     assert (second["version"], second["previous"]) == (2, 1)
     found = rows(card(run))
-    assert found[COMPARED[0]][0] == "0.6123 (0.5623 to 0.6623)"
-    assert found["popularity"][0] == "0.4123 (0.5623 to 0.6623)"
-    assert found["popularity"][-1] == "-"
+    assert found[COMPARED[0]][0] == "0.2123 (0.1623 to 0.2623)"  # over all movies
+    assert found[COMPARED[0]][3] == "0.6123 (0.5623 to 0.6623)"
+    assert found["popularity"][3] == "0.4123 (0.5623 to 0.6623)"
+    assert found["popularity"][1] == "-"
     assert "full_ndcg@10: no movie is left" in card(run)
     assert "among 80 to 99 others" in card(run)
     assert "Asked about 57 test users." in card(run)

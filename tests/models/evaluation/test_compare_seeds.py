@@ -2,16 +2,21 @@
 
 import json
 import re
+from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
 
+from core.artifacts import read_manifest
 from core.errors import UserError
 from core.run_folder import Run
 from marquee.app import main
+from models.data.load import load_features
 from models.evaluation import compare_seeds as seeds
 from models.evaluation.judgement import PerUser, judge_rows
+from models.evaluation.pairs import all_pairs, as_json, sentences
+from models.evaluation.summaries import summary
 from models.protocols.base import PROTOCOLS as REGISTERED
 from models.registry import baselines_for
 from tests.names import NETWORKS, PROTOCOLS
@@ -74,7 +79,7 @@ def test_everything_is_there(compared):
 
 
 @pytest.mark.parametrize(
-    ("protocol", "metric"), [("leave-one-out", "hr@10"), ("random-split", "auc"), ("rating", "rmse")]
+    ("protocol", "metric"), [("leave-one-out", "full_ndcg@10"), ("random-split", "auc"), ("rating", "rmse")]
 )
 def test_the_difference_is_that_of_the_means(compared, protocol, metric):
     assert REGISTERED[protocol].deciding == metric
@@ -86,6 +91,14 @@ def test_the_difference_is_that_of_the_means(compared, protocol, metric):
     assert difference["low"] <= difference["value"] <= difference["high"]
     assert 0 <= difference["p"] <= 1
     assert re.search(r"(is better than|No difference can be told)", found["verdict"])
+    assert difference["p"] <= difference["p_holm"] <= 1
+    for one, other in combinations(models, 2):
+        assert 0 <= found[f"{one}_minus_{other}"][metric]["p_holm"] <= 1
+    assert found["pairs"] == len(models) * (len(models) - 1) // 2
+    assert found["splits"] == [42]
+    split = "the only split" if protocol == "leave-one-out" else "one split"
+    assert f"corrected for {found['pairs']} pairs, 2 training seeds each, {split})" in found["verdict"]
+    assert "practically certain" not in found["verdict"]
     assert "2 training seeds each" in found["verdict"]
 
 
@@ -174,25 +187,38 @@ def test_a_file_of_another_kind_is_refused(run, tmp_path, text):
 # -- nothing to compare by ---------------------------------------------------------------------------------------------
 
 
+COMPARED = ("full_ndcg@10", "full_hr@10", "full_mrr@10", "hr@10", "ndcg@10")
+
+
+def differences(protocol: str, judged: dict) -> dict:
+    """A protocol's part of the file, of one seed and one split."""
+    models = {name: summary(parts, 1) for name, parts in judged.items()}
+    found = {"seeds": [1], "splits": [42], "models": models, **as_json(protocol, all_pairs(judged, protocol, 1))}
+    return {**found, "verdict": sentences(protocol, found, ("dlrm", "ncf"))}
+
+
 def test_one_user_is_too_few_to_compare_by():
-    judged = {name: [[PerUser({"hr@10": np.array([value]), "ndcg@10": np.array([value])})]] for name, value in
-              (("dlrm", 1.0), ("ncf", 0.0))}  # fmt: skip
-    found = seeds.differences("leave-one-out", judged, [1])
+    judged = {
+        name: [[PerUser({metric: np.array([value]) for metric in COMPARED})]]
+        for name, value in (("dlrm", 1.0), ("ncf", 0.0))
+    }
+    found = differences("leave-one-out", judged)
     reason = "an interval over users needs at least two users"
     nothing = {"value": None, "low": None, "high": None, "p": None, "undefined": reason}
-    assert found["dlrm_minus_ncf"] == {"hr@10": nothing, "ndcg@10": nothing}
-    assert found["verdict"] == f"DLRM and NCF cannot be compared by HR@10: {reason}."
-    one = seeds.summary(judged["dlrm"], 1)
+    assert found["dlrm_minus_ncf"] == dict.fromkeys(COMPARED, nothing)
+    assert found["pairs"] == 0
+    assert found["verdict"] == f"DLRM and NCF cannot be compared by NDCG@10 among all movies: {reason}."
+    one = summary(judged["dlrm"], 1)
     assert one["metrics"]["hr@10"] == 1
-    assert one["ci95"] == {"hr@10": None, "ndcg@10": None}
+    assert one["ci95"] == dict.fromkeys(COMPARED)
     assert one["undefined"] == {"ci95": reason}
 
 
 def test_rows_of_one_label_are_nothing_to_compare_by():
     rows = [[judge_rows("classification", np.ones(4), np.array([0.2, 0.4, 0.6, 0.8]), np.array([0, 0, 1, 1]))]]
-    found = seeds.differences("random-split", {"dlrm": rows, "ncf": rows}, [1])
+    found = differences("random-split", {"dlrm": rows, "ncf": rows})
     assert found["verdict"] == "DLRM and NCF cannot be compared by AUC: the rows all have the same label."
-    both = seeds.summary(rows * 2, 1)
+    both = summary(rows * 2, 1)
     assert both["metrics"]["auc"] is both["ci95"]["auc"] is None
     assert both["per_seed"]["auc"] == [None, None]
     assert both["metrics"]["log_loss"] > 0
@@ -201,7 +227,7 @@ def test_rows_of_one_label_are_nothing_to_compare_by():
 
 def test_users_who_are_left_out_are_counted_in_the_results_over_seeds():
     judged = [[PerUser({"hr@10": np.array([0.0, value])}, left_out=3, others=(12, 40))] for value in (0.0, 1.0)]
-    found = seeds.summary(judged, 0)
+    found = summary(judged, 0)
     assert found["metrics"]["hr@10"] == 0.25
     assert found["left_out"] == {"test_users": 3}
     assert found["others"] == (12, 40)
@@ -213,7 +239,7 @@ def test_users_who_are_left_out_are_counted_in_the_results_over_seeds():
 def test_the_interval_is_of_each_user_s_mean_over_the_seeds():
     values = [np.array([0.0, 1.0, 1.0, 0.0]), np.array([1.0, 0.0, 1.0, 0.0])]
     judged = [[PerUser({"hr@10": value})] for value in values]
-    found = seeds.summary(judged, 0)
+    found = summary(judged, 0)
     assert found["metrics"]["hr@10"] == 0.5
     assert found["ci95"]["hr@10"] == PerUser({"hr@10": np.array([0.5, 0.5, 1.0, 0.0])}).intervals(0)["hr@10"]
 
@@ -223,12 +249,119 @@ def test_the_same_models_do_not_differ():
     rng = np.random.default_rng(0)
     score, label = rng.random(20), np.tile([0.0, 1.0], 10)
     rows = [[judge_rows("classification", label, score, owner)]]
-    found = seeds.differences("random-split", {"dlrm": rows, "ncf": rows}, [1])
+    found = differences("random-split", {"dlrm": rows, "ncf": rows})
     assert found["dlrm_minus_ncf"]["auc"]["value"] == 0
     assert found["verdict"].startswith("No difference")
     stars = {
         "dlrm": [[judge_rows("rating", label, score, owner)]],
         "ncf": [[judge_rows("rating", label, label, owner)]],
     }
-    better = seeds.differences("rating", stars, [1])
+    better = differences("rating", stars)
     assert better["verdict"].startswith("NCF is better than DLRM")
+
+
+# -- any pair, and several splits --------------------------------------------------------------------------------------
+
+
+def asked(run: Run, capsys, *arguments: str) -> tuple[int, str]:
+    """The exit code and the output, in one line, of `compare` for the run."""
+    with pytest.raises(SystemExit) as stopped:
+        main(["compare", "--runs", str(run.root.parent), "--dataset", "ml-latest-small", *arguments])
+    told = capsys.readouterr()
+    return stopped.value.code, " ".join((told.out + told.err).split())
+
+
+@pytest.fixture(scope="module")
+def over_two_splits(run, tmp_path_factory) -> dict:
+    out = tmp_path_factory.mktemp("out") / "splits.json"
+    arguments = ["--dataset", "ml-latest-small", "--protocol", "both", "--seeds", "2", "--splits", "2"]
+    with pytest.raises(SystemExit) as stopped:
+        main(["compare", "--runs", str(run.root.parent), *arguments, "--out", str(out)])
+    assert stopped.value.code == 0
+    return json.loads(out.read_text())["protocols"]
+
+
+def test_a_random_split_is_varied_and_the_only_one_is_not(compared, over_two_splits):
+    same = over_two_splits["leave-one-out"]
+    assert same == compared["protocols"]["leave-one-out"]
+    assert same["splits"] == [42]
+    varied = over_two_splits["random-split"]
+    assert varied["splits"] == [42, 43]
+    assert "2 training seeds each, 2 splits)" in varied["verdict"]
+    for name, model in varied["models"].items():
+        before = compared["protocols"]["random-split"]["models"][name]
+        for metric, values in model["per_split"].items():
+            assert values[0] == before["metrics"][metric]  # the first split is that of the run
+            assert values[0] != values[1]
+            assert model["metrics"][metric] == pytest.approx(np.mean(values))
+            assert model["metrics"][metric] == pytest.approx(np.mean(model["per_seed"][metric]))
+            low, high = model["ci95"][metric]
+            assert low < model["metrics"][metric] < high
+
+
+def test_the_other_split_has_features_of_its_own_and_keeps_the_settings_of_the_run(run, over_two_splits):
+    other = run.of_split(43)
+    first, second = (read_manifest(one.features_of("random-split")) for one in (run, other))
+    assert (first["seed"], second["seed"]) == (42, 43)
+    assert first["freq_threshold"] == second["freq_threshold"]
+    assert other.tables.is_symlink()
+    assert not other.tables.readlink().is_absolute()
+    assert not other.features_of("leave-one-out").exists()
+    parts = [set(zip(*map(np.ndarray.tolist, load_features(one, "random-split").seen("test")))) for one in (run, other)]
+    assert parts[0] != parts[1]
+    of_first, of_second = (
+        json.loads((one.of_seed("random-split", "dlrm", 42) / "config.json").read_text())["settings"]
+        for one in (run, other)
+    )
+    assert of_first == of_second
+
+
+def test_the_steps_of_all_splits_are_counted(run):
+    both = ("leave-one-out", "random-split")
+    one, three = (seeds.steps(run, both, 2, {"random-split": [run] * others}) for others in (0, 2))
+    assert three - one == 2 * seeds.steps(run, ("random-split",), 2)
+
+
+def test_any_pair_of_models_can_be_asked_about(run, compared, tmp_path, capsys):
+    path = tmp_path / "comparison.json"
+    path.write_text(json.dumps(compared))
+    before = path.read_text()
+    code, told = asked(run, capsys, "--pair", "popularity", "als", "--out", str(path))
+    assert code == 0
+    assert "What will they watch next? (leave-one-out): " in told
+    assert re.search(r"(is better than|No difference can be told between)", told)
+    assert "NDCG@10 among all movies" in told
+    assert f"corrected for {compared['protocols']['leave-one-out']['pairs']} pairs, 2 training seeds each" in told
+    assert "Will they like it?" not in told  # ALS is not judged by it
+    code, told = asked(run, capsys, "--pair", "mf", "dlrm", "--out", str(path))
+    assert code == 0
+    assert told.count("2 training seeds each") == len(PROTOCOLS)
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("pair", "protocol", "words"),
+    [
+        (("dlrm", "no-such"), "all", "has no model 'no-such'; choose two of dlrm, ncf, mf, "),
+        (("dlrm", "dlrm"), "all", "--pair dlrm dlrm names one model twice; give two"),
+        (("als", "biases"), "all", "no protocol has judged both als and biases"),
+        (("dlrm", "als"), "rating", "has no model 'als'"),
+    ],
+)
+def test_a_pair_that_is_not_there_is_refused(run, compared, tmp_path, capsys, pair, protocol, words):
+    path = tmp_path / "comparison.json"
+    path.write_text(json.dumps(compared))
+    code, told = asked(run, capsys, "--pair", *pair, "--protocol", protocol, "--out", str(path))
+    assert code == 2
+    assert words in told
+
+
+def test_a_pair_without_results_that_hold_is_refused(run, compared, tmp_path, capsys):
+    path = tmp_path / "comparison.json"
+    code, told = asked(run, capsys, "--pair", "dlrm", "ncf", "--out", str(path))
+    assert code == 2
+    assert f"{path} is missing; run: python -m marquee compare --dataset ml-latest-small" in told
+    before(run, path, data="other")
+    code, told = asked(run, capsys, "--pair", "dlrm", "ncf", "--out", str(path))
+    assert code == 2
+    assert "that still hold; run: python -m marquee compare" in told

@@ -24,8 +24,8 @@ from tests.names import COMPARED, DEFAULT_PROTOCOLS, NETWORKS, PROTOCOLS, RATING
 
 FIELDS = {"model", "protocol", "metrics", "ci95", "seed", "epochs", "train_seconds", "samples_per_second"}
 METRICS = {
-    "leave-one-out": {"auc", "hr@10", "ndcg@10", "mrr@10", "full_hr@10", "full_ndcg@10"},
-    "random-split": {"auc", "log_loss"},
+    "leave-one-out": {"auc", "hr@10", "ndcg@10", "mrr@10", "full_hr@10", "full_ndcg@10", "full_mrr@10"},
+    "random-split": {"auc", "log_loss", "ece"},
 }
 BASELINES = {"leave-one-out": ["ease", "als", "itemknn", "popularity"], "random-split": ["biases", "popularity"]}
 RESULTS = sum(len(NETWORKS) + len(BASELINES[protocol]) for protocol in DEFAULT_PROTOCOLS)
@@ -73,7 +73,7 @@ def test_the_file_is_a_list_of_every_model_and_baseline(run, results):
 def test_every_entry_has_the_format_s_fields(results):
     for result in results:
         assert asdict(result).keys() >= FIELDS
-        names = METRICS[result.protocol] - ({"log_loss"} if result.model == "popularity" else set())
+        names = METRICS[result.protocol] - ({"log_loss", "ece"} if result.model == "popularity" else set())
         assert result.metrics.keys() == result.ci95.keys() == names
         for name, (low, high) in result.ci95.items():
             assert low <= result.metrics[name] <= high

@@ -184,8 +184,9 @@ def test_a_scorer_that_says_not_a_number_is_refused():
 
 def test_full_catalogue_of_the_perfect_and_the_constant_scorer(tmp_path):
     features = features_in(tmp_path)
-    assert among_all_movies(perfect, features, questions(), 0).means() == {"full_hr@10": 1, "full_ndcg@10": 1}
-    assert among_all_movies(constant, features, questions(), 0).means() == {"full_hr@10": 0, "full_ndcg@10": 0}
+    names = ("full_hr@10", "full_ndcg@10", "full_mrr@10")
+    assert among_all_movies(perfect, features, questions(), 0).means() == dict.fromkeys(names, 1)
+    assert among_all_movies(constant, features, questions(), 0).means() == dict.fromkeys(names, 0)
 
 
 def test_full_catalogue_leaves_out_what_the_user_rated_in_train_and_valid(tmp_path):
@@ -199,6 +200,7 @@ def test_full_catalogue_leaves_out_what_the_user_rated_in_train_and_valid(tmp_pa
     # distances 1 to 3 are rated; of the others 4, 5 score above the held-out 0, and 6 ties with it
     found = among_all_movies(own_then_those_above, features, questions(), 0).values
     np.testing.assert_allclose(found["full_ndcg@10"], 1 / np.log2(3 + 2))
+    np.testing.assert_allclose(found["full_mrr@10"], 1 / (3 + 1))
 
 
 def test_full_catalogue_asks_about_all_rated_movies_and_no_other(tmp_path):
@@ -417,8 +419,8 @@ def test_an_entry_of_leave_one_out(prepared):
         return np.array([answer[u] == m for u, m in zip(user.tolist(), movie.tolist())], np.float32)
 
     entry = judged("oracle", of_pairs(oracle, True), features, 11, CONFIG)
-    assert filled(entry) == ENTRY | {"test_users", "full_catalogue_users", "others"}
-    names = {"auc", "hr@10", "ndcg@10", "mrr@10", "full_hr@10", "full_ndcg@10"}
+    assert filled(entry) == ENTRY | {"test_users", "full_catalogue_users", "others", "slices", "coverage"}
+    names = {"auc", "hr@10", "ndcg@10", "mrr@10", "full_hr@10", "full_ndcg@10", "full_mrr@10"}
     assert entry.metrics == dict.fromkeys(names, 1)
     assert entry.ci95 == dict.fromkeys(names, (1, 1))
     assert (entry.model, entry.protocol, entry.seed) == ("oracle", "leave-one-out", 11)
@@ -432,10 +434,10 @@ def test_an_entry_of_random_split(prepared, is_probability):
     features = load_features(prepared, "random-split")
     rows = features.interactions("test")
     entry = judged("half", of_pairs(constant, is_probability), features, 11, None)
-    assert filled(entry) == ENTRY | {"test_rows"}
+    assert filled(entry) == ENTRY | {"test_rows", "slices"}
     assert entry.test_rows == len(rows)
     assert entry.metrics["auc"] == 0.5
-    assert entry.metrics.keys() == entry.ci95.keys() == ({"auc", "log_loss"} if is_probability else {"auc"})
+    assert entry.metrics.keys() == entry.ci95.keys() == ({"auc", "log_loss", "ece"} if is_probability else {"auc"})
     if is_probability:
         assert entry.metrics["log_loss"] == pytest.approx(np.log(2))
         assert entry.ci95["log_loss"] == pytest.approx((np.log(2), np.log(2)))

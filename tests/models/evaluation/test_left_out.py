@@ -86,9 +86,9 @@ def test_a_user_who_has_rated_nearly_the_whole_catalogue_is_left_out_of_it_by_ha
         table.to_parquet(tmp_path / part / "part_0.parquet", index=False)
     questions = Candidates(np.array([3, 4]), np.array([3, 4]), np.tile(np.arange(24, 30), (2, 1)), np.zeros(2, int))
     found = among_all_movies(lambda user, movie: movie.astype(np.float32), features, questions, 0)
-    assert found.means() == {"full_hr@10": 0, "full_ndcg@10": 0}
+    assert found.means() == {"full_hr@10": 0, "full_ndcg@10": 0, "full_mrr@10": 0}
     assert (found.count, found.left_out, found.counted_as) == (1, 1, "full_catalogue_users")
-    assert found.intervals(0) == {"full_hr@10": None, "full_ndcg@10": None}
+    assert found.intervals(0) == {"full_hr@10": None, "full_ndcg@10": None, "full_mrr@10": None}
     assert found.undefined() == {"ci95": "an interval over users needs at least two users"}
 
 
@@ -109,7 +109,7 @@ def test_where_no_user_is_left_nothing_is_scored_and_every_metric_is_undefined(u
 def test_rows_of_one_label_have_no_auc_and_keep_their_log_loss():
     """Three liked rows of two users, each given a half: the log loss is ln 2, and no row stands below another."""
     found = judge_rows("classification", np.ones(3), np.full(3, 0.5), np.array([0, 0, 1]))
-    assert found.means() == {"auc": None, "log_loss": pytest.approx(np.log(2))}
+    assert found.means() == {"auc": None, "log_loss": pytest.approx(np.log(2)), "ece": 0.5}
     assert found.intervals(0)["auc"] is None
     assert found.intervals(0)["log_loss"] == pytest.approx([np.log(2)] * 2)
     assert found.undefined() == {"auc": "the rows all have the same label"}
@@ -174,7 +174,11 @@ def test_what_is_undefined_is_null_with_its_reason_and_said_under_the_table(tmp_
     run = Run(tmp_path)
     ranked = [
         sampled_metrics(above({3: 2, 4: 10, 5: 9}), asked({3: 12, 4: 10, 5: 9})),
-        PerUser({"full_hr@10": np.empty(0), "full_ndcg@10": np.empty(0)}, "full_catalogue_users", left_out=1234),
+        PerUser(
+            {name: np.empty(0) for name in ("full_hr@10", "full_ndcg@10", "full_mrr@10")},
+            "full_catalogue_users",
+            left_out=1234,
+        ),
     ]
     rows = [judge_rows("classification", np.ones(3), np.full(3, 0.5), np.array([0, 0, 1]))]
     results = [result("leave-one-out", ranked), result("random-split", rows)]
@@ -186,10 +190,10 @@ def test_what_is_undefined_is_null_with_its_reason_and_said_under_the_table(tmp_
     assert first["others"] == [10, 12]
     assert read_results(run) == results
     text = printed(run)
-    assert "a user's last movie among 10 to 12 unseen)" in text
+    assert "all movies, and a sample of 10 to 12)" in text
     left_out = "1 of the sampled figures and 1,234 of the figures over all movies."
     assert f"Users left out, as among fewer than 10 unseen movies any is a hit: {left_out}" in " ".join(text.split())
-    assert "HR@10 of all movies, NDCG@10 of all movies: none, as no user has 10 unseen movies." in text
+    assert "HR@10, all movies, NDCG@10, all movies, MRR@10, all movies: none, as no user has 10 unseen movies." in text
     assert "AUC: none, as the rows all have the same label." in text
     assert "nan" not in text.lower()
 
@@ -198,7 +202,7 @@ def test_what_is_undefined_is_null_with_its_reason_and_said_under_the_table(tmp_
 def test_the_heading_of_good_data_stays(others):
     protocol = PROTOCOLS["leave-one-out"]
     assert protocol.heading(others) == protocol.question
-    assert "among 29 unseen" in protocol.heading((29, 29))
+    assert "a sample of 29)" in protocol.heading((29, 29))
     assert PROTOCOLS["rating"].heading(others) == PROTOCOLS["rating"].question
 
 
@@ -300,7 +304,7 @@ def test_a_user_who_has_rated_everything_is_counted_and_not_a_hit(tmp_path, caps
     results = read_results(Run(tmp_path / "runs" / "ml-latest-small"))
     assert {(r.test_users, r.full_catalogue_users, r.others) for r in results} == {(5, 5, (20, 20))}
     assert all(r.left_out == {"test_users": 1, "full_catalogue_users": 1} for r in results)
-    assert "among 20 unseen" in text
+    assert "a sample of 20)" in text
     assert "1 of the sampled figures and 1 of the figures over all movies." in text
 
 
@@ -325,7 +329,9 @@ def test_one_user_who_has_rated_everything_goes_the_whole_way(tmp_path, capsys):
     for entry in read_results(Run(folder)):
         assert set(entry.metrics.values()) == {None}
     command("compare", "--protocol", "leave-one-out", "--seeds", "1", *where)
-    assert "cannot be compared by HR@10: no user has 10 unseen movies." in " ".join(capsys.readouterr().out.split())
+    assert "cannot be compared by NDCG@10 among all movies: no user has 10 unseen movies." in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def write_data(folder: Path, lines: list[str]) -> None:

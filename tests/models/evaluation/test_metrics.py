@@ -10,7 +10,8 @@ from hypothesis.extra.numpy import arrays
 from sklearn import metrics as sk
 
 from models.evaluation.bootstrap import bootstrap
-from models.evaluation.metrics.classification import auc, log_losses, placements
+from models.evaluation.judgement import judge_rows
+from models.evaluation.metrics.classification import auc, calibration_gaps, log_losses, placements
 from models.evaluation.metrics.ranking import hit_rate, mrr, ndcg, rank_of_positive, user_auc
 
 # Few different values, so that ties are frequent; all exact in binary.
@@ -308,3 +309,59 @@ def test_hit_rate_ndcg_and_mrr_agree_with_ranx(monkeypatch):
             np.testing.assert_allclose(metric(rank), ranx.evaluate(truth, run, name, return_mean=False), rtol=1e-9)
 
     check()
+
+
+# -- calibration -------------------------------------------------------------------------------------------------------
+
+
+def test_the_calibration_error_by_hand():
+    """Two bins: .2 and .4 with a share of 1/2 (gap .2), .6 and .8 with 1/2 (gap .2), so that the error is .2."""
+    label, probability = np.array([0, 1, 0, 1]), np.array([0.2, 0.4, 0.6, 0.8])
+    gaps = calibration_gaps(label, probability, bins=2)
+    assert gaps == pytest.approx([-0.2, 0.6, 0.6, -0.2])
+    assert gaps.mean() == pytest.approx(0.2)
+    assert calibration_gaps(label, probability, bins=1).mean() == pytest.approx(0)
+
+
+def test_a_constant_share_is_calibrated_and_certainty_that_errs_is_not():
+    label = np.array([1, 0, 0, 0])
+    assert calibration_gaps(label, np.full(4, 0.25)).mean() == pytest.approx(0)
+    assert calibration_gaps(label, np.full(4, 1.0)).mean() == pytest.approx(0.75)
+    assert calibration_gaps(label, label.astype(float)).mean() == 0
+    assert len(calibration_gaps(np.empty(0), np.empty(0))) == 0
+
+
+def test_true_probabilities_have_hardly_any_calibration_error_and_pushed_ones_have_much():
+    rng = np.random.default_rng(0)
+    probability = rng.random(60_000)
+    label = rng.random(60_000) < probability
+    assert calibration_gaps(label, probability).mean() < 0.01
+    pushed = probability**2
+    expected = np.abs(pushed - probability).mean()
+    assert calibration_gaps(label, pushed).mean() == pytest.approx(expected, abs=0.01)
+
+
+@given(labelled_rows(), st.integers(1, 20))
+def test_the_calibration_error_is_that_of_the_bins(rows, bins):
+    label, score, _ = rows
+    probability = (score + 1) / 2
+    starts = sorted({sorted(probability)[place * len(label) // bins] for place in range(bins)})
+    place = [max(number for number, start in enumerate(starts) if start <= one) for one in probability]
+    expected = sum(
+        abs(sum(probability[row] - label[row] for row in range(len(label)) if place[row] == number))
+        for number in range(len(starts))
+    )
+    gaps = calibration_gaps(label, probability, bins)
+    assert gaps.mean() == pytest.approx(expected / len(label))
+    assert -1e-12 <= gaps.mean() <= 1
+    order = np.random.default_rng(bins).permutation(len(label))
+    assert calibration_gaps(label[order], probability[order], bins).mean() == pytest.approx(gaps.mean())
+
+
+def test_the_interval_of_the_calibration_error_lies_around_it():
+    rng = np.random.default_rng(1)
+    probability = rng.random(2_000)
+    label, owner = (rng.random(2_000) < probability).astype(float), np.arange(2_000) % 50
+    judged = judge_rows("classification", label, probability, owner)
+    low, high = judged.intervals(0)["ece"]
+    assert low < judged.means()["ece"] < high

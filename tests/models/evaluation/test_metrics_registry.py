@@ -14,10 +14,14 @@ from models.protocols.base import PROTOCOLS
 RANKING = {
     "hr@10": ("HR@10", True, True, True),
     "ndcg@10": ("NDCG@10", True, True, True),
-    "mrr@10": ("MRR@10", True, False, False),
+    "mrr@10": ("MRR@10", True, False, True),
     "auc": ("AUC", True, True, False),
 }
-CLASSIFICATION = {"auc": ("AUC", True, True, False), "log_loss": ("log loss", False, True, False)}
+CLASSIFICATION = {
+    "auc": ("AUC", True, True, False),
+    "log_loss": ("log loss", False, True, False),
+    "ece": ("ECE", False, False, False),
+}
 STARS = {"rmse": ("RMSE", False, True, False), "mae": ("MAE", False, True, False)}
 TASKS = {"ranking": RANKING, "classification": CLASSIFICATION, "rating": STARS}
 
@@ -64,17 +68,19 @@ def test_every_metric_is_of_one_of_the_three_tasks():
     assert all(key.startswith(f"{metric.task}/") for key, metric in METRICS.items())
 
 
-def test_only_the_log_loss_needs_probabilities():
-    assert [key for key, metric in METRICS.items() if metric.needs_probability] == ["classification/log_loss"]
+def test_the_log_loss_and_the_calibration_error_need_probabilities():
+    needing = [key for key, metric in METRICS.items() if metric.needs_probability]
+    assert needing == ["classification/log_loss", "classification/ece"]
 
 
 def test_the_columns_of_the_tables():
     assert columns_of("ranking") == [
-        ("HR@10", "hr@10"),
-        ("NDCG@10", "ndcg@10"),
-        ("AUC", "auc"),
         ("HR@10\nall movies", "full_hr@10"),
         ("NDCG@10\nall movies", "full_ndcg@10"),
+        ("MRR@10\nall movies", "full_mrr@10"),
+        ("HR@10\nsampled", "hr@10"),
+        ("NDCG@10\nsampled", "ndcg@10"),
+        ("AUC\nsampled", "auc"),
     ]
     assert columns_of("classification") == [("AUC", "auc"), ("log loss", "log_loss")]
     assert columns_of("rating") == [("RMSE", "rmse"), ("MAE", "mae")]
@@ -121,10 +127,11 @@ def test_a_ranking_metric_that_is_added_is_judged_with_an_interval(first):
     assert 0 <= low < 2 / 3 < high <= 1
     assert PROTOCOLS["leave-one-out"].metrics["first"] is first
     assert [name for _, name in columns_of("ranking")] == [
+        *("full_hr@10", "full_ndcg@10", "full_mrr@10", "full_first"),
         *("hr@10", "ndcg@10", "auc", "first"),
-        *("full_hr@10", "full_ndcg@10", "full_first"),
     ]
-    assert columns_of("ranking")[-1] == ("first\nall movies", "full_first")
+    assert columns_of("ranking")[3] == ("first\nall movies", "full_first")
+    assert columns_of("ranking")[-1] == ("first\nsampled", "first")
 
 
 def test_a_metric_of_rows_that_is_added_is_judged_with_an_interval(share):
@@ -132,7 +139,7 @@ def test_a_metric_of_rows_that_is_added_is_judged_with_an_interval(share):
     label, score = np.array([1, 0, 1, 0]), np.array([0.9, 0.1, 0.8, 0.7])
     owner = np.array([0, 0, 1, 1])
     found = judge_rows("classification", label, score, owner)
-    assert list(found.statistics) == ["auc", "accuracy", "log_loss"]
+    assert list(found.statistics) == ["auc", "accuracy", "log_loss", "ece"]
     assert found.means()["accuracy"] == 3 / 4
     assert found.intervals(0)["accuracy"] == [0.5, 1.0]
     assert PROTOCOLS["random-split"].metrics["accuracy"] is share

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from models.evaluation import paired as statistics
 from models.evaluation.metrics.classification import auc, auc_statistic
 from models.evaluation.metrics.stars import rmse
-from models.evaluation.paired import Difference, paired_difference, paired_row_difference, verdict
+from models.evaluation.paired import Basis, Difference, paired_difference, paired_row_difference, verdict
 
 
 def paired_auc_difference(label, one, other, owner, seed: int, rounds: int) -> Difference:
@@ -305,14 +305,14 @@ CLEAR = Difference(0.012, 0.004, 0.02, 0.003)
 
 
 def test_the_better_model_is_named_first():
-    sentence = "DLRM is better than NCF: HR@10 higher by 0.012 (95 % interval 0.004 to 0.020, p = 0.003), "
+    sentence = "DLRM is better than NCF: HR@10 higher by 0.012 (95 % interval 0.004 to 0.020, p = 0.003, one split), "
     sentence += "so this is very likely."
     assert verdict("DLRM", "NCF", "HR@10", CLEAR) == sentence
     assert verdict("NCF", "DLRM", "HR@10", Difference(-0.012, -0.02, -0.004, 0.003)) == sentence
 
 
 def test_where_less_is_better_the_lower_one_is_better():
-    sentence = "NCF is better than DLRM: RMSE lower by 0.012 (95 % interval 0.004 to 0.020, p = 0.003), "
+    sentence = "NCF is better than DLRM: RMSE lower by 0.012 (95 % interval 0.004 to 0.020, p = 0.003, one split), "
     sentence += "so this is very likely."
     assert verdict("DLRM", "NCF", "RMSE", CLEAR, higher_is_better=False) == sentence
     other_way = Difference(-0.012, -0.02, -0.004, 0.003)
@@ -322,16 +322,25 @@ def test_where_less_is_better_the_lower_one_is_better():
 @pytest.mark.parametrize(
     ("p_value", "words"),
     [
-        (0.0, "p < 0.001), so this is practically certain."),
-        (0.00099, "p < 0.001), so this is practically certain."),
-        (0.001, "p = 0.001), so this is very likely."),
-        (0.0034, "p = 0.0034), so this is very likely."),
-        (0.01, "p = 0.01), so this is likely."),
-        (0.049, "p = 0.049), so this is likely."),
+        (0.0, "p < 0.001, 3 splits), so this is practically certain."),
+        (0.00099, "p < 0.001, 3 splits), so this is practically certain."),
+        (0.001, "p = 0.001, 3 splits), so this is very likely."),
+        (0.0034, "p = 0.0034, 3 splits), so this is very likely."),
+        (0.01, "p = 0.01, 3 splits), so this is likely."),
+        (0.049, "p = 0.049, 3 splits), so this is likely."),
     ],
 )
 def test_the_words_for_how_sure_it_is(p_value, words):
-    assert verdict("A", "B", "AUC", Difference(0.012, 0.004, 0.02, p_value)).endswith(words)
+    difference = Difference(0.012, 0.004, 0.02, p_value)
+    assert verdict("A", "B", "AUC", difference, basis=Basis(splits=3)).endswith(words)
+
+
+@pytest.mark.parametrize("p_value", [0.0, 1e-9, 0.0009])
+def test_of_one_split_nothing_is_practically_certain(p_value):
+    difference = Difference(0.012, 0.004, 0.02, p_value)
+    for basis, words in ((Basis(), "one split"), (Basis(is_only_split=True), "the only split")):
+        found = verdict("A", "B", "AUC", difference, basis=basis)
+        assert found.endswith(f"(95 % interval 0.004 to 0.020, p < 0.001, {words}), so this is very likely.")
 
 
 @pytest.mark.parametrize(
@@ -349,17 +358,24 @@ def test_without_both_a_small_p_value_and_an_interval_beside_zero_no_model_is_ca
 
 def test_no_difference_in_words():
     sentence = "No difference can be told between DLRM and NCF: HR@10 differs by 0.002 "
-    sentence += "(95 % interval -0.006 to 0.010, p = 0.62)."
+    sentence += "(95 % interval -0.006 to 0.010, p = 0.62, one split)."
     assert verdict("DLRM", "NCF", "HR@10", Difference(0.002, -0.006, 0.01, 0.62)) == sentence
     assert "differs by 0.000 (95 % interval -0.006" in verdict("A", "B", "C", Difference(-1e-5, -0.006, 0.01, 0.9))
-    assert verdict("A", "B", "C", Difference(0, 0, 0, 1)).endswith("0.000 (95 % interval 0.000 to 0.000, p = 1).")
+    assert verdict("A", "B", "C", Difference(0, 0, 0, 1)).endswith(
+        "0.000 (95 % interval 0.000 to 0.000, p = 1, one split)."
+    )
 
 
 def test_how_many_training_seeds_there_were_is_said_if_asked():
-    assert "p = 0.003, 5 training seeds each)" in verdict("A", "B", "AUC", CLEAR, seeds=5)
-    assert "p = 0.003, 1 training seed each)" in verdict("A", "B", "AUC", CLEAR, seeds=1)
+    for count, words in ((5, "5 training seeds each"), (1, "1 training seed each")):
+        assert f"p = 0.003, {words}, one split)" in verdict("A", "B", "AUC", CLEAR, basis=Basis(seeds=count))
+
+
+def test_how_many_pairs_the_p_value_is_corrected_for_is_said():
+    found = verdict("A", "B", "AUC", CLEAR, basis=Basis(seeds=2, splits=4, pairs=45))
+    assert "p = 0.003 corrected for 45 pairs, 2 training seeds each, 4 splits)" in found
 
 
 def test_small_differences_do_not_print_as_zero():
     found = verdict("A", "B", "AUC", Difference(0.0003, 0.0001, 0.0005, 0.003))
-    assert "higher by 0.0003 (95 % interval 0.0001 to 0.0005, p = 0.003)" in found
+    assert "higher by 0.0003 (95 % interval 0.0001 to 0.0005, p = 0.003, one split)" in found

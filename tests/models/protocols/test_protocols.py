@@ -46,9 +46,9 @@ EXPECTED = {
         "split": "leave-one-out",
         "task": "ranking",
         "monitor": "full_ndcg@10",
-        "deciding": "hr@10",
-        "also_compared": ("ndcg@10",),
-        "question": "What will they watch next? (leave-one-out, a user's last movie among 99 unseen)",
+        "deciding": "full_ndcg@10",
+        "also_compared": ("full_hr@10", "full_mrr@10", "hr@10", "ndcg@10"),
+        "question": "What will they watch next? (leave-one-out; all movies, and a sample of 99)",
         "title": "What will they watch next? (leave-one-out)",
         "needs_validation": False,
         "is_default": True,
@@ -134,14 +134,21 @@ def test_what_decides_and_what_is_compared_are_metrics_of_the_task():
     names = {name: list(protocol.metrics) for name, protocol in PROTOCOLS.items()}
     assert names == {
         "leave-one-out": ["hr@10", "ndcg@10", "mrr@10", "auc"],
-        "random-split": ["auc", "log_loss"],
+        "random-split": ["auc", "log_loss", "ece"],
         "temporal": ["hr@10", "ndcg@10", "mrr@10", "auc"],
         **{name: ["rmse", "mae"] for name in ("rating", *FOLDS)},
     }
     for name, protocol in PROTOCOLS.items():
         named = {protocol.monitor, protocol.deciding, *protocol.also_compared}
         assert {one.removeprefix(FULL) for one in named} <= set(names[name])
-        assert all(protocol.metric(one).full_catalogue for one in named if one.startswith(FULL))
+        for full in (one for one in named if one.startswith(FULL)):
+            assert protocol.metric(full).full_catalogue
+
+
+def test_a_ranking_is_decided_over_all_movies():
+    ranked = [protocol for protocol in PROTOCOLS.values() if protocol.task == "ranking"]
+    assert ranked
+    assert all(protocol.deciding.startswith(FULL) for protocol in ranked)
 
 
 def test_every_protocol_is_asked_of_a_split_that_there_is():
@@ -247,7 +254,8 @@ def test_random_split_is_judged_by_hand():
     assert found.owner.tolist() == [0, 0, 1]
     # one of the two positives scores above the negative
     losses = [math.log(2), -math.log(0.75), math.log(8)]
-    assert found.means() == pytest.approx({"auc": 1 / 2, "log_loss": sum(losses) / 3})
+    gap = (0.5 + 0.25 + 0.875) / 3  # each row is a bin
+    assert found.means() == pytest.approx({"auc": 1 / 2, "log_loss": sum(losses) / 3, "ece": gap})
     (without,) = protocol.judge(scorer_of_rows([0.5, 0.25, 0.125], is_probability=False), ROWS)
     assert without.means() == {"auc": 0.5}
     features = SimpleNamespace(interactions={"test": ROWS}.__getitem__)

@@ -37,12 +37,12 @@ def test_every_figure_and_its_interval_is_that_of_the_evaluation(files, protocol
 
 def test_the_best_of_each_column_is_marked(files):
     table = figures_table(files, "leave-one-out")
-    assert table["HR@10"].str.contains("★").tolist() == [True, False, False, False]
+    assert table["HR@10, all movies"].str.contains("★").tolist() == [True, False, False, False]
 
 
 def test_a_verdict_says_what_it_rests_on(files):
     said = verdict_text(files, "leave-one-out")
-    assert "HR@10" in said
+    assert "NDCG@10 among all movies" in said
     assert "one training seed" in said
     assert "compare" in said
 
