@@ -78,7 +78,7 @@ def _compare(run: Run, protocol: str, seeds: list[int], device: torch.device, ad
     rows = training_rows(run, protocol)
     judged: dict[str, list[Judged]] = {}
     seconds: dict[str, float] = {}
-    for name in NETWORKS:
+    for name in registry.rivals_for(rows):
         judged[name], seconds[name] = _networks(run, features, name, seeds, device, advance)
     first = next(iter(NETWORKS))
     known = known_to(registry.chosen_settings(run, protocol, first, rows).settings)
@@ -111,7 +111,7 @@ def origin(run: Run, protocol: str, device: torch.device) -> dict[str, str]:
     """
     features = read_manifest(run.features_of(PROTOCOLS[protocol].split), run.command("prepare"))["fingerprint"]
     rows = training_rows(run, protocol)
-    names = (*NETWORKS, *registry.baselines_for(protocol, rows, run.tables))
+    names = (*registry.rivals_for(rows), *registry.baselines_for(protocol, rows, run.tables))
     made_from = fingerprint(
         settings={name: asdict(registry.chosen_settings(run, protocol, name, rows).settings) for name in names},
         code=stage_code(ROOMS, LIBRARIES, NETWORKS, BASELINES, {protocol: PROTOCOLS[protocol]}, METRICS),
@@ -170,7 +170,10 @@ def merged(found: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
 def steps(run: Run, protocols: tuple[str, ...], seeds: int) -> int:
     """How often `compare` will report that a model is done."""
     rows = {protocol: training_rows(run, protocol) for protocol in protocols}
-    return sum(len(NETWORKS) * seeds + len(registry.baselines_for(p, rows[p], run.tables)) for p in protocols)
+    return sum(
+        len(registry.rivals_for(rows[p])) * seeds + len(registry.baselines_for(p, rows[p], run.tables))
+        for p in protocols
+    )
 
 
 def _networks(

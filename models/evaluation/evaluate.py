@@ -52,7 +52,7 @@ ROOMS = (
     "workflows/synthetic/files.py",
     "workflows/synthetic/truth.py",
 )
-LIBRARIES = ("torch", "merlin-models", "numpy", "scipy", "scikit-learn", "implicit")
+LIBRARIES = ("torch", "merlin-models", "numpy", "scipy", "scikit-learn", "implicit", "myfm")
 Advance = Callable[[float, str], None]
 
 
@@ -78,7 +78,7 @@ def results_expected(run: Run) -> int:
     """How many results `evaluate` will give."""
     return sum(
         len(registry.trained(run, protocol))
-        + len(registry.baselines_for(protocol, training_rows(run, protocol), run.tables))
+        + len(registry.baselines_in_run(protocol, training_rows(run, protocol), run.tables))
         for protocol in judged_protocols(run)
     )
 
@@ -130,7 +130,7 @@ def _fingerprint(run: Run, protocols: list[str], models: dict[str, dict[str, str
     baselines = {
         f"{protocol}/{name}": registry.chosen_settings(run, protocol, name, rows[protocol]).settings
         for protocol in protocols
-        for name in registry.baselines_for(protocol, rows[protocol], run.tables)
+        for name in registry.baselines_in_run(protocol, rows[protocol], run.tables)
     }
     metrics = {protocol: list(PROTOCOLS[protocol].metrics) for protocol in protocols}
     code = stage_code(ROOMS, LIBRARIES, NETWORKS, BASELINES, PROTOCOLS, METRICS)
@@ -148,7 +148,7 @@ def _results(run: Run, protocol: str, device: torch.device, advance: Advance, ou
         yield judged(name, trained_scorer(model, features, known, device), features, seed, config, out / name)
         advance(1, f"{name}, {protocol}")
     rows = training_rows(run, protocol)
-    for name in registry.baselines_for(protocol, rows, run.tables):
+    for name in registry.baselines_in_run(protocol, rows, run.tables):
         scorer = fitted_baseline(run, name, features, known, seed)
         yield judged(name, scorer, features, seed, None, out / name)
         advance(1, f"{name}, {protocol}")

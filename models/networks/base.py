@@ -64,6 +64,7 @@ class Network:
             `models/training/pretrain.py`. None where there are none.
         is_baseline: whether it stands in tables as a baseline: it is not compared, not served, and left out for large
             data.
+        in_run: whether `run` trains it; `train` with its name, `compare` and `tune` do in any case.
     """
 
     title: str
@@ -75,6 +76,7 @@ class Network:
     cut: "Callable[[Recommender, Tensor, Tensor], Cut] | None" = None
     branches: "Callable[[Recommender], list[Recommender]] | None" = None
     is_baseline: bool = False
+    in_run: bool = True
 
     @property
     def is_served(self) -> bool:
@@ -256,9 +258,9 @@ def cut(model: Recommender, users: int, movies: int) -> Cut:
 # -- what networks are assembled from ----------------------------------------------------------------------------------
 
 
-def id_embeddings(features: Features, dim: int) -> mm.TabularInputBlock:
-    """An embedding of the user and one of the movie: {USER_ID, MOVIE_ID} to float [n, dim] each."""
-    block = mm.TabularInputBlock(features.schema.select_by_name([USER_ID, MOVIE_ID]))
+def id_embeddings(features: Features, dim: int, names: tuple[str, ...] = (USER_ID, MOVIE_ID)) -> mm.TabularInputBlock:
+    """An embedding of the user and one of the movie, or of one of them: by name, float [n, dim] each."""
+    block = mm.TabularInputBlock(features.schema.select_by_name(list(names)))
     block.add_route(Tags.CATEGORICAL, mm.EmbeddingTables(dim, seq_combiner="mean"))
     return block
 
