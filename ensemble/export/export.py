@@ -68,6 +68,7 @@ ROOMS = (
     "models/cut.py",
     "models/data",
     "models/evaluation/scorers.py",
+    "models/networks/_blocks.py",
     "models/networks/base.py",
     "models/protocols",
     "models/training/settings.py",

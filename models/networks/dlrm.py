@@ -10,20 +10,19 @@ from itertools import combinations, product
 from typing import Annotated, Dict  # noqa: UP035
 
 import merlin.models.torch as mm
-import numpy as np
 import torch
 from merlin.models.torch.blocks.dlrm import DLRMInputBlock, InteractionBlock
 from merlin.models.torch.inputs.embedding import EmbeddingTable
-from merlin.schema import ColumnSchema, Tags
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from core.columns import CONTINUOUS, HISTORY, HISTORY_OWNER, HISTORY_STARS, MOVIE_ID
+from core.columns import CONTINUOUS, HISTORY, HISTORY_STARS, MOVIE_ID
 from core.json_files import STRICT
 from models.cut import Cut, Head, HistoryInputs
 from models.data.features import Features, SideTables
 from models.data.history import NOTHING, History
+from models.networks._blocks import history_table, of_samples
 from models.networks.base import (
     CONTINUOUS_BLOCKS,
     NETWORKS,
@@ -66,9 +65,7 @@ def assemble(features: Features, settings: DLRMSettings) -> nn.Module:
     schema = features.schema
     inputs: nn.Module = DLRMInputBlock(schema, settings.dim, mm.MLPBlock([*settings.bottom, settings.dim]))
     if settings.history:
-        domain = {**schema[MOVIE_ID].properties["domain"], "name": HISTORY}
-        movies = ColumnSchema(HISTORY, dtype=np.int64, tags=[Tags.CATEGORICAL], properties={"domain": domain})
-        inputs = HistoryBlock(inputs, movies, settings.dim, settings.history)
+        inputs = HistoryBlock(inputs, history_table(features, settings.dim), settings.history)
     top = mlp(settings.top, settings.dropout)
     return mm.Model(mm.Block(inputs, InteractionBlock(PairProducts()), top), output(schema))
 
@@ -85,18 +82,15 @@ class HistoryBlock(nn.Module):
     recent items as in TorchRec's `PositionWeightedModule`.)
     """
 
-    def __init__(self, inputs: nn.Module, movies: ColumnSchema, dim: int, length: int):
+    def __init__(self, inputs: nn.Module, table: EmbeddingTable, length: int):
         super().__init__()
-        self.inputs = inputs
-        self.table = EmbeddingTable(dim, movies)
+        self.inputs, self.table = inputs, table
         self.position = nn.Parameter(torch.full((2, length), length**-0.5))
 
     # typing.Dict, not dict: Merlin reads from the annotation whether a module takes a dictionary
     def forward(self, inputs: Dict[str, Tensor]) -> Dict[str, Tensor]:  # noqa: UP006
         vectors = self.inputs(inputs)
-        pooled = self.pooled(inputs[HISTORY], inputs[HISTORY_STARS])
-        if HISTORY_OWNER in inputs:
-            pooled = pooled.index_select(0, inputs[HISTORY_OWNER])
+        pooled = of_samples(self.pooled(inputs[HISTORY], inputs[HISTORY_STARS]), inputs)
         vectors[HISTORY], vectors[HISTORY_STARS] = pooled[:, 0], pooled[:, 1]
         return vectors
 
@@ -236,7 +230,7 @@ def _first_layer(
     return on_users, on_movies, weights
 
 
-NETWORKS.add(
+DLRM = NETWORKS.add(
     "dlrm",
     Network(
         title="DLRM",

@@ -38,6 +38,7 @@ ROOMS = (
     "models/evaluation/metrics",
     "models/evaluation/ranking.py",
     "models/evaluation/scorers.py",
+    "models/networks/_blocks.py",
     "models/networks/base.py",
     "models/protocols/base.py",
     "models/protocols/binary.py",
