@@ -14,11 +14,14 @@ LAST = 100
 
 
 def names_of_files(package: str) -> tuple[str, ...]:
-    """The names of a package's modules but for `base`, without importing them: for help texts, which must not wait."""
+    """The names of the entries that a package's modules add, without importing them: help texts must not wait.
+
+    A module is called as its entry is, with `_` for `-`; `base` and those that begin with `_` add none.
+    """
     found = importlib.util.find_spec(package)
     folders = found.submodule_search_locations if found else None
     names = [module.name for module in pkgutil.iter_modules(folders or [])]
-    return tuple(name for name in names if not name.startswith("_") and name != "base")
+    return tuple(name.replace("_", "-") for name in names if not name.startswith("_") and name != "base")
 
 
 class Registry(Mapping[str, Entry], Generic[Entry]):

@@ -37,7 +37,13 @@ def networks_of(protocol: str) -> tuple[str, ...]:
 
 def networks_for(protocol: str, rows: int) -> tuple[str, ...]:
     """Which networks `run` trains for so many training ratings: large data is spared those that are baselines."""
-    return tuple(name for name in networks_of(protocol) if rows < LARGE or not NETWORKS[name].is_baseline)
+    names = (name for name in networks_of(protocol) if rows < LARGE or not NETWORKS[name].is_baseline)
+    return tuple(name for name in names if NETWORKS[name].in_run)
+
+
+def rivals_for(protocol: str, rows: int) -> tuple[str, ...]:
+    """Which networks `compare` trains for so many training ratings: for large data, none that `run` never trains."""
+    return tuple(name for name in networks_of(protocol) if rows < LARGE or NETWORKS[name].in_run)
 
 
 def protocols_for(name: str, asked: Sequence[str]) -> tuple[str, ...]:
@@ -54,13 +60,18 @@ def protocols_for(name: str, asked: Sequence[str]) -> tuple[str, ...]:
 
 
 def baselines_for(protocol: str, rows: int, tables: Path | None = None) -> dict[str, Baseline]:
-    """The baselines that are fitted to so many training ratings.
+    """The baselines that `compare` fits to so many training ratings.
 
     Args:
         tables: the run's tables, which some baselines need.
     """
     found = baselines_of(protocol).items()
     return {name: one for name, one in found if one.applies(tables) and (one.is_cheap or rows < LARGE)}
+
+
+def baselines_in_run(protocol: str, rows: int, tables: Path | None = None) -> dict[str, Baseline]:
+    """Of the same, those that `run` and `evaluate` fit."""
+    return {name: one for name, one in baselines_for(protocol, rows, tables).items() if one.in_run}
 
 
 def compared(protocol: str | None = None) -> tuple[str, ...]:

@@ -7,7 +7,9 @@ TEMPORAL = "temporal"
 FOLDS = ("rating-u1", "rating-u2", "rating-u3", "rating-u4", "rating-u5")
 EVERY_PROTOCOL = (*PROTOCOLS, TEMPORAL, *FOLDS)
 COMPARED = ("dlrm", "ncf")
-NETWORKS = (*COMPARED, "mf")
+NETWORKS = (*COMPARED, "mf")  # that `run` trains
+RIVALS = ("sasrec", "svdpp", "fism", "ncf-history", "dlrm-without-history")  # that `run` leaves out
+EVERY_NETWORK = (*NETWORKS, *RIVALS)
 SPLITS = {
     **{"leave-one-out": "leave-one-out", "random-split": "random-split", "rating": "random-split"},
     **{"temporal": "temporal", **{fold: fold.removeprefix("rating-") for fold in FOLDS}},

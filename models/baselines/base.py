@@ -62,6 +62,7 @@ class Baseline:
         space: the search space of `tune`, by the names of settings; empty for a baseline that is not tuned.
         uses_chance: whether another seed gives another scorer.
         is_cheap: whether it is fitted to datasets of any size.
+        in_run: whether `run` and `evaluate` fit it; `compare` and `tune` do in any case.
         applies: whether it can be fitted to the dataset whose tables are in this folder (None: not known).
         position: its place in tables, the lowest first.
     """
@@ -74,6 +75,7 @@ class Baseline:
     space: SearchSpace = field(default_factory=dict)
     uses_chance: bool = False
     is_cheap: bool = False
+    in_run: bool = True
     applies: Callable[[Path | None], bool] = always
     position: int = LAST
 

@@ -141,7 +141,7 @@ def _of_split(
     rows = training_rows(run, protocol)
     judged: dict[str, list[Judged]] = {}
     seconds: dict[str, float] = {}
-    for name in registry.networks_of(protocol):
+    for name in registry.rivals_for(protocol, rows):
         judged[name], seconds[name] = _networks(run, split, features, name, seeds, device, advance)
     for name, baseline in registry.baselines_for(protocol, rows, run.tables).items():
         chosen = seeds if baseline.uses_chance else seeds[:1]
@@ -167,7 +167,7 @@ def origin(run: Run, protocol: str, device: torch.device) -> dict[str, str]:
     """
     features = _manifest(run, protocol)["fingerprint"]
     rows = training_rows(run, protocol)
-    names = (*registry.networks_of(protocol), *registry.baselines_for(protocol, rows, run.tables))
+    names = (*registry.rivals_for(protocol, rows), *registry.baselines_for(protocol, rows, run.tables))
     made_from = fingerprint(
         settings={name: asdict(registry.chosen_settings(run, protocol, name, rows).settings) for name in names},
         code=stage_code(ROOMS, LIBRARIES, NETWORKS, BASELINES, {protocol: PROTOCOLS[protocol]}, METRICS),
@@ -231,7 +231,7 @@ def steps(run: Run, protocols: tuple[str, ...], seeds: int, others: Mapping[str,
     """How often `compare` will report that a model is done; arguments as there, but `seeds` says how many."""
     rows = {protocol: training_rows(run, protocol) for protocol in protocols}
     return sum(
-        (len(registry.networks_of(p)) * seeds + len(registry.baselines_for(p, rows[p], run.tables)))
+        (len(registry.rivals_for(p, rows[p])) * seeds + len(registry.baselines_for(p, rows[p], run.tables)))
         * (1 + len(others.get(p, ())))
         for p in protocols
     )

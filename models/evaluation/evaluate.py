@@ -56,7 +56,7 @@ ROOMS = (
     "workflows/synthetic/files.py",
     "workflows/synthetic/truth.py",
 )
-LIBRARIES = ("torch", "merlin-models", "numpy", "scipy", "scikit-learn", "implicit")
+LIBRARIES = ("torch", "merlin-models", "numpy", "scipy", "scikit-learn", "implicit", "myfm")
 Advance = Callable[[float, str], None]
 
 
@@ -82,7 +82,7 @@ def results_expected(run: Run) -> int:
     """How many results `evaluate` will give."""
     return sum(
         len(registry.trained(run, protocol))
-        + len(registry.baselines_for(protocol, training_rows(run, protocol), run.tables))
+        + len(registry.baselines_in_run(protocol, training_rows(run, protocol), run.tables))
         for protocol in judged_protocols(run)
     )
 
@@ -134,7 +134,7 @@ def _fingerprint(run: Run, protocols: list[str], models: dict[str, dict[str, str
     baselines = {
         f"{protocol}/{name}": registry.chosen_settings(run, protocol, name, rows[protocol]).settings
         for protocol in protocols
-        for name in registry.baselines_for(protocol, rows[protocol], run.tables)
+        for name in registry.baselines_in_run(protocol, rows[protocol], run.tables)
     }
     metrics = {protocol: list(PROTOCOLS[protocol].metrics) for protocol in protocols}
     code = stage_code(ROOMS, LIBRARIES, NETWORKS, BASELINES, PROTOCOLS, METRICS)
@@ -154,7 +154,7 @@ def _results(run: Run, protocol: str, device: torch.device, advance: Advance, ou
         yield judged(name, scorer, features, seed, config, out / name, counts)
         advance(1, f"{name}, {protocol}")
     rows = training_rows(run, protocol)
-    for name in registry.baselines_for(protocol, rows, run.tables):
+    for name in registry.baselines_in_run(protocol, rows, run.tables):
         scorer = fitted_baseline(run, name, features, known, seed)
         yield judged(name, scorer, features, seed, None, out / name, counts)
         advance(1, f"{name}, {protocol}")

@@ -71,6 +71,7 @@ class Network:
             `models/data/sequences.py`); it needs `against` and a history, and sees nothing else.
         is_baseline: whether it stands in tables as a baseline: it is not compared, not served, and left out for large
             data.
+        in_run: whether `run` trains it; `train` with its name, `compare` and `tune` do in any case.
     """
 
     title: str
@@ -85,6 +86,7 @@ class Network:
     branches: "Callable[[Recommender], list[Recommender]] | None" = None
     learns_sequences: bool = False
     is_baseline: bool = False
+    in_run: bool = True
 
     @property
     def is_served(self) -> bool:

@@ -10,21 +10,20 @@ from itertools import combinations, product
 from typing import Annotated, Dict  # noqa: UP035
 
 import merlin.models.torch as mm
-import numpy as np
 import torch
 from merlin.models.torch.blocks.dlrm import DLRMInputBlock, InteractionBlock
 from merlin.models.torch.inputs.embedding import EmbeddingTable
-from merlin.schema import ColumnSchema, Tags
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from core.columns import CONTINUOUS, HISTORY, HISTORY_OWNER, HISTORY_STARS, MOVIE_ID
+from core.columns import CONTINUOUS, HISTORY, HISTORY_STARS, MOVIE_ID
 from core.json_files import STRICT
 from models.cut import Cut, Head, HistoryInputs
-from models.data.batches import Batch
 from models.data.features import Features, SideTables
 from models.data.history import NOTHING, History
+from models.networks._blocks import history_table, layers, mlp, of_samples, output
+from models.networks._dlrm_negatives import against
 from models.networks.base import (
     CONTINUOUS_BLOCKS,
     NETWORKS,
@@ -35,7 +34,6 @@ from models.networks.base import (
     Share,
     Widths,
 )
-from models.networks.blocks import layers, mlp, output, trained_layers
 from models.search_space import Log, OneOf, Uniform
 
 
@@ -64,9 +62,7 @@ def assemble(features: Features, settings: DLRMSettings) -> nn.Module:
     schema = features.schema
     inputs: nn.Module = DLRMInputBlock(schema, settings.dim, mm.MLPBlock([*settings.bottom, settings.dim]))
     if settings.history:
-        domain = {**schema[MOVIE_ID].properties["domain"], "name": HISTORY}
-        movies = ColumnSchema(HISTORY, dtype=np.int64, tags=[Tags.CATEGORICAL], properties={"domain": domain})
-        inputs = HistoryBlock(inputs, movies, settings.dim, settings.history)
+        inputs = HistoryBlock(inputs, history_table(features, settings.dim), settings.history)
     top = mlp(settings.top, settings.dropout)
     return mm.Model(mm.Block(inputs, InteractionBlock(PairProducts()), top), output(schema))
 
@@ -83,18 +79,15 @@ class HistoryBlock(nn.Module):
     recent items as in TorchRec's `PositionWeightedModule`.)
     """
 
-    def __init__(self, inputs: nn.Module, movies: ColumnSchema, dim: int, length: int):
+    def __init__(self, inputs: nn.Module, table: EmbeddingTable, length: int):
         super().__init__()
-        self.inputs = inputs
-        self.table = EmbeddingTable(dim, movies)
+        self.inputs, self.table = inputs, table
         self.position = nn.Parameter(torch.full((2, length), length**-0.5))
 
     # typing.Dict, not dict: Merlin reads from the annotation whether a module takes a dictionary
     def forward(self, inputs: Dict[str, Tensor]) -> Dict[str, Tensor]:  # noqa: UP006
         vectors = self.inputs(inputs)
-        pooled = self.pooled(inputs[HISTORY], inputs[HISTORY_STARS])
-        if HISTORY_OWNER in inputs:
-            pooled = pooled.index_select(0, inputs[HISTORY_OWNER])
+        pooled = of_samples(self.pooled(inputs[HISTORY], inputs[HISTORY_STARS]), inputs)
         vectors[HISTORY], vectors[HISTORY_STARS] = pooled[:, 0], pooled[:, 1]
         return vectors
 
@@ -172,89 +165,6 @@ def _dot(one: Tensor, other: Tensor) -> Tensor:
     return (one * other).sum(dim=1, keepdim=True)
 
 
-def against(model: Recommender, batch: Batch) -> Tensor:
-    """Scores of positives and of shared negatives.
-
-    What a user, and what a movie, brings is worked out once for each, and products of vectors are matrix products.
-    """
-    body, output_layer = model.network.values
-    block, _, top = body.values
-    tables = dict(model.embedding_tables())
-    codes, history, n = model.codes(batch.user, batch.movie), batch.history, len(batch)
-    of_user = {name: tables[name](rows) for name, rows in codes.items() if name != MOVIE_ID}
-    if history is not None:
-        pooled = block.pooled(model.movie_rows(history.movies), history.stars)
-        of_user |= {HISTORY: pooled[:, 0], HISTORY_STARS: pooled[:, 1]}
-    movie = tables[MOVIE_ID](model.movie_rows(batch.movies()))
-    bottom = (block.inputs if model.uses_history else block).branches[CONTINUOUS]
-    own, shared = _continuous_vectors(model, batch, trained_layers(bottom))
-    names, users = sorted(of_user), torch.stack([of_user[name] for name in sorted(of_user)], dim=1)
-    products = _Products(names, trained_layers(top)[0])
-    rest = nn.Sequential(*trained_layers(top)[1:], *layers(output_layer))
-    of_own = products(users, (movie[:n, None] * users).sum(dim=2), own, movie[:n])
-    of_shared = products(users, (users @ movie[n:].T).transpose(1, 2), shared, movie[n:])
-    return torch.cat([rest(of_own), rest(of_shared).squeeze(2)], dim=1) + model.offset
-
-
-def _continuous_vectors(model: Recommender, batch: Batch, bottom: list[nn.Module]) -> tuple[Tensor, Tensor]:
-    """The bottom MLP's output for positives, float [n, dim], and for shared negatives, float [n, k, dim]."""
-    first, *rest = bottom
-    blocks = model.continuous(batch.user, batch.movie, batch.fold, batch.history)
-    names = [name for name in CONTINUOUS_BLOCKS if name in blocks]
-    weights = dict(zip(names, first.weight.split([blocks[name].shape[1] for name in names], dim=1)))
-    shared = batch.negatives()
-    of_shared = model.continuous(torch.zeros_like(shared.movie), shared.movie, shared.fold, None)
-
-    def inputs(values: dict[str, Tensor], about: list[str]) -> Tensor:
-        return sum((values[name] @ weights[name].T for name in about), torch.zeros((), device=shared.movie.device))
-
-    about_movies = [name for name in names if name.startswith("movie_")]
-    user = inputs(blocks, [name for name in names if name not in about_movies]) + first.bias
-    hidden = nn.Sequential(*rest)
-    own = hidden(user + inputs(blocks, about_movies))
-    return own, hidden(user.unsqueeze(-2) + inputs(of_shared, about_movies))
-
-
-class _Products:
-    """The top MLP's first layer over [the continuous vector, the products of all pairs of sorted names]."""
-
-    def __init__(self, of_user: list[str], first: nn.Linear):
-        """
-        Args:
-            of_user: the names of the user's vectors, sorted.
-        """
-        pairs = list(combinations(sorted([*of_user, MOVIE_ID, CONTINUOUS]), 2))
-        dim = first.in_features - len(pairs)
-        place = {frozenset(pair): dim + i for i, pair in enumerate(pairs)}
-        self.own = list(combinations(range(len(of_user)), 2))
-        weight, self.bias = first.weight.T, first.bias
-        self.of_continuous = weight[:dim]
-        self.of_own = weight[[place[frozenset((of_user[one], of_user[other]))] for one, other in self.own]]
-        self.of_movie, self.of_both = (
-            weight[[place[frozenset((name, other))] for name in of_user]] for other in (MOVIE_ID, CONTINUOUS)
-        )
-        self.of_last = weight[place[frozenset((MOVIE_ID, CONTINUOUS))]]
-
-    def __call__(self, users: Tensor, with_movie: Tensor, continuous: Tensor, movie: Tensor) -> Tensor:
-        """
-        Args:
-            users: float [n, vectors, dim].
-            with_movie: float [n, vectors] or [n, k, vectors], the products of the user's vectors with the movie's.
-            continuous: float [n, dim] or [n, k, dim].
-            movie: float [n, dim] or [k, dim].
-
-        Returns:
-            float [n, width] or [n, k, width].
-        """
-        own = torch.stack([(users[:, one] * users[:, other]).sum(dim=1) for one, other in self.own], dim=1)
-        of_user = own @ self.of_own + self.bias
-        rows = continuous if continuous.dim() == 3 else continuous[:, None]
-        with_continuous = (rows @ users.transpose(1, 2)).view_as(with_movie)
-        last = (continuous * movie).sum(dim=-1, keepdim=True) * self.of_last
-        hidden = continuous @ self.of_continuous + with_movie @ self.of_movie + with_continuous @ self.of_both + last
-        return hidden + (of_user[:, None] if continuous.dim() == 3 else of_user)
-
-
 def cut(model: Recommender, users: Tensor, movies: Tensor) -> Cut:
     """A user's row is [the user's vectors in order, what the user brings to the bottom MLP's first layer]."""
     body, last = model.network.values
@@ -316,7 +226,7 @@ def _first_layer(
     return on_users, on_movies, weights
 
 
-NETWORKS.add(
+DLRM = NETWORKS.add(
     "dlrm",
     Network(
         title="DLRM",

@@ -4,8 +4,6 @@ The baseline that NCF must beat (Rendle et al., "Neural Collaborative Filtering 
 2020). It sees ids only.
 """
 
-from typing import Dict  # noqa: UP035
-
 import merlin.models.torch as mm
 import torch
 from torch import Tensor, nn
@@ -14,19 +12,9 @@ from core.columns import MOVIE_ID, USER_ID
 from models.cut import Cut, DotHead
 from models.data.batches import Batch
 from models.data.features import Features
+from models.networks._blocks import BiasedDot, id_embeddings, table_of
 from models.networks.base import NETWORKS, Network, NetworkSettings, Recommender
-from models.networks.blocks import id_embeddings, table_of
 from models.search_space import OneOf
-
-
-class BiasedDot(nn.Module):
-    """The interaction: the last column of each embedding is a bias. float [n, 1]."""
-
-    # typing.Dict, not dict: Merlin reads from the annotation whether a module takes a dictionary
-    def forward(self, inputs: Dict[str, Tensor]) -> Tensor:  # noqa: UP006
-        user, movie = inputs[USER_ID], inputs[MOVIE_ID]
-        product = (user[:, :-1] * movie[:, :-1]).sum(dim=1, keepdim=True)
-        return product + user[:, -1:] + movie[:, -1:]
 
 
 def assemble(features: Features, settings: NetworkSettings) -> nn.Module:

@@ -4,7 +4,7 @@ The element-wise product of one pair of user and movie embeddings (GMF) beside a
 and scored. It sees ids only.
 """
 
-from typing import Annotated, Dict  # noqa: UP035
+from typing import Annotated
 
 import merlin.models.torch as mm
 import torch
@@ -17,8 +17,17 @@ from core.json_files import STRICT
 from models.cut import Cut, Head
 from models.data.batches import Batch
 from models.data.features import Features
+from models.networks._blocks import (
+    Product,
+    embedding_of,
+    id_embeddings,
+    layers,
+    mlp,
+    output,
+    table_of,
+    trained_layers,
+)
 from models.networks.base import NETWORKS, Network, NetworkSettings, Recommender, Share, Widths
-from models.networks.blocks import embedding_of, id_embeddings, layers, mlp, output, table_of, trained_layers
 from models.search_space import Log, OneOf, Uniform
 from workflows.features.vocabulary import OUT_OF_VOCABULARY
 
@@ -38,14 +47,6 @@ class NCFSettings(NetworkSettings):
     mlp_dim: Annotated[int, Field(ge=0)] = 0
     top: Widths = (64, 32)
     dropout: Share = 0.0
-
-
-class Product(nn.Module):
-    """GMF's interaction: the element-wise product of the user's and the movie's embedding."""
-
-    # typing.Dict, not dict: Merlin reads from the annotation whether a module takes a dictionary
-    def forward(self, inputs: Dict[str, Tensor]) -> Tensor:  # noqa: UP006
-        return inputs[USER_ID] * inputs[MOVIE_ID]
 
 
 def assemble(features: Features, settings: NCFSettings) -> nn.Module:

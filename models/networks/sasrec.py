@@ -149,6 +149,8 @@ NETWORKS.add(
         cut=cut,
         against=against,
         learns_sequences=True,
+        tasks=("ranking",),
+        in_run=False,
     ),
     position=25,
 )

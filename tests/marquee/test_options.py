@@ -175,7 +175,7 @@ def test_the_lists_of_help_texts_name_what_there_is():
     assert set(options.SYNTHETIC_NAMES) == set(LIKE)
     assert options.PRECISION_NAMES == PRECISIONS
     assert options.DEVICE_NAMES == DEVICES
-    assert set(options.NETWORK_NAMES) == set(NETWORKS) == set(names.NETWORKS)
+    assert set(options.NETWORK_NAMES) == set(NETWORKS) == set(names.EVERY_NETWORK)
     assert options.PROTOCOL_GROUPS == {
         "both": names.DEFAULT_PROTOCOLS,
         "standard": names.PROTOCOLS,

@@ -26,11 +26,14 @@ CUT_SIZES: dict[str, dict[str, Any]] = {
 }
 
 
+FIXED = {"dlrm-without-history": {"history"}}  # settings that can have one value only
+
+
 def sized(name: str, sizes: Mapping[str, Any]) -> NetworkSettings:
     """The settings of a network: those of the sizes that it has; the others are of other networks."""
     known = {field.name for network in NETWORKS.values() for field in fields(network.settings)}
     assert not set(sizes) - known, f"no network has {sorted(set(sizes) - known)}"
-    own = {field.name for field in fields(NETWORKS[name].settings)}
+    own = {field.name for field in fields(NETWORKS[name].settings)} - FIXED.get(name, set())
     return NETWORKS[name].settings(**{key: value for key, value in sizes.items() if key in own})
 
 

@@ -13,22 +13,29 @@ from models.networks.base import NETWORKS as REGISTERED
 from models.networks.base import Network, NetworkSettings
 from models.registry import (
     baselines_for,
+    baselines_in_run,
     chosen_settings,
     compared,
     default_settings,
     fit_baseline,
     networks_for,
+    rivals_for,
     trained,
     tunable,
 )
 from models.training.settings import DEFAULTS, LARGE, MEDIUM, TrainSettings
-from tests.names import COMPARED, DEFAULT_PROTOCOLS, NETWORKS, PROTOCOLS, RATING, SPLITS
+from tests.names import COMPARED, DEFAULT_PROTOCOLS, EVERY_NETWORK, NETWORKS, PROTOCOLS, RATING, RIVALS, SPLITS
 
 CHEAP = {"leave-one-out": ["popularity"], "random-split": ["biases", "popularity"], "rating": ["biases"]}
-ALL = {
+IN_RUN = {
     "leave-one-out": ["ease", "als", "itemknn", "popularity"],
     "random-split": ["biases", "popularity"],
     "rating": ["knn", "svd", "biases"],
+}
+ALL = {
+    **IN_RUN,
+    "random-split": ["bayesian-fm", *IN_RUN["random-split"]],
+    "rating": ["bayesian-fm", *IN_RUN["rating"]],
 }
 
 
@@ -80,12 +87,12 @@ def third():
     ],
 )
 def test_default_settings_are_those_of_the_dataset_or_of_its_size(protocol, dataset, rows, file):
-    for name in (*NETWORKS, *baselines_of(protocol)):
+    for name in (*EVERY_NETWORK, *baselines_of(protocol)):
         chosen = default_settings(protocol, name, dataset, rows)
         assert chosen.source == DEFAULTS / f"{file}.json"
-        expected = TrainSettings if name in NETWORKS else baselines_of(protocol)[name].settings
+        expected = TrainSettings if name in EVERY_NETWORK else baselines_of(protocol)[name].settings
         assert type(chosen.settings) is expected
-        if name in NETWORKS:
+        if name in EVERY_NETWORK:
             assert type(chosen.settings.network) is REGISTERED[name].settings
 
 
@@ -106,7 +113,7 @@ def test_default_settings_are_what_the_file_says():
     [("rating", "als"), ("leave-one-out", "biases"), ("random-split", "bert"), ("rating", "truth")],
 )
 def test_a_model_that_a_protocol_does_not_have_is_refused(run, protocol, name):
-    known = ", ".join((*NETWORKS, *baselines_of(protocol)))
+    known = ", ".join((*EVERY_NETWORK, *baselines_of(protocol)))
     for ask in (
         lambda: default_settings(protocol, name, "ml-1m", 0),
         lambda: chosen_settings(run, protocol, name, 0),
@@ -177,12 +184,16 @@ def test_a_best_json_that_is_not_json_is_refused_with_the_command_that_writes_it
 
 
 def test_the_networks_in_order_and_those_that_are_compared():
-    assert tuple(REGISTERED) == NETWORKS
+    assert tuple(REGISTERED) == EVERY_NETWORK
     assert compared() == COMPARED
     assert {name: network.title for name, network in REGISTERED.items()} == {
         "dlrm": "DLRM",
         "ncf": "NCF",
         "mf": "Matrix factorisation (MF)",
+        "svdpp": "SVD++",
+        "fism": "FISM",
+        "ncf-history": "NCF with history",
+        "dlrm-without-history": "DLRM without history",
     }
 
 
@@ -190,6 +201,21 @@ def test_the_networks_in_order_and_those_that_are_compared():
 def test_large_data_is_spared_the_networks_that_are_baselines(protocol):
     assert networks_for(protocol, 0) == networks_for(protocol, LARGE - 1) == NETWORKS
     assert networks_for(protocol, LARGE) == COMPARED
+
+
+def test_what_run_leaves_out_is_compared_but_for_large_data(tmp_path):
+    assert not set(RIVALS) & set(networks_for(0))
+    assert rivals_for(0) == rivals_for(LARGE - 1) == EVERY_NETWORK
+    assert rivals_for(LARGE) == NETWORKS
+    for protocol in PROTOCOLS:
+        assert list(baselines_in_run(protocol, LARGE - 1)) == IN_RUN[protocol]
+        assert list(baselines_in_run(protocol, LARGE, tmp_path)) == CHEAP[protocol]
+
+
+def test_what_run_leaves_out_is_no_less_trained_and_tuned(run):
+    put_model(run, "random-split", "svdpp")
+    assert trained(run, "random-split") == ("svdpp",)
+    assert {"svdpp", "bayesian-fm"} <= set(tunable("random-split"))
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -201,15 +227,15 @@ def test_large_data_is_spared_the_baselines_that_are_not_cheap(protocol, tmp_pat
 
 
 def test_what_can_be_tuned_has_a_search_space():
-    assert tunable("leave-one-out") == (*NETWORKS, "ease", "als", "itemknn")
-    assert tunable("random-split") == NETWORKS
-    assert tunable("rating") == (*NETWORKS, "knn", "svd", "biases")
+    assert tunable("leave-one-out") == (*EVERY_NETWORK, "ease", "als", "itemknn")
+    assert tunable("random-split") == (*EVERY_NETWORK, "bayesian-fm")
+    assert tunable("rating") == (*EVERY_NETWORK, "bayesian-fm", "knn", "svd", "biases")
 
 
 def test_a_network_that_is_added_is_compared_and_tuned(third):
     assert compared() == (*COMPARED, "third")
     assert networks_for("rating", LARGE) == (*COMPARED, "third")
-    assert tunable("random-split") == (*NETWORKS, "third")
+    assert tunable("random-split") == (*EVERY_NETWORK, "third", "bayesian-fm")
     assert default_settings("rating", "third", "ml-1m", 0).settings == TrainSettings()
 
 

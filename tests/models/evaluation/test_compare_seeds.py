@@ -19,13 +19,17 @@ from models.evaluation.pairs import all_pairs, as_json, sentences
 from models.evaluation.summaries import summary
 from models.protocols.base import PROTOCOLS as REGISTERED
 from models.registry import baselines_for
-from tests.names import NETWORKS, PROTOCOLS
+from tests.names import EVERY_NETWORK, NETWORKS, PROTOCOLS
 
 CPU = torch.device("cpu")
 NETWORK_SETTINGS = {
     "dlrm": {"dim": 8, "top": [8], "bottom": [8], "history": 2},
     "ncf": {"dim": 8, "top": [8]},
     "mf": {"dim": 8},
+    "svdpp": {"dim": 8, "history": 2},
+    "fism": {"dim": 8, "history": 2},
+    "ncf-history": {"dim": 8, "top": [8], "history": 2},
+    "dlrm-without-history": {"dim": 8, "top": [8], "bottom": [8]},
 }
 
 
@@ -38,14 +42,14 @@ def run(prepared, tmp_path_factory) -> Run:
         (root / name).symlink_to(getattr(prepared, name))
     run = Run(root)
     for protocol in PROTOCOLS:
-        for name in NETWORKS:
+        for name in EVERY_NETWORK:
             folder = run.tuning(protocol, name)
             folder.mkdir(parents=True)
             settings = {
                 "network": NETWORK_SETTINGS[name],
-                "epochs": 2,
+                "epochs": 2 if name in NETWORKS else 1,
                 "averaging": 0.9,
-                "refit": True,
+                "refit": name in NETWORKS,
                 "batch_size": 256,
             }
             (folder / "best.json").write_text(json.dumps({"settings": settings}))
@@ -66,16 +70,16 @@ def test_everything_is_there(compared):
     assert compared["seeds"] == [42, 43]
     assert list(compared["protocols"]) == list(PROTOCOLS)
     for protocol, found in compared["protocols"].items():
-        assert list(found["models"]) == [*NETWORKS, *baselines_for(protocol, 0)]
+        assert list(found["models"]) == [*EVERY_NETWORK, *baselines_for(protocol, 0)]
         assert found["trained_on"] == ["train", "valid"]
         for name, model in found["models"].items():
-            count = 2 if name in (*NETWORKS, "als", "svd") else 1
+            count = 2 if name in (*EVERY_NETWORK, "als", "svd", "bayesian-fm") else 1
             for metric, values in model["per_seed"].items():
                 assert len(values) == count
                 assert model["metrics"][metric] == pytest.approx(np.mean(values))
                 low, high = model["ci95"][metric]
                 assert low <= model["metrics"][metric] <= high
-            assert (model["train_seconds"] > 0) == (name in NETWORKS)
+            assert (model["train_seconds"] > 0) == (name in EVERY_NETWORK)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +109,7 @@ def test_the_difference_is_that_of_the_means(compared, protocol, metric):
 def test_a_seed_that_is_trained_is_not_trained_again(run, compared):
     reported = []
     before = {path: path.stat().st_mtime_ns for path in run.root.glob("seeds/*/*/*/weights.safetensors")}
-    assert len(before) == 2 * len(PROTOCOLS) * len(NETWORKS)
+    assert len(before) == 2 * len(PROTOCOLS) * len(EVERY_NETWORK)
     again = seeds.compare(run, ("random-split",), [42, 43], CPU, lambda by, note: reported.append(by))
     assert {path: path.stat().st_mtime_ns for path in before} == before
     one, other = (of["protocols"]["random-split"]["models"]["dlrm"] for of in (again, compared))

@@ -17,6 +17,8 @@ from tests.models.sizes import CUT_SIZES, sized
 from tests.models.synthetic import features_of_rows
 
 PROTOCOL = "leave-one-out"
+# Those that `run` leaves out are slow tests: the fast ones of them are in test_rivals.py.
+EVERY = [name if one.in_run else pytest.param(name, marks=pytest.mark.slow) for name, one in NETWORKS.items()]
 
 
 def cuts_of(name: str) -> list[dict]:
@@ -26,7 +28,7 @@ def cuts_of(name: str) -> list[dict]:
 class TestEveryNetwork(NetworkContract):
     """Those that were added in other files too."""
 
-    @pytest.fixture(autouse=True, params=list(NETWORKS))
+    @pytest.fixture(autouse=True, params=EVERY)
     def _name(self, request):
         self.name = request.param
 
@@ -68,7 +70,7 @@ class TestTrainedNetworks(ScorerContract):
     tolerance = 1e-6
     permutation_tolerance = None
 
-    @pytest.fixture(autouse=True, params=list(NETWORKS))
+    @pytest.fixture(autouse=True, params=EVERY)
     def _name(self, request):
         self.case = request.param
 

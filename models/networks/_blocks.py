@@ -1,0 +1,134 @@
+"""What networks are assembled from: Merlin's blocks as all of them use these, and blocks that several of them share."""
+
+from collections.abc import Mapping
+from typing import Dict  # noqa: UP035
+
+import merlin.models.torch as mm
+import numpy as np
+import torch
+from merlin.models.torch.inputs.embedding import EmbeddingTable
+from merlin.schema import ColumnSchema, Schema, Tags
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from core.columns import HISTORY, HISTORY_OWNER, LABEL, MOVIE_ID, USER_ID
+from core.json_files import STRICT
+from models.data.features import Features
+from models.data.history import NOTHING
+from models.networks.base import NetworkSettings, PositiveInt
+
+
+def id_embeddings(features: Features, dim: int, names: tuple[str, ...] = (USER_ID, MOVIE_ID)) -> mm.TabularInputBlock:
+    """An embedding of the user and one of the movie, or of one of them: by name, float [n, dim] each."""
+    block = mm.TabularInputBlock(features.schema.select_by_name(list(names)))
+    block.add_route(Tags.CATEGORICAL, mm.EmbeddingTables(dim, seq_combiner="mean"))
+    return block
+
+
+def output(schema: Schema) -> mm.BinaryOutput:
+    """Merlin's binary output without its sigmoid: the loss is taken from logits, which cannot overflow."""
+    found = mm.BinaryOutput(schema[LABEL], loss=nn.BCEWithLogitsLoss())
+    del found.values[1]
+    return found
+
+
+def mlp(widths: tuple[int, ...], dropout: float) -> mm.MLPBlock:
+    """Linear layers with ReLU, and dropout after each where it is not 0."""
+    return mm.MLPBlock(list(widths), dropout=dropout or None)
+
+
+def layers(block: nn.Module) -> list[nn.Module]:
+    """The layers of a Merlin block that do anything in evaluation."""
+    return [module for module in block.modules() if isinstance(module, (nn.Linear, nn.ReLU))]
+
+
+def trained_layers(block: nn.Module) -> list[nn.Module]:
+    """The layers of a Merlin block that do anything in training."""
+    return [module for module in block.modules() if isinstance(module, (nn.Linear, nn.ReLU, nn.Dropout))]
+
+
+def embedding_of(block: nn.Module, name: str) -> nn.Embedding:
+    """The embedding of an input in a Merlin block."""
+    tables = (module for module in block.modules() if isinstance(module, EmbeddingTable))
+    return next(table.table for table in tables if name in table.feature_to_domain)
+
+
+def table_of(block: nn.Module, name: str) -> Tensor:
+    """Its table, float [rows, dim]."""
+    return embedding_of(block, name).weight
+
+
+# Every block below takes typing.Dict, not dict: Merlin reads from the annotation whether a module takes a dictionary.
+
+
+class Product(nn.Module):
+    """The element-wise product of the user's and the movie's embedding, float [n, dim]."""
+
+    def forward(self, inputs: Dict[str, Tensor]) -> Tensor:  # noqa: UP006
+        return inputs[USER_ID] * inputs[MOVIE_ID]
+
+
+class BiasedDot(nn.Module):
+    """The dot product of both embeddings but for the last column of each, which is a bias. float [n, 1]."""
+
+    def forward(self, inputs: Dict[str, Tensor]) -> Tensor:  # noqa: UP006
+        user, movie = inputs[USER_ID], inputs[MOVIE_ID]
+        product = (user[:, :-1] * movie[:, :-1]).sum(dim=1, keepdim=True)
+        return product + user[:, -1:] + movie[:, -1:]
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class RatedBeforeSettings(NetworkSettings):
+    """Sizes of a network that sums up what the user had rated before.
+
+    Attributes:
+        history: how many of the user's last movies it sees.
+    """
+
+    history: PositiveInt = 50
+
+
+def history_table(features: Features, dim: int) -> EmbeddingTable:
+    """An embedding of the movies of histories, apart from that of the movies that are scored."""
+    domain = {**features.schema[MOVIE_ID].properties["domain"], "name": HISTORY}
+    movies = ColumnSchema(HISTORY, dtype=np.int64, tags=[Tags.CATEGORICAL], properties={"domain": domain})
+    return EmbeddingTable(dim, movies)
+
+
+def of_samples(pooled: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+    """What was worked out for each history, [histories, ...], for each sample."""
+    return pooled.index_select(0, inputs[HISTORY_OWNER]) if HISTORY_OWNER in inputs else pooled
+
+
+class RatedBefore(nn.Module):
+    """The sum of the embeddings of the user's last movies, over a power of how many there are: float [n, dim]."""
+
+    def __init__(self, features: Features, dim: int, power: float = 0.5):
+        """
+        Args:
+            power: 0 for the sum, 1 for the mean; the root lies between them.
+        """
+        super().__init__()
+        self.table = history_table(features, dim)
+        self.power = power
+
+    def forward(self, inputs: Dict[str, Tensor]) -> Tensor:  # noqa: UP006
+        codes = inputs[HISTORY]
+        there = (codes != NOTHING).float()
+        weight = there * there.sum(dim=1, keepdim=True).clamp(min=1) ** -self.power
+        return of_samples(torch.bmm(weight[:, None], self.table.table(codes)).squeeze(1), inputs)
+
+
+class UserAndRatedBefore(nn.Module):
+    """Embeddings of user and movie, where what the user had rated before is added to the user's first columns."""
+
+    def __init__(self, ids: nn.Module, rated: RatedBefore):
+        super().__init__()
+        self.ids, self.rated = ids, rated
+
+    def forward(self, inputs: Dict[str, Tensor]) -> Dict[str, Tensor]:  # noqa: UP006
+        vectors = self.ids(inputs)
+        user, rated = vectors[USER_ID], self.rated(inputs)
+        vectors[USER_ID] = user + pad(rated, (0, user.shape[1] - rated.shape[1]))
+        return vectors
