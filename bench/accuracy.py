@@ -35,9 +35,9 @@ LEFT_OUT = {"leave-one-out": ("auc",), "temporal": ("auc", "ndcg@10")}  # column
 REMARKS = {"ncf": " (NeuMF)"}  # what the page says after a network's title
 
 
-def write(page: Path = README) -> None:
-    """Renews every table of the page from the files."""
-    replace(page, "studies", studies_section(NAMES))
+def write(page: Path = README, studies: Path = BENCH / "README.md") -> None:
+    """Renews every table of the pages from the files."""
+    replace(studies, "studies", studies_section(NAMES))
     for dataset in NAMES:
         path = FOLDER / f"{dataset}.json"
         if path.is_file():
