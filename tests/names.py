@@ -6,14 +6,28 @@ PROTOCOLS = (*DEFAULT_PROTOCOLS, RATING)  # asked of the features that `run` pre
 TEMPORAL = "temporal"
 FOLDS = ("rating-u1", "rating-u2", "rating-u3", "rating-u4", "rating-u5")
 EVERY_PROTOCOL = (*PROTOCOLS, TEMPORAL, *FOLDS)
-COMPARED = ("dlrm", "ncf")
+RANKING = ("leave-one-out", TEMPORAL)
+COMPARED = ("dlrm", "ncf")  # by every protocol, and trained by `run`
+RANKED = (*COMPARED, "sasrec")  # compared by protocols of a ranking
 NETWORKS = (*COMPARED, "mf")  # that `run` trains
-RIVALS = ("sasrec", "svdpp", "fism", "ncf-history", "dlrm-without-history")  # that `run` leaves out
-EVERY_NETWORK = (*NETWORKS, *RIVALS)
+RIVALS = ("svdpp", "fism", "ncf-history", "dlrm-without-history")  # baselines that `run` leaves out
+EVERY_NETWORK = (*RANKED, "mf", *RIVALS)
+RANKING_ALONE = ("sasrec", "fism")
 SPLITS = {
     **{"leave-one-out": "leave-one-out", "random-split": "random-split", "rating": "random-split"},
     **{"temporal": "temporal", **{fold: fold.removeprefix("rating-") for fold in FOLDS}},
 }
+
+
+def networks_of(protocol: str) -> tuple[str, ...]:
+    """The networks that are for a protocol's task."""
+    return tuple(name for name in EVERY_NETWORK if protocol in RANKING or name not in RANKING_ALONE)
+
+
+def compared_by(protocol: str) -> tuple[str, ...]:
+    """The networks that a comparison by a protocol is about."""
+    return RANKED if protocol in RANKING else COMPARED
+
 
 # Seconds after which a test takes a process or a condition for hung. Not a measure of speed: a machine may be 20 times
 # as busy as usual. The time limit of pytest itself (pyproject.toml) is longer.

@@ -226,10 +226,6 @@ class Recommender(nn.Module):
         """Rows of the movies' embedding tables, int64 [n]."""
         return in_vocabulary(movie, self.movie_embeddings)
 
-    def last_layer(self) -> nn.Linear:
-        """The layer that gives the score."""
-        return next(module for module in reversed(list(self.network.modules())) if isinstance(module, nn.Linear))
-
     def embedding_tables(self) -> list[tuple[str, nn.Embedding]]:
         """Every embedding of the network, with the input that it belongs to."""
         tables = (module for module in self.network.modules() if isinstance(module, EmbeddingTable))

@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 import torch
+from torch import nn
 
-from models.networks.base import Network
+from models.networks.base import Network, Recommender
 from models.training.checkpoint import Trainee
 from models.training.epoch import Advance, Task, make_trainee, train_epoch
 
@@ -26,9 +27,14 @@ def pretrain(network: Network, trainee: Trainee, task: Task, advance: Advance) -
             advance(0, f"a branch of {network.title} alone, epoch {number}: loss {loss:.4f}")
         apart.rowwise.release()
         branch.load_state_dict(apart.mean.module.state_dict())  # the modules are the network's own
-        last_layers.append(branch.last_layer())
-    last, share = model.last_layer(), 1 / len(last_layers)
+        last_layers.append(last_layer(branch))
+    last, share = last_layer(model), 1 / len(last_layers)
     with torch.no_grad():
         last.weight.copy_(torch.cat([layer.weight for layer in last_layers], dim=1) * share)
         last.bias.copy_(sum(layer.bias for layer in last_layers) * share)
     return make_trainee(model, task.settings, task.device)
+
+
+def last_layer(model: Recommender) -> nn.Linear:
+    """The layer that gives the score."""
+    return next(module for module in reversed(list(model.network.modules())) if isinstance(module, nn.Linear))

@@ -83,10 +83,15 @@ class NetworkContract:
     cut_sizes: Sequence[Mapping[str, Any]] = ({},)
     cut_tolerance = 1e-5
 
+    @property
+    def protocol(self) -> str:
+        """The first protocol that the network is for."""
+        return next(protocol for protocol in PROTOCOLS if self.name in registry.networks_of(protocol))
+
     @pytest.fixture
     def features(self, prepared) -> Features:
         """With details of users; the last users and movies are out of vocabulary."""
-        return with_details(less_vocabulary(load_features(prepared, "leave-one-out")))
+        return with_details(less_vocabulary(load_features(prepared, self.protocol)))
 
     def settings(self, **changes: Any) -> NetworkSettings:
         return small(self.name, **{**self.sizes, **changes})
@@ -108,7 +113,7 @@ class NetworkContract:
         """The network with each of its sizes, without and with details of users; skips one that has no cut."""
         if NETWORKS[self.name].cut is None:
             pytest.skip(f"{self.name} is not served")
-        plain = less_vocabulary(load_features(prepared, "leave-one-out"))
+        plain = less_vocabulary(load_features(prepared, self.protocol))
         found = []
         for features in (plain, with_details(plain)):
             for sizes in self.cut_sizes:
@@ -205,7 +210,7 @@ class NetworkContract:
     ):
         monkeypatch.setattr("models.training.epoch.LARGE_TABLE", 10)
         settings = self.training(epochs=3, patience=3, embedding_rate=embedding_rate)
-        features = load_features(prepared, "leave-one-out")
+        features = load_features(prepared, self.protocol)
 
         def weights(callbacks: Callbacks) -> dict[str, Tensor]:
             model = build(self.name, features, settings.network, settings.seed)

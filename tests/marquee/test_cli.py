@@ -23,7 +23,7 @@ from ensemble.server.ports import free_port
 from marquee import __version__
 from marquee.app import main
 from models.baselines.truth import is_synthetic
-from tests.names import COMPARED, DEFAULT_PROTOCOLS, HANG_SECONDS, NETWORKS, PROTOCOLS
+from tests.names import COMPARED, DEFAULT_PROTOCOLS, EVERY_NETWORK, HANG_SECONDS, NETWORKS, PROTOCOLS
 from tests.processes import take_interrupts
 from workflows.sources.datasets import DATASETS
 
@@ -32,6 +32,7 @@ COMMANDS = (
     *("fetch", "synth", "prepare", "train", "evaluate", "export", "rollback", "serve", "health", "recommend"),
     *("similar", "score", "dashboard", "run", "tune", "compare", "paper", "report"),
 )
+LISTED = ", ".join(sorted(EVERY_NETWORK))  # as messages name them
 SMALL = ("--dataset", "ml-latest-small")
 
 
@@ -138,7 +139,7 @@ def test_help_names_what_the_registries_hold(capsys):
             assert name in output
     assert main_here("train", "--help") == 0
     words = " ".join(re.sub("[│|]", " ", capsys.readouterr().out).split())
-    assert "dlrm, mf, ncf or all" in words
+    assert f"{LISTED} or all" in words
     assert "leave-one-out, random-split, rating, temporal, rating-u1 to rating-u5, both" in words
     assert "rating-u2" not in words  # the folds are named once
 
@@ -199,12 +200,12 @@ BAD_INPUT = {
     "a seed that is not a whole number": (("train", *SMALL, "--seed", "1.5"), "--seed"),
     "a negative seed": (("prepare", *SMALL, "--seed", "-1"), "--seed"),
     "no threshold": (("prepare", *SMALL, "--freq-threshold", "0"), "--freq-threshold"),
-    "an unknown model": (("train", *SMALL, "--model", "svd"), "dlrm, mf, ncf, all"),
+    "an unknown model": (("train", *SMALL, "--model", "svd"), f"{LISTED}, all"),
     "an unknown protocol": (
         ("train", *SMALL, "--protocol", "k-fold"), "leave-one-out, random-split, rating, temporal, rating-u1, "
     ),
     "an unknown protocol to export": (("export", *SMALL, "--protocol", "all"), "leave-one-out, random-split"),
-    "an unknown default model": (("export", *SMALL, "--default-model", "svd"), "dlrm, mf, ncf"),
+    "an unknown default model": (("export", *SMALL, "--default-model", "svd"), LISTED),
     "a learning rate that is not a number": (("train", *SMALL, "--learning-rate", "fast"), "--learning-rate"),
     "serving before exporting": (("serve", *SMALL, "--port", "{port}"), "repository"),
     "recommending without a server": (

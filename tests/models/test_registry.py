@@ -24,7 +24,19 @@ from models.registry import (
     tunable,
 )
 from models.training.settings import DEFAULTS, LARGE, MEDIUM, TrainSettings
-from tests.names import COMPARED, DEFAULT_PROTOCOLS, EVERY_NETWORK, NETWORKS, PROTOCOLS, RATING, RIVALS, SPLITS
+from tests.names import (
+    COMPARED,
+    DEFAULT_PROTOCOLS,
+    EVERY_NETWORK,
+    NETWORKS,
+    PROTOCOLS,
+    RANKED,
+    RATING,
+    RIVALS,
+    SPLITS,
+    compared_by,
+    networks_of,
+)
 
 CHEAP = {"leave-one-out": ["popularity"], "random-split": ["biases", "popularity"], "rating": ["biases"]}
 IN_RUN = {
@@ -87,12 +99,12 @@ def third():
     ],
 )
 def test_default_settings_are_those_of_the_dataset_or_of_its_size(protocol, dataset, rows, file):
-    for name in (*EVERY_NETWORK, *baselines_of(protocol)):
+    for name in (*networks_of(protocol), *baselines_of(protocol)):
         chosen = default_settings(protocol, name, dataset, rows)
         assert chosen.source == DEFAULTS / f"{file}.json"
-        expected = TrainSettings if name in EVERY_NETWORK else baselines_of(protocol)[name].settings
+        expected = TrainSettings if name in networks_of(protocol) else baselines_of(protocol)[name].settings
         assert type(chosen.settings) is expected
-        if name in EVERY_NETWORK:
+        if name in networks_of(protocol):
             assert type(chosen.settings.network) is REGISTERED[name].settings
 
 
@@ -113,7 +125,7 @@ def test_default_settings_are_what_the_file_says():
     [("rating", "als"), ("leave-one-out", "biases"), ("random-split", "bert"), ("rating", "truth")],
 )
 def test_a_model_that_a_protocol_does_not_have_is_refused(run, protocol, name):
-    known = ", ".join((*EVERY_NETWORK, *baselines_of(protocol)))
+    known = ", ".join((*networks_of(protocol), *baselines_of(protocol)))
     for ask in (
         lambda: default_settings(protocol, name, "ml-1m", 0),
         lambda: chosen_settings(run, protocol, name, 0),
@@ -185,10 +197,12 @@ def test_a_best_json_that_is_not_json_is_refused_with_the_command_that_writes_it
 
 def test_the_networks_in_order_and_those_that_are_compared():
     assert tuple(REGISTERED) == EVERY_NETWORK
-    assert compared() == COMPARED
+    assert compared() == RANKED
+    assert {protocol: compared(protocol) for protocol in PROTOCOLS} == {one: compared_by(one) for one in PROTOCOLS}
     assert {name: network.title for name, network in REGISTERED.items()} == {
         "dlrm": "DLRM",
         "ncf": "NCF",
+        "sasrec": "SASRec",
         "mf": "Matrix factorisation (MF)",
         "svdpp": "SVD++",
         "fism": "FISM",
@@ -204,10 +218,10 @@ def test_large_data_is_spared_the_networks_that_are_baselines(protocol):
 
 
 def test_what_run_leaves_out_is_compared_but_for_large_data(tmp_path):
-    assert not set(RIVALS) & set(networks_for(0))
-    assert rivals_for(0) == rivals_for(LARGE - 1) == EVERY_NETWORK
-    assert rivals_for(LARGE) == NETWORKS
     for protocol in PROTOCOLS:
+        assert not set(RIVALS) & set(networks_for(protocol, 0))
+        assert rivals_for(protocol, 0) == rivals_for(protocol, LARGE - 1) == networks_of(protocol)
+        assert rivals_for(protocol, LARGE) == NETWORKS
         assert list(baselines_in_run(protocol, LARGE - 1)) == IN_RUN[protocol]
         assert list(baselines_in_run(protocol, LARGE, tmp_path)) == CHEAP[protocol]
 
@@ -227,15 +241,15 @@ def test_large_data_is_spared_the_baselines_that_are_not_cheap(protocol, tmp_pat
 
 
 def test_what_can_be_tuned_has_a_search_space():
-    assert tunable("leave-one-out") == (*EVERY_NETWORK, "ease", "als", "itemknn")
-    assert tunable("random-split") == (*EVERY_NETWORK, "bayesian-fm")
-    assert tunable("rating") == (*EVERY_NETWORK, "bayesian-fm", "knn", "svd", "biases")
+    assert tunable("leave-one-out") == (*networks_of("leave-one-out"), "ease", "als", "itemknn")
+    assert tunable("random-split") == (*networks_of("random-split"), "bayesian-fm")
+    assert tunable("rating") == (*networks_of("rating"), "bayesian-fm", "knn", "svd", "biases")
 
 
 def test_a_network_that_is_added_is_compared_and_tuned(third):
-    assert compared() == (*COMPARED, "third")
+    assert compared() == (*RANKED, "third")
     assert networks_for("rating", LARGE) == (*COMPARED, "third")
-    assert tunable("random-split") == (*EVERY_NETWORK, "third", "bayesian-fm")
+    assert tunable("random-split") == (*networks_of("random-split"), "third", "bayesian-fm")
     assert default_settings("rating", "third", "ml-1m", 0).settings == TrainSettings()
 
 

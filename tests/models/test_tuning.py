@@ -19,13 +19,13 @@ from models.studies import open_study
 from models.study_files import KeptStudy, KeptTrial, write_study
 from models.training import settings as training_settings
 from models.training.settings import DEFAULTS, WHOLE, TrainSettings, defaults_file, from_json, read_defaults, to_json
-from tests.names import DEFAULT_PROTOCOLS, EVERY_NETWORK, NETWORKS, PROTOCOLS, RATING
+from tests.names import DEFAULT_PROTOCOLS, NETWORKS, PROTOCOLS, RATING, networks_of
 
 CPU = torch.device("cpu")
 EVERY = [
     (protocol, name)
     for protocol in PROTOCOLS
-    for name in (*NETWORKS, *(n for n, baseline in baselines_of(protocol).items() if baseline.space))
+    for name in (*networks_of(protocol), *(n for n, baseline in baselines_of(protocol).items() if baseline.space))
 ]
 
 
@@ -73,7 +73,7 @@ def test_what_lies_outside_a_space_is_left_out():
 
 
 def test_what_can_be_tuned():
-    assert tuning.names_of("leave-one-out", "all") == [*EVERY_NETWORK, "ease", "als", "itemknn"]
+    assert tuning.names_of("leave-one-out", "all") == [*networks_of("leave-one-out"), "ease", "als", "itemknn"]
     assert tuning.names_of("random-split", "ncf") == ["ncf"]
     with pytest.raises(UserError, match="'popularity' cannot be tuned for leave-one-out; choose one of dlrm"):
         tuning.names_of("leave-one-out", "popularity")
@@ -351,8 +351,8 @@ def test_the_shipped_defaults_are_whole_and_as_short_as_can_be(path):
     defaults = read_defaults(path)
     assert set(DEFAULT_PROTOCOLS) <= defaults.keys() <= set(PROTOCOLS)
     for protocol, models in defaults.items():
-        assert set(NETWORKS) <= models.keys() <= {*EVERY_NETWORK, *baselines_of(protocol)}
-        for name in models.keys() & set(EVERY_NETWORK):
+        assert set(NETWORKS) <= models.keys() <= {*networks_of(protocol), *baselines_of(protocol)}
+        for name in models.keys() & set(networks_of(protocol)):
             settings = from_json(name, models[name].settings, str(path))
             assert from_json(name, to_json(settings), str(path)) == settings
 

@@ -19,12 +19,13 @@ from models.evaluation.pairs import all_pairs, as_json, sentences
 from models.evaluation.summaries import summary
 from models.protocols.base import PROTOCOLS as REGISTERED
 from models.registry import baselines_for
-from tests.names import EVERY_NETWORK, NETWORKS, PROTOCOLS
+from tests.names import NETWORKS, PROTOCOLS, networks_of
 
 CPU = torch.device("cpu")
 NETWORK_SETTINGS = {
     "dlrm": {"dim": 8, "top": [8], "bottom": [8], "history": 2},
     "ncf": {"dim": 8, "top": [8]},
+    "sasrec": {"dim": 8, "history": 4, "blocks": 1},
     "mf": {"dim": 8},
     "svdpp": {"dim": 8, "history": 2},
     "fism": {"dim": 8, "history": 2},
@@ -42,7 +43,7 @@ def run(prepared, tmp_path_factory) -> Run:
         (root / name).symlink_to(getattr(prepared, name))
     run = Run(root)
     for protocol in PROTOCOLS:
-        for name in EVERY_NETWORK:
+        for name in networks_of(protocol):
             folder = run.tuning(protocol, name)
             folder.mkdir(parents=True)
             settings = {
@@ -70,16 +71,16 @@ def test_everything_is_there(compared):
     assert compared["seeds"] == [42, 43]
     assert list(compared["protocols"]) == list(PROTOCOLS)
     for protocol, found in compared["protocols"].items():
-        assert list(found["models"]) == [*EVERY_NETWORK, *baselines_for(protocol, 0)]
+        assert list(found["models"]) == [*networks_of(protocol), *baselines_for(protocol, 0)]
         assert found["trained_on"] == ["train", "valid"]
         for name, model in found["models"].items():
-            count = 2 if name in (*EVERY_NETWORK, "als", "svd", "bayesian-fm") else 1
+            count = 2 if name in (*networks_of(protocol), "als", "svd", "bayesian-fm") else 1
             for metric, values in model["per_seed"].items():
                 assert len(values) == count
                 assert model["metrics"][metric] == pytest.approx(np.mean(values))
                 low, high = model["ci95"][metric]
                 assert low <= model["metrics"][metric] <= high
-            assert (model["train_seconds"] > 0) == (name in EVERY_NETWORK)
+            assert (model["train_seconds"] > 0) == (name in networks_of(protocol))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def test_the_difference_is_that_of_the_means(compared, protocol, metric):
 def test_a_seed_that_is_trained_is_not_trained_again(run, compared):
     reported = []
     before = {path: path.stat().st_mtime_ns for path in run.root.glob("seeds/*/*/*/weights.safetensors")}
-    assert len(before) == 2 * len(PROTOCOLS) * len(EVERY_NETWORK)
+    assert len(before) == 2 * sum(len(networks_of(protocol)) for protocol in PROTOCOLS)
     again = seeds.compare(run, ("random-split",), [42, 43], CPU, lambda by, note: reported.append(by))
     assert {path: path.stat().st_mtime_ns for path in before} == before
     one, other = (of["protocols"]["random-split"]["models"]["dlrm"] for of in (again, compared))

@@ -17,7 +17,7 @@ from tests.models.sizes import CUT_SIZES, sized
 from tests.models.synthetic import features_of_rows
 
 PROTOCOL = "leave-one-out"
-# Those that `run` leaves out are slow tests: the fast ones of them are in test_rivals.py.
+# Those that `run` leaves out are slow tests: the fast ones of them are in files of their own.
 EVERY = [name if one.in_run else pytest.param(name, marks=pytest.mark.slow) for name, one in NETWORKS.items()]
 
 

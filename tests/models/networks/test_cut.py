@@ -80,8 +80,8 @@ def test_making_the_head_for_one_user_leaves_the_other_as_it_was(detailed):
     parts = cut_of(built(detailed, "dlrm with history"), detailed)
     user, movie = every_pair(detailed)
     before = scores_of_cut(parts, user, movie)
-    assert parts.head.for_one_user().one_user
-    assert not parts.head.one_user
+    assert parts.head.for_one_user().head.one_user
+    assert not parts.head.head.one_user
     assert torch.equal(scores_of_cut(parts, user, movie), before)
 
 
@@ -103,7 +103,7 @@ def test_there_is_a_row_for_every_index(detailed, case):
     for table in (parts.users, parts.vectors, parts.hidden, parts.embeddings):
         assert table.dtype == np.float32
         assert np.isfinite(table).all()
-    assert isinstance(parts.head, DLRMHead if is_dlrm else NCFHead)
+    assert isinstance(parts.head.head, DLRMHead if is_dlrm else NCFHead)
 
 
 @pytest.mark.parametrize("case", CUT_SIZES)

@@ -180,7 +180,7 @@ def test_prepared_features_make_a_model(prepared, protocol, name, history):
 
 
 def test_an_unknown_name_is_refused():
-    with pytest.raises(UserError, match="unknown network 'svd'; choose one of dlrm, ncf, mf"):
+    with pytest.raises(UserError, match="unknown network 'svd'; choose one of dlrm, ncf, sasrec, mf"):
         build("svd", features_with(), NetworkSettings(), seed=1)
 
 

@@ -88,7 +88,7 @@ EXPECTED = {
 EXPECTED["temporal"] = {
     **EXPECTED["leave-one-out"],
     "split": "temporal",
-    "question": "What will they watch from a date on? (temporal, a user's first movie after it among 99 unseen)",
+    "question": "What will they watch from a date on? (temporal; all movies, and a sample of 99)",
     "title": "What will they watch from a date on? (temporal)",
     "is_default": False,
     "is_served": False,
@@ -161,7 +161,7 @@ def test_listing_the_protocols_imports_nothing_that_takes_long():
     code = """
 import sys
 from models.protocols.base import PROTOCOLS, default_protocols, served_protocols
-from models.protocols.leave_one_out import HeldOut
+from models.protocols.next_movie import HeldOut
 print(*PROTOCOLS, *default_protocols(), *served_protocols(), *(list(one.metrics) for one in PROTOCOLS.values()))
 print(*{name.split('.')[0] for name in sys.modules}, file=sys.stderr)
 """
@@ -283,7 +283,11 @@ def test_leave_one_out_is_judged_by_hand():
 
     catalogue = np.arange(6, 27)
     everyone = CatalogueQuestions(
-        asked=questions, catalogue=catalogue, rated=np.tile(catalogue == 6, (3, 1)), left_out=0
+        asked=questions,
+        catalogue=catalogue,
+        rated=np.tile(catalogue == 6, (3, 1)),
+        known=np.ones(3, bool),
+        left_out=0,
     )
     scorer = Scorer(lambda asked: Asked(pairs), None, True)
     found, full = PROTOCOLS["leave-one-out"].judge(scorer, HeldOut(questions, everyone))
