@@ -29,7 +29,7 @@ def against(model: Recommender, batch: Batch) -> Tensor:
     own, shared = movie.split([len(batch), len(movie) - len(batch)])
     of_own = (user[:, :-1] * own[:, :-1]).sum(dim=1) + own[:, -1]
     of_shared = user[:, :-1] @ shared[:, :-1].T + shared[:, -1]
-    return torch.cat([of_own[:, None], of_shared], dim=1) + user[:, -1:]
+    return torch.cat([of_own[:, None], of_shared], dim=1) + user[:, -1:] + model.offset
 
 
 def cut(model: Recommender, users: Tensor, movies: Tensor) -> Cut:
