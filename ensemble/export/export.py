@@ -21,8 +21,8 @@ from core.run_folder import Run
 from core.stage_code import stage_code
 from ensemble.export.check import OfflineCheck
 from ensemble.export.configs import SCORER, configs
-from ensemble.export.model_card import model_card
 from ensemble.export.lists import list_reader
+from ensemble.export.model_card import model_card
 from ensemble.export.newcomers import fit_newcomers
 from ensemble.export.onnx_files import write_encoder, write_network, write_onnx
 from ensemble.export.rated import Rated

@@ -87,8 +87,8 @@ class SequenceBatches:
         self.samples = sum(len(self._ratings(users)[0]) for users in self.users.split(1 << 12))
         if not self.samples:
             raise UserError(
-                "no rating of train has another one of its user before it, at an earlier second: there is no next movie "
-                "to learn; train a network that does not learn from sequences"
+                "no rating of train has another one of its user before it, at an earlier second: "
+                "there is no next movie to learn; train a network that does not learn from sequences"
             )
 
     def epoch(self, number: int) -> Iterator[SequenceBatch]:

@@ -49,7 +49,9 @@ def ask(monkeypatch, label, weight=None):
 
     def examples(self, scorer, questions) -> Examples:
         asked = replace(CANDIDATES, user=user[:1].astype(np.int32))
-        return Examples(scorer.asked(asked).pairs(user, movie), label, np.ones(len(label)) if weight is None else weight)
+        return Examples(
+            scorer.asked(asked).pairs(user, movie), label, np.ones(len(label)) if weight is None else weight
+        )
 
     monkeypatch.setattr(type(PROTOCOLS[PROTOCOL]), "examples", examples)
     monkeypatch.setattr(type(PROTOCOLS[PROTOCOL]), "questions", lambda self, features, part, seed=0: None)
