@@ -93,11 +93,13 @@ class SelfAttention(nn.Module):
             codes: int64 [n, length], rows of the table, the latest first; `NOTHING` where there were fewer.
         """
         lengths = (codes != NOTHING).sum(dim=1)
-        width = max(1, int(lengths.max())) if len(codes) else 1
+        width = codes.shape[1]  # of any batch, where it is traced; else no wider than it needs to be
+        if not torch.jit.is_tracing():
+            width = max(1, int(lengths.max())) if len(codes) else 1
         column = torch.arange(width, device=codes.device)
         oldest_first = codes.gather(1, (lengths[:, None] - 1 - column).clamp(min=0))
         states = self.states(oldest_first, lengths)
-        last = states[torch.arange(len(codes), device=codes.device), (lengths - 1).clamp(min=0)]
+        last = states[torch.arange(codes.shape[0], device=codes.device), (lengths - 1).clamp(min=0)]
         return torch.where(lengths[:, None] > 0, last, 0.0)
 
     # typing.Dict, not dict: Merlin reads from the annotation whether a module takes a dictionary

@@ -160,3 +160,14 @@ def test_writing_the_list_s_reader_leaves_the_network_as_it_was(tmp_path: Path):
     write_encoder(cut(model, USERS, MOVIES).encoder, tmp_path / "encoder.onnx")
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert not model.network.training
+
+
+@torch.no_grad()
+def test_a_traced_network_scores_any_number_of_pairs():
+    """As Merlin Systems serves it: nothing of the example's lengths is kept."""
+    model = made(6)
+    example = torch.full((2,), OUT_OF_VOCABULARY)
+    traced = torch.jit.trace(model, (example, example), check_trace=False)
+    for count in (1, 2, 7, MOVIES):
+        user, movie = torch.arange(count) % USERS, torch.arange(count) % MOVIES
+        torch.testing.assert_close(traced(user, movie), model(user, movie), atol=1e-6, rtol=0)
