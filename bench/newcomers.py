@@ -1,9 +1,9 @@
 """What `history` is worth: people whom training never saw, asked by what they liked, against popularity.
 
-A fifth of a dataset's people is taken out before anything else. DLRM, NCF and SASRec are then prepared, trained and exported
-from the rest by the shipped commands with their defaults. Each person taken out lists the movies that they gave more
-than three stars, all but their last rating, the latest last, at most 50; the answer holds their last rating or not
-(HR@10 and NDCG@10 over the whole catalogue). Popularity leaves out the same movies.
+A fifth of a dataset's people is taken out before anything else. DLRM, NCF and SASRec are then prepared, trained and
+exported from the rest by the shipped commands with their defaults. Each person taken out lists the movies that they
+gave more than three stars, all but their last rating, the latest last, at most 50; the answer holds their last rating
+or not (HR@10 and NDCG@10 over the whole catalogue). Popularity leaves out the same movies.
 
     python bench/newcomers.py --dataset ml-100k
     python bench/newcomers.py --dataset ml-latest-small --data FOLDER

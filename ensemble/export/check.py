@@ -62,8 +62,8 @@ class OfflineCheck:
         _check_equal(name, exported, self.trained[name](user, movie))
 
     def sample(self) -> dict[str, Any]:
-        """What the trained networks say of a few pairs, and each one's best movies of a few users, for later checks; and
-        of a few lists, where it reads those itself.
+        """What the trained networks say of a few pairs, and each one's best movies of a few users and, where it reads
+        them itself, of a few lists, for later checks.
 
         Raises:
             UserError: the exported recommendations score otherwise than the trained network.
