@@ -1,9 +1,9 @@
 """What `history` is worth: people whom training never saw, asked by what they liked, against popularity.
 
-A fifth of a dataset's people is taken out before anything else. DLRM and NCF are then prepared, trained and exported
-from the rest by the shipped commands with their defaults. Each person taken out lists the movies that they gave more
-than three stars, all but their last rating, the latest last, at most 50; the answer holds their last rating or not
-(HR@10 and NDCG@10 over the whole catalogue). Popularity leaves out the same movies.
+A fifth of a dataset's people is taken out before anything else. DLRM, NCF and SASRec are then prepared, trained and
+exported from the rest by the shipped commands with their defaults. Each person taken out lists the movies that they
+gave more than three stars, all but their last rating, the latest last, at most 50; the answer holds their last rating
+or not (HR@10 and NDCG@10 over the whole catalogue). Popularity leaves out the same movies.
 
     python bench/newcomers.py --dataset ml-100k
     python bench/newcomers.py --dataset ml-latest-small --data FOLDER
@@ -27,6 +27,7 @@ LIKED_ABOVE = 3
 K = 10
 SEED = 42
 METRICS = ("hr@10", "ndcg@10")
+MODELS = ("dlrm", "ncf", "sasrec")
 
 
 def without(tables: Path, folder: Path) -> pd.DataFrame:
@@ -78,10 +79,10 @@ def measure(dataset: str, data: Path | None) -> dict[str, Any]:
     where = ("--dataset", "ml-latest-small", "--runs", str(work / "rest"))
     inputs.marquee("fetch", *where, "--data", str(work / "csv"))
     inputs.marquee("prepare", *where, "--seed", str(SEED))
-    for model in ("dlrm", "ncf"):
+    for model in MODELS:
         inputs.marquee("train", *where, "--protocol", "leave-one-out", "--model", model, "--seed", str(SEED))
     result: dict[str, Any] = {"dataset": dataset, "seed": SEED, "taken_out": TAKEN_OUT, "models": {}}
-    for model in ("dlrm", "ncf"):
+    for model in MODELS:
         inputs.marquee("export", *where, "--default-model", model)
         repository = work / "rest" / "ml-latest-small" / "repository"
         version = json.loads((repository / "manifest.json").read_text())["version"]

@@ -80,6 +80,9 @@ class Cut:
             scale and offset, of `models.networks.base.cut` probabilities.
         embeddings: float32 [movies, dims], all that was learned of each movie alone.
         history: None where the network sees no history.
+        encoder: int64 [1, m] movie indices, m > 0, the latest last, to the float32 [1, user width] row of someone who
+            rated these and no others. It can be traced for any m. None where a row holds more than that: what was
+            learned of the user, or stars.
     """
 
     users: np.ndarray
@@ -88,3 +91,4 @@ class Cut:
     head: Head
     embeddings: np.ndarray
     history: HistoryInputs | None = None
+    encoder: nn.Module | None = None

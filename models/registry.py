@@ -87,10 +87,10 @@ def compared(protocol: str | None = None) -> tuple[str, ...]:
 def trained(run: Run, protocol: str) -> tuple[str, ...]:
     """The networks that are trained for a protocol.
 
-    A network that `run` can do without (a baseline, or any for a protocol that it does not ask) counts only where it
-    was trained on the features that are there: one that is left over is passed over.
+    A network that `run` can do without (a baseline, one that it does not train, or any for a protocol that it does not
+    ask) counts only where it was trained on the features that are there: one that is left over is passed over.
     """
-    needed = compared(protocol) if PROTOCOLS[protocol].is_default else ()
+    needed = tuple(name for name in compared(protocol) if NETWORKS[name].in_run and PROTOCOLS[protocol].is_default)
     folders = {name: run.model(protocol, name) for name in networks_of(protocol) if run.model(protocol, name).is_dir()}
     return tuple(
         name for name, folder in folders.items() if name in needed or _is_of_these_features(run, protocol, folder)

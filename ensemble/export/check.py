@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from core.errors import UserError
+from ensemble.export.lists import ScoreList
 from ensemble.parity import is_equal, largest_difference
 from ensemble.triton_models.recommendations import Recommendations
 from ensemble.triton_models.scores import Scores
@@ -17,6 +18,8 @@ PARITY_PAIRS = 1_000
 UNKNOWN = 0.05  # of the ids that are checked
 SAMPLE_PAIRS = 100
 SAMPLE_PEOPLE = 3
+LISTS = (1, 2, 50, 300)  # movies that someone unknown lists, at most
+NO_READERS: Mapping[str, ScoreList] = {}
 
 
 class OfflineCheck:
@@ -25,11 +28,18 @@ class OfflineCheck:
     Args:
         trained: each trained network as a function of user and movie indices.
         scorer, recommend: the version folders of these two Triton models.
+        readers: those of the networks that read a list of movies as a user's history, as such functions.
     """
 
-    def __init__(self, trained: Mapping[str, ScorePairs], scorer: Path, recommend: Path):
+    def __init__(
+        self,
+        trained: Mapping[str, ScorePairs],
+        scorer: Path,
+        recommend: Path,
+        readers: Mapping[str, ScoreList] = NO_READERS,
+    ):
         self.rng = np.random.default_rng(0)
-        self.trained = trained
+        self.trained, self.readers = trained, readers
         self.scores = Scores(scorer)
         self.recommendations = Recommendations(recommend)
 
@@ -52,7 +62,8 @@ class OfflineCheck:
         _check_equal(name, exported, self.trained[name](user, movie))
 
     def sample(self) -> dict[str, Any]:
-        """What the trained networks say of a few pairs, and each one's best movies of a few users, for later checks.
+        """What the trained networks say of a few pairs, and each one's best movies of a few users and, where it reads
+        them itself, of a few lists, for later checks.
 
         Raises:
             UserError: the exported recommendations score otherwise than the trained network.
@@ -63,16 +74,31 @@ class OfflineCheck:
         places = self.rng.integers(0, len(users.ids), SAMPLE_PEOPLE)
         people = [(int(users.ids[place]), int(users.index[place])) for place in places]
         best = [self._recommended(name, *person) for name in self.trained for person in people]
-        return {"user_id": raw_user.tolist(), "movie_id": raw_movie.tolist(), "scores": scores, "recommend": best}
+        listed = [self._listed(name, length) for name in self.readers for length in LISTS]
+        asked = {"user_id": raw_user.tolist(), "movie_id": raw_movie.tolist()}
+        return {**asked, "scores": scores, "recommend": best, "listed": listed}
 
     def _recommended(self, name: str, user_id: int, index: int) -> dict[str, Any]:
         catalogue = self.scores.movies.index
         expected = self.trained[name](np.full(len(catalogue), index), catalogue)
         expected[self.recommendations.rated_by(index)] = -np.inf
         movies, found, _ = self.recommendations.recommend(user_id, strategy="exact", model=name)
-        order = np.argsort(-expected, kind="stable")[: len(found)]
-        _check_equal(f"{name}'s recommendations", found, expected[order])
+        _check_equal(f"{name}'s recommendations", found, _best(expected, len(found)))
         return {"model": name, "user_id": user_id, "movie_id": movies.tolist(), "score": found.tolist()}
+
+    def _listed(self, name: str, length: int) -> dict[str, Any]:
+        catalogue = self.scores.movies
+        places = self.rng.choice(len(catalogue.ids), min(length, len(catalogue.ids)), replace=False)
+        expected = self.readers[name](catalogue.index[places], catalogue.index)
+        expected[places] = -np.inf
+        history = catalogue.ids[places]
+        movies, found, _ = self.recommendations.recommend(None, history=history, strategy="exact", model=name)
+        _check_equal(f"{name}'s recommendations for lists", found, _best(expected, len(found)))
+        return {"model": name, "history": history.tolist(), "movie_id": movies.tolist(), "score": found.tolist()}
+
+
+def _best(scores: np.ndarray, count: int) -> np.ndarray:
+    return scores[np.argsort(-scores, kind="stable")[:count]]
 
 
 def _check_equal(what: str, exported: np.ndarray, trained: np.ndarray) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from core import signing
 from core.artifacts import fingerprint, is_current, read_manifest, verify
@@ -20,9 +21,10 @@ from core.run_folder import Run
 from core.stage_code import stage_code
 from ensemble.export.check import OfflineCheck
 from ensemble.export.configs import SCORER, configs
+from ensemble.export.lists import list_reader
 from ensemble.export.model_card import model_card
 from ensemble.export.newcomers import fit_newcomers
-from ensemble.export.onnx_files import write_network, write_onnx
+from ensemble.export.onnx_files import write_encoder, write_network, write_onnx
 from ensemble.export.rated import Rated
 from ensemble.export.retrieval import CANDIDATES, JUDGED, LEAST_MOVIES, LEAST_RECALL, Retrieval, fit_retrieval
 from ensemble.export.similar_vectors import similar_vectors
@@ -39,6 +41,7 @@ from ensemble.triton_models.files import (
     SERVING,
     SIMILAR_VECTORS,
     TITLES,
+    encoder_file,
     newcomers_file,
     retrieval_network_file,
     retrieval_vectors_file,
@@ -102,9 +105,14 @@ class Trained:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What is fitted to a network at export: a row for someone unknown, and the first of two stages."""
+    """What is fitted to a network at export.
 
-    newcomers: dict[str, np.ndarray]
+    Attributes:
+        newcomers: what gives someone unknown a row; None where the network's encoder does.
+        retrieval: the first of two stages.
+    """
+
+    newcomers: dict[str, np.ndarray] | None
     retrieval: Retrieval
 
 
@@ -208,7 +216,9 @@ def _write(run: Run, made_from: str, key: Path | None, trained: dict[str, Traine
         np.save(folders["recommend"] / RATED_STARTS, rated.starts)
         np.save(folders["similar"] / SIMILAR_VECTORS, similar_vectors(trained[default].cut, features))
         scorers = {name: pair_scorer(one.model, CPU, features.protocol) for name, one in trained.items()}
-        check = OfflineCheck(scorers, folders[SCORER], folders["recommend"])
+        encoded = {name: one.model for name, one in trained.items() if one.cut.encoder}
+        readers = {name: list_reader(model, CPU, features.protocol) for name, model in encoded.items()}
+        check = OfflineCheck(scorers, folders[SCORER], folders["recommend"], readers)
         for name in trained:
             check.check_scores(name)
         write_json(folders[OF_ALL] / SAMPLE, check.sample())
@@ -243,7 +253,10 @@ def _write_ranking(folder: Path, name: str, cut: Cut, fitted: Fitted) -> None:
     """What `recommend` needs of a network."""
     retrieval = fitted.retrieval
     write_network(name, cut, folder, one_user=True)
-    np.savez(folder / newcomers_file(name), **fitted.newcomers)
+    if cut.encoder:
+        write_encoder(cut.encoder, folder / encoder_file(name))
+    if fitted.newcomers is not None:
+        np.savez(folder / newcomers_file(name), **fitted.newcomers)
     np.save(folder / retrieval_vectors_file(name), retrieval.vectors)
     rows = {"user": cut.users[:1], "movie": retrieval.vectors[:2]}
     write_onnx(retrieval.query, rows, folder / retrieval_network_file(name))
@@ -252,8 +265,18 @@ def _write_ranking(folder: Path, name: str, cut: Cut, fitted: Fitted) -> None:
 def _fit(trained: Trained, rated: Rated) -> Fitted:
     """What `recommend` needs besides the network."""
     seed, features = trained.config.seed, trained.features
-    newcomers = fit_newcomers(trained.cut, trained.model, features, tuple(trained.config.trained_on), seed)
+    encoder, newcomers = trained.cut.encoder, None
+    if encoder is None:
+        newcomers = fit_newcomers(trained.cut, trained.model, features, tuple(trained.config.trained_on), seed)
     users = range(FIRST_INDEX, features.user_embeddings)
     lists = [rated.by(user)[-LISTED:] for user in np.random.default_rng(seed).choice(users, JUDGED)]
-    strangers = [(newcomer_row(newcomers, places + FIRST_INDEX), places) for places in lists if len(places)]
+    strangers = [(_row(encoder, newcomers, places + FIRST_INDEX), places) for places in lists if len(places)]
     return Fitted(newcomers, fit_retrieval(trained.cut, users, seed, rated=rated.by, strangers=strangers))
+
+
+@torch.no_grad()
+def _row(encoder: nn.Module | None, newcomers: dict[str, np.ndarray] | None, listed: np.ndarray) -> np.ndarray:
+    """The row of someone unknown who lists movies, int64 [m] indices: float32 [1, width]."""
+    if encoder is not None:
+        return np.asarray(encoder(torch.from_numpy(listed).long()[None]).numpy())
+    return newcomer_row(newcomers or {}, listed)

@@ -13,6 +13,7 @@ from torch import nn
 
 from ensemble.triton_models.files import network_file, rows_file
 from models.cut import Cut
+from workflows.features.vocabulary import OUT_OF_VOCABULARY
 
 OPSET = 17
 
@@ -31,8 +32,21 @@ def write_network(name: str, cut: Cut, folder: Path, *, one_user: bool) -> None:
     write_onnx(head, example, folder / network_file(name))
 
 
+def write_encoder(encoder: nn.Module, path: Path) -> None:
+    """Writes what reads a user's row from a list of movies: `movies` int64 [1, m] to `user` float32 [1, width]."""
+    example = np.full((1, 3), OUT_OF_VOCABULARY)
+    _write(encoder, {"movies": example}, path, "user", {"movies": {1: "m"}})
+
+
 def write_onnx(network: nn.Module, inputs: dict[str, np.ndarray], path: Path) -> None:
     """Writes a network as ONNX, with inputs like these of any number of rows: it runs without training code."""
+    axes = {name: {0: "users" if name == "user" else "n"} for name in (*inputs, "score")}
+    _write(network, inputs, path, "score", axes)
+
+
+def _write(
+    network: nn.Module, inputs: dict[str, np.ndarray], path: Path, output: str, axes: dict[str, dict[int, str]]
+) -> None:
     buffer = io.BytesIO()
     # The newer exporter cannot trace all of Merlin's blocks; PyTorch before 2.5, as in Merlin's image, has no other.
     tracing = {"dynamo": False} if "dynamo" in signature(torch.onnx.export).parameters else {}
@@ -44,8 +58,8 @@ def write_onnx(network: nn.Module, inputs: dict[str, np.ndarray], path: Path) ->
             tuple(torch.from_numpy(rows) for rows in inputs.values()),
             buffer,
             input_names=list(inputs),
-            output_names=["score"],
-            dynamic_axes={name: {0: "users" if name == "user" else "n"} for name in (*inputs, "score")},
+            output_names=[output],
+            dynamic_axes=axes,
             opset_version=OPSET,
             **tracing,
         )

@@ -84,27 +84,29 @@ class Canary:
         with client.Client(url, access=access) as asked:
             for name, expected in self.sample["scores"].items():
                 _compare(f"{name} scores", asked.score(users, movies, name).score, expected)
-            for row in self.sample["recommend"]:
+            # versions that Marquee wrote before a network read lists have none
+            for row in (*self.sample["recommend"], *self.sample.get("listed", ())):
                 _check_recommended(asked, row)
 
 
 def _check_recommended(asked: client.Client, row: dict[str, Any]) -> None:
-    """A row of the sample: what a user is recommended.
+    """A row of the sample: what a user, or someone unknown who lists movies, is recommended.
 
     Raises:
         WrongAnswerError: these are others, or they score otherwise.
     """
-    user, expected = row["user_id"], np.array(row["score"])
+    user, history, expected = row.get("user_id"), row.get("history", ()), np.array(row["score"])
+    who, whose = (f"user {user}", f"user {user}'s") if user is not None else ("someone with a list", "a list's")
     name = row.get("model", "")  # versions that Marquee wrote before `recommend` took a model have none
     # A strategy that looks at some movies only may miss others, which is not a fault.
-    found = asked.recommend(user, len(expected), model=name, strategy="exact")
+    found = asked.recommend(user, max(1, len(expected)), history, model=name, strategy="exact")
     what = " ".join(filter(None, ["recommend", name and f"by {name}"]))
-    _compare(f"{what} scores user {user}'s movies", found.score, expected)
+    _compare(f"{what} scores {whose} movies", found.score, expected)
     # Movies that score the same may change places; the last one, with a movie that is not in the list.
     gaps = np.abs(np.diff(expected, prepend=np.inf, append=expected[-1:]))
     alone = np.minimum(gaps[:-1], gaps[1:]) > TIE
     if not np.array_equal(found.movie_id[alone], np.array(row["movie_id"])[alone]):
-        raise WrongAnswerError(f"{what} gives user {user} other movies than the trained network does")
+        raise WrongAnswerError(f"{what} gives {who} other movies than the trained network does")
 
 
 def _compare(what: str, found: np.ndarray, expected: list[float] | np.ndarray) -> None:

@@ -37,6 +37,11 @@ def newcomers_file(model: str) -> str:
     return f"{model}.newcomers.npz"
 
 
+def encoder_file(model: str) -> str:
+    """The network that reads such a row from a list of movies; there where the model has one, in the place of those."""
+    return f"{model}.encoder.onnx"
+
+
 def retrieval_network_file(model: str) -> str:
     """The first of two stages before a network."""
     return f"{model}.retrieval.onnx"

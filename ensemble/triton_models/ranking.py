@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import newcomers_file, retrieval_network_file, retrieval_vectors_file
+from .files import encoder_file, newcomers_file, retrieval_network_file, retrieval_vectors_file
 from .history import newcomer_row
 from .loading import load_array, load_arrays, load_network
 from .network import Network
@@ -21,7 +21,8 @@ class Ranking:
     Attributes:
         network: the network.
         vector, hidden: its rows of the catalogue's movies.
-        newcomers: arrays by name, for `newcomer_row`.
+        encoder: what reads someone's row from a list of movies; None where the network needs more than a list.
+        newcomers: arrays by name, for `newcomer_row`; none where there is an encoder.
         query: the first of two stages: a user's row and `retrieval` to how near each movie is.
         retrieval: float32 [movies of the catalogue, dim].
     """
@@ -30,7 +31,9 @@ class Ranking:
         self.strategy = strategy
         self.network = Network(folder, name)
         self.vector, self.hidden = self.network.vector[first:], self.network.hidden[first:]
-        self.newcomers = load_arrays(folder / newcomers_file(name))
+        encoder = folder / encoder_file(name)
+        self.encoder = load_network(encoder) if encoder.is_file() else None
+        self.newcomers = {} if self.encoder else load_arrays(folder / newcomers_file(name))
         self.query = load_network(folder / retrieval_network_file(name))
         self.retrieval = load_array(folder / retrieval_vectors_file(name))
 
@@ -40,6 +43,8 @@ class Ranking:
 
     def newcomer_row(self, listed: np.ndarray) -> np.ndarray:
         """The same for someone unknown who likes the movies with these indices, int64 [m], m > 0."""
+        if self.encoder:
+            return np.asarray(self.encoder.run(None, {"movies": listed[None]})[0])
         return newcomer_row(self.newcomers, listed)
 
     def scores(self, row: np.ndarray) -> np.ndarray:

@@ -49,12 +49,13 @@ class Recommendations:
 
         Args:
             user_id: None for someone without an id, who is answered as one whose id is in no table.
-            history: int64 [m], raw ids of movies that someone unknown likes, the latest last. Ids that are in no table
+            history: int64 [m], raw ids of movies that someone unknown likes, the latest last: SASRec reads them as the
+                user's history, for other networks a row is fitted. Ids that are in no table
                 are ignored; an id that is listed more than once counts where it is last. A known user's are left out
                 of the answer, and change nothing else.
             strategy: `exact` scores the whole catalogue; `two-stage` scores `candidates` movies (or 50 `k`, if that is
                 more) that a retrieval network finds; empty for the network's default.
-            model: `dlrm` or `ncf`; empty for the repository's default.
+            model: a network such as `dlrm`; empty for the repository's default.
 
         Returns:
             int64 movie ids and float32 scores, best first, equal scores in the catalogue's order; fewer than `k` where

@@ -46,7 +46,7 @@ class Scores:
 
         Args:
             user_id, movie_id: int64 [n], raw MovieLens ids.
-            model: `dlrm` or `ncf`; empty for the default.
+            model: a network such as `dlrm`; empty for the default.
 
         Returns:
             float32 [n] probabilities, and bool [n] whether both ids are in the vocabulary. A movie without ratings

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from core.errors import UserError
 from models.data.batches import Sampling, epoch_seed, recency_weights
 from models.data.history import NOTHING, Timeline, in_order, later_among
 from models.data.interactions import Interactions
@@ -63,6 +64,7 @@ class SequenceBatches:
 
         Raises:
             ValueError: there is no past.
+            UserError: nobody rated anything before something else.
         """
         if past is None:
             raise ValueError("a network that learns from sequences needs a history")
@@ -83,6 +85,11 @@ class SequenceBatches:
         self.users = torch.nonzero(counts > 1).squeeze(1)
         self.widths = (counts[self.users] - 1).clamp(max=self.length)
         self.samples = sum(len(self._ratings(users)[0]) for users in self.users.split(1 << 12))
+        if not self.samples:
+            raise UserError(
+                "no rating of train has another one of its user before it, at an earlier second: "
+                "there is no next movie to learn; train a network that does not learn from sequences"
+            )
 
     def epoch(self, number: int) -> Iterator[SequenceBatch]:
         """The batches of an epoch, in random order."""

@@ -98,7 +98,8 @@ def network_scorer(model: Recommender, device: torch.device, protocol: str, past
     def asked(questions: Candidates) -> Asked:
         then = model
         if past is not None:
-            user, not_before = torch.from_numpy(questions.user), torch.from_numpy(questions.not_before)
+            # copies, as arrays that were read from files cannot be written to, of which PyTorch warns
+            user, not_before = torch.tensor(questions.user), torch.tensor(questions.not_before)
             then = model.as_of(user, past.at(user.long(), past.places_of(user, not_before).long()))
         pairs, lists = pair_scorer(then, device, protocol), list_scorer(then)
         return Asked(

@@ -49,6 +49,7 @@ def _continuous_vectors(model: Recommender, batch: Batch, bottom: list[nn.Module
 
     about_movies = [name for name in names if name.startswith("movie_")]
     user = inputs(blocks, [name for name in names if name not in about_movies]) + first.bias
+    user = user.expand(len(batch), -1)  # a row of each, where nothing is known of any user
     hidden = nn.Sequential(*rest)
     own = hidden(user + inputs(blocks, about_movies))
     return own, hidden(user.unsqueeze(-2) + inputs(of_shared, about_movies))
@@ -85,8 +86,10 @@ class _Products:
         Returns:
             float [n, width] or [n, k, width].
         """
-        own = torch.stack([(users[:, one] * users[:, other]).sum(dim=1) for one, other in self.own], dim=1)
-        of_user = own @ self.of_own + self.bias
+        of_user = self.bias.expand(len(users), -1)
+        if self.own:
+            own = torch.stack([(users[:, one] * users[:, other]).sum(dim=1) for one, other in self.own], dim=1)
+            of_user = own @ self.of_own + self.bias
         rows = continuous if continuous.dim() == 3 else continuous[:, None]
         with_continuous = (rows @ users.transpose(1, 2)).view_as(with_movie)
         last = (continuous * movie).sum(dim=-1, keepdim=True) * self.of_last

@@ -12,6 +12,7 @@ from merlin.models.torch.inputs.embedding import EmbeddingTable
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
+from torch.nn import functional
 
 from core.columns import HISTORY, HISTORY_OWNER, MOVIE_ID
 from core.json_files import STRICT
@@ -19,7 +20,15 @@ from models.cut import Cut, DotHead
 from models.data.features import Features
 from models.data.history import NOTHING
 from models.data.sequences import SequenceBatch
-from models.networks.base import NETWORKS, Network, NetworkSettings, PositiveInt, Recommender, Share
+from models.networks.base import (
+    NETWORKS,
+    Network,
+    NetworkSettings,
+    PositiveInt,
+    Recommender,
+    Share,
+    in_vocabulary,
+)
 from models.search_space import OneOf, Uniform
 
 
@@ -84,11 +93,13 @@ class SelfAttention(nn.Module):
             codes: int64 [n, length], rows of the table, the latest first; `NOTHING` where there were fewer.
         """
         lengths = (codes != NOTHING).sum(dim=1)
-        width = max(1, int(lengths.max())) if len(codes) else 1
+        width = codes.shape[1]  # of any batch, where it is traced; else no wider than it needs to be
+        if not torch.jit.is_tracing():
+            width = max(1, int(lengths.max())) if len(codes) else 1
         column = torch.arange(width, device=codes.device)
         oldest_first = codes.gather(1, (lengths[:, None] - 1 - column).clamp(min=0))
         states = self.states(oldest_first, lengths)
-        last = states[torch.arange(len(codes), device=codes.device), (lengths - 1).clamp(min=0)]
+        last = states[torch.arange(codes.shape[0], device=codes.device), (lengths - 1).clamp(min=0)]
         return torch.where(lengths[:, None] > 0, last, 0.0)
 
     # typing.Dict, not dict: Merlin reads from the annotation whether a module takes a dictionary
@@ -118,6 +129,46 @@ def against(model: Recommender, batch: SequenceBatch) -> Tensor:
     return torch.cat([of_own[:, None], of_shared], dim=1) + model.offset
 
 
+class ListEncoder(nn.Module):
+    """A user's row from a list of movies: `SelfAttention.after` for one user, without dropout.
+
+    Attention is written out in matrix products, as ONNX keeps the length of the example where PyTorch's own layers are
+    traced.
+    """
+
+    def __init__(self, network: SelfAttention, embeddings: int):
+        """
+        Args:
+            embeddings: rows of the movies' table that have a movie of their own or are shared.
+        """
+        super().__init__()
+        self.network, self.embeddings = network, embeddings
+
+    def forward(self, movies: Tensor) -> Tensor:
+        """int64 [1, m] movie indices, the latest last, to float32 [1, dim + 1]: the last movies count, as many as the
+        network sees."""
+        network = self.network
+        codes = in_vocabulary(movies[0, -network.length :], self.embeddings)
+        column = torch.arange(codes.shape[0], device=codes.device)
+        position = network.length - codes.shape[0] + column
+        rows = network.table.table(codes)[:, :-1] * network.dim**0.5 + network.position[position]
+        is_later = column > column[:, None]
+        for layer in network.encoder.layers:
+            rows = rows + _attended(layer.self_attn, layer.norm1(rows), is_later)
+            rows = rows + layer.linear2(functional.gelu(layer.linear1(layer.norm2(rows))))
+        row = network.encoder.norm(rows[-1:])
+        return torch.cat([row, torch.zeros_like(row[:, :1])], dim=1)
+
+
+def _attended(attention: nn.MultiheadAttention, rows: Tensor, is_later: Tensor) -> Tensor:
+    """Self-attention over float [m, dim] rows; bool [m, m] is true where the column is hidden from the row."""
+    parts = functional.linear(rows, attention.in_proj_weight, attention.in_proj_bias).chunk(3, dim=1)
+    query, key, value = (part.view(-1, attention.num_heads, attention.head_dim).transpose(0, 1) for part in parts)
+    scores = query @ key.transpose(1, 2) / attention.head_dim**0.5
+    shares = torch.softmax(scores.masked_fill(is_later, -torch.inf), dim=2)
+    return attention.out_proj((shares @ value).transpose(0, 1).reshape(-1, attention.embed_dim))
+
+
 def cut(model: Recommender, users: Tensor, movies: Tensor) -> Cut:
     """A user's row is [what is known after the last movie, 0]: the bias is the movie's alone."""
     now = model.now(users)
@@ -130,6 +181,7 @@ def cut(model: Recommender, users: Tensor, movies: Tensor) -> Cut:
         hidden=table[:, -1:].contiguous().numpy(),
         head=DotHead().eval(),
         embeddings=vectors,
+        encoder=ListEncoder(model.network, model.movie_embeddings).eval(),
     )
 
 

@@ -104,3 +104,21 @@ def with_details(features: Features) -> Features:
     columns = [categorical(name, DETAIL_CODES[name], Tags.USER) for name in USER_DETAILS]
     side = replace(features.side, user_details=torch.stack(codes, dim=1), detail_names=USER_DETAILS)
     return replace(features, schema=Schema([*features.schema, *columns]), side=side)
+
+
+def rows_at(ratings: Iterable[tuple[int, int, int]]) -> Interactions:
+    """Training rows of (user, movie, second); of ratings of the same second the later row came later."""
+    user, movie, second = (np.array(column, np.int64) for column in zip(*ratings))
+    same = user[:, None] == user
+    place = np.arange(len(user))
+    is_later = (second > second[:, None]) | ((second == second[:, None]) & (place > place[:, None]))
+    others = ~np.eye(len(user), dtype=bool)
+    later = (same & is_later).sum(axis=1)
+    not_before = (same & others & (second >= second[:, None])).sum(axis=1)
+    columns = {"user": user, "movie": movie, "later": later, "not_before": not_before}
+    return Interactions(
+        **{name: torch.from_numpy(column.astype(np.int32)) for name, column in columns.items()},
+        label=torch.ones(len(user)),
+        fold=torch.from_numpy((place % FOLDS).astype(np.int8)),
+        stars=torch.from_numpy(1.0 + place % 5).float(),
+    )

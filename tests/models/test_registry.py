@@ -1,6 +1,7 @@
 """Everything that stands in a comparison, by name: which settings it has, and which of it a run is about."""
 
 import json
+import shutil
 
 import pytest
 
@@ -281,6 +282,17 @@ def test_a_baseline_that_is_left_over_of_other_features_does_not_count(run, prot
         put_model(run, protocol, name, "other features")
     # those that `run` needs count, so that loading them says what is wrong
     assert trained(run, protocol) == COMPARED
+
+
+def test_a_network_that_run_does_not_train_counts_where_it_is_of_the_features_that_are_there(run):
+    """`run` would not bring it up to date: left over, it would end `evaluate` and `export`."""
+    put_model(run, "leave-one-out", "dlrm")
+    put_model(run, "leave-one-out", "sasrec", "other features")
+    assert trained(run, "leave-one-out") == ("dlrm",)
+    put_model(run, "leave-one-out", "ncf")
+    shutil.rmtree(run.model("leave-one-out", "sasrec"))
+    put_model(run, "leave-one-out", "sasrec")
+    assert trained(run, "leave-one-out") == ("dlrm", "ncf", "sasrec")
 
 
 def test_the_rating_protocol_counts_only_what_is_of_the_features_that_are_there(run):
