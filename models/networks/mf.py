@@ -23,8 +23,7 @@ def assemble(features: Features, settings: NetworkSettings) -> nn.Module:
 
 
 def against(model: Recommender, batch: Batch) -> Tensor:
-    """Scores of positives and of shared negatives, whose products are one matrix product; without the offset, which a
-    softmax does not see."""
+    """Scores of positives and of shared negatives, whose products are one matrix product."""
     tables = dict(model.embedding_tables())
     user, movie = tables[USER_ID](model.user_rows(batch.user)), tables[MOVIE_ID](model.movie_rows(batch.movies()))
     own, shared = movie.split([len(batch), len(movie) - len(batch)])

@@ -104,7 +104,7 @@ def test_scores_of_positives_and_of_what_they_share_are_those_of_pairs(prepared,
     found = model.against(batch)
     assert found.shape == (40, 14)
     assert found.std() > 0.01
-    expected = by_pairs(model, batch) - (model.offset if case == "mf" else 0.0)  # the same in a softmax
+    expected = by_pairs(model, batch)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
