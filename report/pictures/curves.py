@@ -25,23 +25,22 @@ from report.judged import (
     models_with,
     without_kept,
 )
-from report.style import GREY, color_of, figure, line_of, listed, marker_of, percent, title_of
+from report.style import GREY, figure, listed, look_of, percent, title_of
 from report.words import METHOD, asked, with_interval
 
 AUC = "auc"  # the metric that a ROC curve encloses
 MOST = 50  # the largest k
 MARKED = [1, 5, 10, 20, 30, 40, 50]  # where a curve has its marker
-DASHES = ((1, 1.2), (4, 1.5), (4, 1.5, 1, 1.5), (7, 2), (1, 3), (7, 2, 1, 2, 1, 2))  # of what is drawn in grey
 
 
 def looks(files: RunFiles, protocol: str) -> dict[str, dict[str, Any]]:
-    """How each model's line is drawn: networks by the style, each of the others grey with dashes of its own."""
-    found = {}
-    greys = [model for model in files.models(protocol) if color_of(model) == GREY]
+    """How each model's line is drawn: the compared networks have markers, and stand above the others."""
+    found: dict[str, dict[str, Any]] = {}
     for model in files.models(protocol):
-        dashes = (0, DASHES[greys.index(model) % len(DASHES)]) if model in greys else line_of(model)
-        marker: dict[str, Any] = {} if model in greys else {"marker": marker_of(model), "markersize": 4.5}
-        found[model] = {"color": color_of(model), "linestyle": dashes, "linewidth": 1.5, **marker}
+        look = look_of(model)
+        found[model] = {"color": look.color, "linestyle": look.line, "linewidth": look.width, "zorder": 2}
+        if not look.is_quiet:
+            found[model] |= {"marker": look.marker, "markersize": 4.5, "zorder": 3}
     return found
 
 
