@@ -25,6 +25,7 @@ from report.judged import (
     better_first,
     compared_among,
     judgement,
+    known_judgement,
     models_with,
     part_of,
     refuse_other_questions,
@@ -36,23 +37,26 @@ from report.style import GREY, capitalised, color_of, figure, heading_of, listed
 from report.words import METHOD, asked, with_interval
 from workflows.splits.base import SPLITS
 
-COUNTS = ("test_users", "full_catalogue_users", "test_rows")
+COUNTS = ("test_users", "full_catalogue_users", "known_users", "test_rows")
 ACROSS = 2  # panels
+ROW, LOW_ROW = 0.32, 0.28  # inches, of few rows and of more
+FEW = 8  # rows
 APART = 3  # times as far from 0 as the two networks differ is where a panel ends
 
 
 def metrics_asked(protocol: str) -> dict[str, bool]:
     """Every metric of a protocol in the order of the tables, and whether more is better."""
-    metrics = PROTOCOLS[protocol].metrics
-    found = {name: one.higher_is_better for name, one in metrics.items()}
-    return {FULL + name: one.higher_is_better for name, one in metrics.items() if one.full_catalogue} | found
+    asked_for = PROTOCOLS[protocol]
+    over_all = [FULL + name for name, one in asked_for.metrics.items() if one.full_catalogue]
+    names = dict.fromkeys([*over_all, *asked_for.metrics, *(name for _, name in asked_for.columns)])
+    return {name: asked_for.metric(name).higher_is_better for name in names}
 
 
-def _panels(count: int, names: int) -> tuple[Figure, list[Axes], int]:
+def panels(count: int, names: int) -> tuple[Figure, list[Axes], int]:
     """A figure with a panel for each metric, and how many panels there are side by side."""
     across = min(ACROSS, count)
     down = -(-count // across)
-    made, axes = figure(down, across, height=down * (0.8 + 0.32 * names))
+    made, axes = figure(down, across, height=down * (0.8 + (ROW if names <= FEW else LOW_ROW) * names))
     for left_over in axes[count:]:
         left_over.remove()
     return made, axes[:count], across
@@ -65,7 +69,7 @@ def draw_forest(files: RunFiles, protocol: str) -> Figure:
     """A panel for each metric, a row for each model."""
     results = results_of(files, protocol)
     metrics = metrics_asked(protocol)
-    made, axes, across = _panels(len(metrics), len(results))
+    made, axes, across = panels(len(metrics), len(results))
     for place, (panel, (metric, higher)) in enumerate(zip(axes, metrics.items())):
         rows(panel, [short_of(protocol, result.model) for result in results], labelled=place % across == 0)
         panel.set_title(capitalised(heading_of(protocol, metric)))
@@ -139,6 +143,10 @@ def _differences(files: RunFiles, protocol: str, one: str, other: str) -> dict[s
             refuse_other_questions(files, protocol, part, (one, other))
             first, second = (judgement(files, protocol, model, part) for model in (one, other))
             found |= differences(first, second, files.result(protocol, one).seed)
+            if part == FULL_CATALOGUE:
+                known = [known_judgement(files, protocol, model) for model in (one, other)]
+                if known[0] and known[1]:
+                    found |= differences(known[0], known[1], files.result(protocol, one).seed)
     return found
 
 
@@ -151,7 +159,7 @@ def draw_paired(files: RunFiles, protocol: str) -> Figure:
     """A panel for each metric, a row for each two models; hollow where the interval holds 0."""
     pairs = paired(files, protocol)
     metrics = metrics_asked(protocol)
-    made, axes, across = _panels(len(metrics), len(pairs))
+    made, axes, across = panels(len(metrics), len(pairs))
     for place, (panel, (metric, higher)) in enumerate(zip(axes, metrics.items())):
         rows(panel, [pair.title(protocol) for pair in pairs], labelled=place % across == 0)
         panel.set_title(capitalised(heading_of(protocol, metric)))

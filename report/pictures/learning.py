@@ -152,7 +152,7 @@ def lacking(protocol: str, files: RunFiles) -> str:
     return f"No network has been trained for {protocol} yet; run: {files.run.command(f'train --protocol {protocol}')}"
 
 
-for place, name in enumerate(PROTOCOLS):
+for place, name in enumerate(name for name, protocol in PROTOCOLS.items() if not protocol.group):
     add(
         Picture(
             name=f"learning-{name}",
