@@ -9,7 +9,7 @@ from report.drawing import beside, direction, dot, rows, undefined
 from report.files import RunFiles
 from report.folded import folded, title_of_group
 from report.picture import COMPARISON, Picture, add
-from report.pictures.intervals import metrics_asked, panels
+from report.pictures.intervals import metrics_asked, panels, title_of_panel
 from report.style import capitalised, color_of, heading_of, listed, short_of, title_of
 
 POSITION = 9_000  # after the pictures of single protocols
@@ -23,7 +23,7 @@ def draw(group: str, files: RunFiles) -> Figure:
     made, axes, across = panels(len(metrics), len(models))
     for place, (panel, (metric, higher)) in enumerate(zip(axes, metrics.items())):
         rows(panel, [short_of(protocol, one.model) for one in models], labelled=place % across == 0)
-        panel.set_title(capitalised(heading_of(protocol, metric)))
+        panel.set_title(title_of_panel(protocol, metric))
         for row, one in enumerate(models):
             values, mean = one.values(metric), one.mean(metric)
             panel.plot(values, [row] * len(values), "|", color=color_of(one.model), markersize=9, alpha=0.8)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from models.evaluation.kept import FULL_CATALOGUE, ROWS, SAMPLED
-from models.evaluation.metrics.base import FULL, spoken
+from models.evaluation.metrics.base import FULL, KNOWN, spoken
 from models.evaluation.paired import Basis, Difference, holm, verdict
 from models.protocols.base import PROTOCOLS
 from report.calculations.differences import Interval, difference_with_p, differences
@@ -52,6 +52,12 @@ def metrics_asked(protocol: str) -> dict[str, bool]:
     return {name: asked_for.metric(name).higher_is_better for name in names}
 
 
+def title_of_panel(protocol: str, metric: str) -> str:
+    """A metric's heading, in two lines where it is too long for half of a picture."""
+    title = capitalised(heading_of(protocol, metric))
+    return title.replace(", known", ",\nknown") if metric.startswith(KNOWN) else title
+
+
 def panels(count: int, names: int) -> tuple[Figure, list[Axes], int]:
     """A figure with a panel for each metric, and how many panels there are side by side."""
     across = min(ACROSS, count)
@@ -72,7 +78,7 @@ def draw_forest(files: RunFiles, protocol: str) -> Figure:
     made, axes, across = panels(len(metrics), len(results))
     for place, (panel, (metric, higher)) in enumerate(zip(axes, metrics.items())):
         rows(panel, [short_of(protocol, result.model) for result in results], labelled=place % across == 0)
-        panel.set_title(capitalised(heading_of(protocol, metric)))
+        panel.set_title(title_of_panel(protocol, metric))
         for row, result in enumerate(results):
             value = result.metrics.get(metric)
             dot(panel, row, value, result.ci95.get(metric), result.model)
@@ -162,7 +168,7 @@ def draw_paired(files: RunFiles, protocol: str) -> Figure:
     made, axes, across = panels(len(metrics), len(pairs))
     for place, (panel, (metric, higher)) in enumerate(zip(axes, metrics.items())):
         rows(panel, [pair.title(protocol) for pair in pairs], labelled=place % across == 0)
-        panel.set_title(capitalised(heading_of(protocol, metric)))
+        panel.set_title(title_of_panel(protocol, metric))
         panel.axvline(0, color=GREY, linewidth=1)
         found = {row: pair.metrics[metric] for row, pair in enumerate(pairs) if metric in pair.metrics}
         if not found:
@@ -223,25 +229,35 @@ def _networks(files: RunFiles, protocol: str) -> list[str]:
     return compared_among(models_with(files, protocol, part_of(protocol)))
 
 
+def corrected_pairs(files: RunFiles, protocol: str, models: Sequence[str]) -> dict[tuple[str, str], Difference | None]:
+    """The deciding metric's difference of every two of some models of one run; None where it is undefined.
+
+    The p-values are corrected for the number of pairs (`models.evaluation.paired.holm`).
+    """
+    found = {pair: _deciding(files, protocol, *pair) for pair in combinations(models, 2)}
+    able = {pair: one for pair, one in found.items() if one is not None}
+    corrected = holm([one.p_value for one in able.values()])
+    known = {pair: replace(one, p_value=p) for (pair, one), p in zip(able.items(), corrected)}
+    return {pair: known.get(pair) for pair in found}
+
+
 def verdicts_of(files: RunFiles, protocol: str, models: Sequence[str]) -> list[str]:
     """What the deciding metric allows to say of every two of some models of one run, a sentence each.
 
-    Where there are several pairs, the p-values are corrected for them (`models.evaluation.paired.holm`).
+    Where there are several pairs, the p-values are corrected for them.
     """
     asked_of = PROTOCOLS[protocol]
-    found = {pair: _deciding(files, protocol, *pair) for pair in combinations(models, 2)}
-    able = {pair: one for pair, one in found.items() if one is not None}
-    corrected = dict(zip(able, holm([one.p_value for one in able.values()])))
-    basis = Basis(is_only_split=not SPLITS[asked_of.split].uses_chance, pairs=len(able))
+    found = corrected_pairs(files, protocol, models)
+    able = sum(one is not None for one in found.values())
+    basis = Basis(is_only_split=not SPLITS[asked_of.split].uses_chance, pairs=able)
     metric, higher = spoken(asked_of.task, asked_of.deciding), asked_of.metric(asked_of.deciding).higher_is_better
     sentences = []
-    for pair in found:
+    for pair, difference in found.items():
         names = title_of(protocol, pair[0]), title_of(protocol, pair[1])
-        if pair in able:
-            difference = replace(able[pair], p_value=corrected[pair])
-            sentences.append(verdict(*names, metric, difference, higher, basis))
-        else:
+        if difference is None:
             sentences.append(f"{names[0]} and {names[1]} cannot be compared by {metric}, which is undefined.")
+        else:
+            sentences.append(verdict(*names, metric, difference, higher, basis))
     return sentences
 
 
