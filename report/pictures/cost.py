@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from models.evaluation.results import Result
 from models.protocols.base import PROTOCOLS
-from report.drawing import SMALL
+from report.drawing import SMALL, legend_above
 from report.files import RunFiles
 from report.judged import Kind, add_for_each_protocol, results_of, without_results
 from report.served import NOTEBOOK, RECOMMEND, SCORE, Served
@@ -67,7 +67,7 @@ def draw(files: RunFiles, protocol: str) -> Figure:
         Line2D([], [], color=color_of(one.model), marker=marker_of(one.model), label=title_of(protocol, one.model))
         for one in timed
     ]
-    made.legend(handles=handles, loc="outside upper center", ncols=min(3, len(handles)))
+    legend_above(made, handles, columns=3)
     return made
 
 

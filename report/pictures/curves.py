@@ -13,7 +13,7 @@ from core.constants import K
 from models.evaluation.kept import FULL_CATALOGUE, ROWS, SAMPLED
 from report.calculations.ranks import Curve, curves_of
 from report.calculations.scores import Points, average_precision, precision_recall, roc, thinned
-from report.drawing import nothing
+from report.drawing import legend_above, nothing
 from report.files import RunFiles
 from report.judged import (
     CLASSIFICATION,
@@ -47,7 +47,7 @@ def looks(files: RunFiles, protocol: str) -> dict[str, dict[str, Any]]:
 def _legend(made: Figure, labels: dict[str, str], drawn: dict[str, dict[str, Any]], columns: int) -> None:
     """A legend above the panels: the label of each model."""
     handles = [Line2D([], [], label=label, **drawn[model]) for model, label in labels.items()]
-    made.legend(handles=handles, loc="outside upper center", ncols=columns, handlelength=2.8, fontsize=9.5)
+    legend_above(made, handles, columns, handlelength=2.8, fontsize=9.5)
 
 
 # -- at every cut-off --------------------------------------------------------------------------------------------------

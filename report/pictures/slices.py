@@ -16,7 +16,7 @@ from models.protocols.base import PROTOCOLS
 from report.calculations.differences import minus
 from report.calculations.groups import dense, grouped
 from report.calculations.ranks import per_user
-from report.drawing import SMALL, direction, dot, rows, undefined
+from report.drawing import SMALL, direction, dot, legend_above, rows, undefined
 from report.files import RunFiles
 from report.judged import (
     RANKING,
@@ -126,7 +126,7 @@ def draw(part: str, files: RunFiles, protocol: str) -> Figure:
     handles = [
         Line2D([], [], color=color_of(one), marker=marker_of(one), label=title_of(protocol, one)) for one in models
     ]
-    made.legend(handles=handles, loc="outside upper center", ncols=len(models))
+    legend_above(made, handles, columns=len(models))
     return made
 
 
