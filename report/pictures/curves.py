@@ -66,7 +66,8 @@ PARTS = {FULL_CATALOGUE: "all movies", SAMPLED: "sampled"}
 def draw_cut_offs(files: RunFiles, protocol: str) -> Figure:
     """HR@k and NDCG@k among all movies and among the sampled ones; bands are the compared networks' intervals."""
     drawn = looks(files, protocol)
-    made, axes = figure(2, 2, height=6.2)
+    drawn_models = files.models(protocol)
+    made, axes = figure(2, 2, height=6.0 + 0.1 * len(drawn_models))
     for row, (part, words) in enumerate(PARTS.items()):
         models = models_with(files, protocol, part)
         for column, metric in enumerate(("HR", "NDCG")):
@@ -79,7 +80,7 @@ def draw_cut_offs(files: RunFiles, protocol: str) -> Figure:
             panel.set_ylim(bottom=0)
             if not models:
                 nothing(panel, "not kept")
-    _legend(made, {model: title_of(protocol, model) for model in files.models(protocol)}, drawn, columns=3)
+    _legend(made, {model: title_of(protocol, model) for model in drawn_models}, drawn, columns=3)
     return made
 
 

@@ -92,14 +92,17 @@ def draw_forest(files: RunFiles, protocol: str) -> Figure:
 
 
 def text_forest(files: RunFiles, protocol: str) -> str:
-    """The deciding metric of each model."""
+    """The deciding metric of each model, and where it was asked without new people, that too."""
     results = results_of(files, protocol)
     deciding = PROTOCOLS[protocol].deciding
-    found = [
-        f"{title_of(protocol, result.model)} {with_interval(result.metrics.get(deciding), result.ci95.get(deciding))}"
-        for result in results
-    ]
-    return f"{capitalised(heading_of(protocol, deciding))}: {listed(found)}. {METHOD}; {asked(results[0], *COUNTS)}."
+    sentences = []
+    for metric in [one for one in (deciding, KNOWN + deciding) if one == deciding or one in metrics_asked(protocol)]:
+        found = [
+            f"{title_of(protocol, result.model)} {with_interval(result.metrics.get(metric), result.ci95.get(metric))}"
+            for result in results
+        ]
+        sentences.append(f"{capitalised(heading_of(protocol, metric))}: {listed(found)}.")
+    return f"{' '.join(sentences)} {METHOD}; {asked(results[0], *COUNTS)}."
 
 
 add_for_each_protocol(

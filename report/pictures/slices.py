@@ -115,7 +115,8 @@ def draw(part: str, files: RunFiles, protocol: str) -> Figure:
     *small, large = found
     pairs = [[one, two] for one, two in zip(small[::2], [*small[1::2], small[-1]])]
     tallest = [max(len(found[name]) for name in pair) for pair in pairs]
-    heights = [1.0 + 0.36 * count for count in (*tallest, len(found[large]))]
+    row_height = max(0.36, 0.12 * len(models))
+    heights = [1.0 + row_height * count for count in (*tallest, len(found[large]))]
     made, axes = mosaic([*pairs, [large, large]], height=sum(heights) + 0.3, height_ratios=heights)
     ends = _ends([one for name in small for one in found[name]])
     higher = PROTOCOLS[protocol].metric(PROTOCOLS[protocol].deciding).higher_is_better
@@ -144,7 +145,7 @@ def _panel(panel: Axes, classes: list[Slice], models: tuple[str, ...], ticks: in
     panel.tick_params(axis="y", labelsize=SMALL)
     for row, one in enumerate(classes):
         for place, model in enumerate(models):
-            y = row + 0.24 * (place - (len(models) - 1) / 2)
+            y = row + 0.72 / max(3, len(models)) * (place - (len(models) - 1) / 2)
             pair = one.ci95[model]
             dot(panel, y, one.metrics[model], pair, model, filled=pair is not None, size=4.5)
         if all(value is None for value in one.metrics.values()):

@@ -92,7 +92,9 @@ def test_figures_without_new_people_have_their_panels_after_the_others(judged):
         titles = [panel.get_title() for panel in PICTURES[name].draw(judged).axes]
         assert titles[0] == "HR@10, all movies"
         assert titles[-3:] == [f"{metric}, all movies,\nknown people" for metric in ("HR@10", "NDCG@10", "MRR@10")]
-    assert "26 of those known before the test" in said("forest-temporal", judged)
+    text = said("forest-temporal", judged)
+    assert "NDCG@10, all movies, known people: DLRM 0." in text
+    assert "26 of those known before the test" in text
 
 
 def test_differences_of_known_people_are_of_them_alone(judged):
