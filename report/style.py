@@ -163,8 +163,8 @@ def look_of(model: str) -> Look:
     loud = [name for name, network in known.items() if not network.is_baseline]
     if model in loud:
         place = loud.index(model)
-        found = [one[place % len(one)] for one in (COMPARED_COLORS, COMPARED_MARKERS, COMPARED_LINES)]
-        return Look(*found, is_quiet=False)
+        color, marker, line = (one[place % len(one)] for one in (COMPARED_COLORS, COMPARED_MARKERS, COMPARED_LINES))
+        return Look(color, marker, line, is_quiet=False)
     quiet = list(dict.fromkeys([*known, *(key.partition("/")[2] for key in BASELINES)]))
     quiet = [name for name in quiet if name not in loud]
     place = quiet.index(model) if model in quiet else -1
