@@ -164,8 +164,8 @@ def _score_text(found: list[Answer]) -> str:
         return "Each figure is the share of users who rated the movie."
     took = listed([f"{answer.milliseconds:.0f} ms ({_name(answer)})" for answer in found])
     return (
-        "The figure is the network's score, from 0 to 1, by which it orders the movies; two networks' scores are not on "
-        "one scale. Near: as on the page Similar, "
+        "The figure is the network's score, from 0 to 1, by which it orders the movies; two networks' scores are not "
+        "on one scale. Near: as on the page Similar, "
         f"by {_name(found[0])}'s vectors, genres and years, in every list. Marked genres are frequent among the liked "
         f"movies. Answered by Triton in {took}; version {found[0].version} of the models."
     )
