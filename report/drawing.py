@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from report.style import GREY, color_of, marker_of
@@ -45,7 +47,7 @@ class InnerTicks(MaxNLocator):
     """A few ticks that keep clear of the panel's ends, where a neighbour's labels are: at least two."""
 
     def __init__(self, steps: int):
-        super().__init__(steps, steps=[1, 2, 2.5, 5, 10])
+        super().__init__(steps, steps=[1, 2, 5, 10])
         self._fewest = steps
 
     def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
@@ -95,6 +97,20 @@ def beside(axes: Axes, y: float, value: float, words: str, away: int = 0) -> Non
     align = {-1: "right", 0: "center", 1: "left"}[away]
     where: dict[str, Any] = {"textcoords": "offset points", "ha": align, "va": "bottom", "fontsize": SMALL}
     axes.annotate(words, (value, y), (-3 * away, 4), **where)
+
+
+def legend_above(made: Figure, handles: Sequence[Line2D], columns: int, **look: Any) -> None:
+    """A legend above the panels, in as many columns as fit the figure.
+
+    Args:
+        columns: the most.
+        look: further arguments of `Figure.legend`.
+    """
+    for count in range(columns, 0, -1):
+        legend = made.legend(handles=list(handles), loc="outside upper center", ncols=count, **look)
+        if count == 1 or legend.get_window_extent().width <= made.bbox.width:
+            return
+        legend.remove()
 
 
 def undefined(axes: Axes, row: int, at_right: bool = False) -> None:

@@ -11,7 +11,7 @@ from core.errors import UserError
 from models import registry
 from models.evaluation.judgement import Judgement, PerUser, judge_rows
 from models.evaluation.kept import FULL_CATALOGUE, LISTS, ROWS, SAMPLED
-from models.evaluation.metrics.base import FULL
+from models.evaluation.metrics.base import FULL, KNOWN
 from models.evaluation.results import Result
 from models.protocols.base import PROTOCOLS
 from report.calculations.groups import dense
@@ -45,13 +45,13 @@ class Kind:
 
 
 def add_for_each_protocol(kind: Kind, place: int) -> None:
-    """Registers a kind's pictures.
+    """Registers a kind's pictures. Protocols of a group have none of their own: see `report/pictures/groups.py`.
 
     Args:
         place: among the pictures of a protocol, below 100. Those of a protocol follow each other.
     """
     for number, (name, protocol) in enumerate(PROTOCOLS.items(), start=1):
-        if kind.task in ("", protocol.task):
+        if kind.task in ("", protocol.task) and not protocol.group:
             picture = Picture(
                 name=f"{kind.name}-{name}",
                 section=COMPARISON,
@@ -171,6 +171,15 @@ def judgement(files: RunFiles, protocol: str, model: str, part: str) -> Judgemen
     else:
         chosen = dict(asked.metrics)
     return PerUser({name: per_user(metric, *ranks) for name, metric in chosen.items()})
+
+
+def known_judgement(files: RunFiles, protocol: str, model: str) -> PerUser | None:
+    """A model's metrics over all movies of the people who had rated before the test; None where that was not asked."""
+    known = files.kept(protocol, model, FULL_CATALOGUE).get("known")
+    whole = judgement(files, protocol, model, FULL_CATALOGUE)
+    if known is None or not isinstance(whole, PerUser):
+        return None
+    return PerUser({KNOWN + name: values[known.to_numpy(bool)] for name, values in whole.values.items()})
 
 
 def ranks_of(files: RunFiles, protocol: str, model: str, part: str) -> list[np.ndarray]:

@@ -15,6 +15,7 @@ from models.protocols.base import PROTOCOLS
 from report.compared import beside
 from report.current import check_current
 from report.files import RunFiles
+from report.folded import asked_together
 from report.names import NAMES, names
 from report.page import Drawn, page
 from report.picture import PICTURES, Picture
@@ -74,10 +75,13 @@ def write_report(
 def _is_expected(picture: Picture, files: RunFiles) -> bool:
     """Whether the page says why a picture is not there.
 
-    It does not where the picture is of a protocol that `run` does not ask, and no model is judged by.
+    It does not where the picture is of a protocol, or a group of them, that `run` does not ask, and no model is judged
+    by.
     """
-    about = PROTOCOLS.get(picture.protocol)
-    return about is None or about.is_default or bool(files.models(picture.protocol))
+    if not picture.protocol:
+        return True
+    about = asked_together(picture.protocol)
+    return any(PROTOCOLS[name].is_default or files.models(name) for name in about)
 
 
 def _drawn(picture: Picture, files: RunFiles, folder: Path, png: bool) -> Drawn:

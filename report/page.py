@@ -10,17 +10,19 @@ from markupsafe import Markup
 
 from core.columns import TIMESTAMP
 from models.evaluation.meanings import PROTOCOL_MEANINGS, meaning_of
-from models.protocols.base import PROTOCOLS
+from models.protocols.base import PROTOCOLS, protocol_groups
 from models.registry import compared
 from models.training.train import TrainedConfig, read_config
 from report.compared import Beside, Judged, counts_of
 from report.files import RunFiles
+from report.folded import alone, folded, title_of_asked
 from report.picture import COMPARISON, DATA, LEARNING
 from report.style import capitalised, heading_of, listed, title_of
 from report.tables import (
     FiguresTable,
     SettingsTable,
     evaluation_table,
+    folded_table,
     paper_table,
     seeds_table,
     settings_table,
@@ -100,11 +102,12 @@ def page(
     """
     run = files.run
     found, published = others.compared.protocols, others.published
-    parts = [_part(files, name, found.get(name), published.get(name)) for name in _judged(files)]
-    configs = [config for name in _judged(files) for config in _configs(files, name).values()]
+    parts = [_part(files, name, found.get(name), published.get(name)) for name in alone(_judged(files))]
+    groups = {group: folded(files, group) for group in protocol_groups()}
+    configs = [config for one in PROTOCOLS for config in _configs(files, one).values()]
     return _template().render(
         dataset=run.root.name,
-        networks=listed(title_of(parts[0].name, name) for name in compared()),
+        networks=listed(title_of(files.results[0].protocol, name) for name in _compared(files)),
         written=datetime.now(timezone.utc).date().isoformat(),
         made_by=made_by,
         counts=counts_of(run),
@@ -114,6 +117,7 @@ def page(
         versions={name: version for name, version in files.results[0].versions.items() if version},
         licence=licence_of(run.root.name),
         parts=parts,
+        folded={group: folded_table(group, models) for group, models in groups.items() if models},
         compared=others.compared,
         paper=paper_table(others.paper) if others.paper else None,
         sections={name: (title, _groups(pictures, name)) for name, title in SECTIONS.items()},
@@ -137,8 +141,7 @@ def _groups(pictures: Sequence[Drawn], section: str) -> list[Group]:
     for protocol, of_protocol in found.items():
         parts = [[one for one in of_protocol if one.is_tall == is_tall] for is_tall in (False, True)]
         blocks = parts if len(parts[1]) > 1 else [[*parts[0], *parts[1]]]
-        title = PROTOCOLS[protocol].title if protocol else ""
-        groups.append(Group(title=title, blocks=[block for block in blocks if block]))
+        groups.append(Group(title=title_of_asked(protocol), blocks=[block for block in blocks if block]))
     return groups
 
 
@@ -156,6 +159,12 @@ def _template() -> Template:
 def _judged(files: RunFiles) -> list[str]:
     """The protocols that there are results of, in the order of the tables."""
     return [name for name in PROTOCOLS if files.models(name)]
+
+
+def _compared(files: RunFiles) -> list[str]:
+    """The compared networks that are judged by any protocol; all that there are where none is."""
+    judged = {one.model for one in files.results}
+    return [name for name in compared() if name in judged] or list(compared())
 
 
 def _part(files: RunFiles, protocol: str, judged: Judged | None, published: Judged | None) -> Part:

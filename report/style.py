@@ -7,6 +7,7 @@ The background is transparent. Text and axes are black, which a page with a dark
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import matplotlib
@@ -18,7 +19,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 
 from core.registry import Registry
-from models.baselines.base import baselines_of
+from models.baselines.base import BASELINES, baselines_of
 from models.evaluation.metrics.base import heading, metrics_of, plain_name
 from models.protocols.base import PROTOCOLS
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.typing import HashableList
 
     from models.networks.base import Network
+
+Dashes = tuple[int, tuple[float, ...]]  # a line style: the offset, and lengths of strokes and gaps in points
 
 BLUE, ORANGE, GREEN, PINK, SKY, VERMILION, GREY = (
     "#0072B2",
@@ -39,9 +42,18 @@ BLUE, ORANGE, GREEN, PINK, SKY, VERMILION, GREY = (
 INK = "#000000"  # of text and axes
 ON_BOTH = (BLUE, VERMILION, GREEN, GREY)  # what large text can be read in on white and on near black
 NAVY = "#10243a"  # of what is drawn upon a light colour, whatever the page's own text colour is
-NETWORK_COLORS = (BLUE, VERMILION, GREEN, PINK, SKY, ORANGE)  # in the order of the registry
-NETWORK_MARKERS = ("o", "s", "^", "D", "v", "P")
-NETWORK_LINES = ("-", "--", "-.", ":")
+# Of the networks that are compared, in the order of the registry.
+COMPARED_COLORS = (BLUE, VERMILION, GREEN, PINK, SKY, ORANGE)
+COMPARED_MARKERS = ("o", "s", "^", "D", "v", "P")
+COMPARED_LINES = ("-", "--", "-.", ":")
+# Of what they are compared with: tones of little chroma, as far apart as people who are colour-blind can tell.
+QUIET_COLORS = ("#956646", "#7E92C1", "#765E77", "#A08BA5", "#5D6990", GREY)
+QUIET_MARKERS = ("D", "v", "P", "X", "*", "<", ">", "p", "d", "h", "8")
+QUIET_LINES: tuple[Dashes, ...] = tuple(
+    (0, dashes)
+    for dashes in ((4, 1.5), (1, 1.2), (4, 1.5, 1, 1.5), (7, 2), (1, 3), (7, 2, 1, 2, 1, 2), (2, 2), (9, 1.5, 2, 1.5))
+)
+COMPARED_WIDTH, QUIET_WIDTH = 1.8, 1.2  # points
 SECONDS_A_DAY = 86_400
 ABBREVIATION = re.compile(r" \((\w+)\)$")
 PASSES = 8  # of a layout, at most
@@ -123,22 +135,56 @@ def networks() -> "Registry[Network]":
     return NETWORKS
 
 
+@dataclass(frozen=True)
+class Look:
+    """How a model is drawn: colour, marker and line, so that no reader needs the colour.
+
+    Attributes:
+        is_quiet: whether it is drawn in a quieter tone: it is a baseline.
+    """
+
+    color: str
+    marker: str
+    line: str | Dashes
+    is_quiet: bool
+
+    @property
+    def width(self) -> float:
+        """Of its line, in points."""
+        return QUIET_WIDTH if self.is_quiet else COMPARED_WIDTH
+
+
+def look_of(model: str) -> Look:
+    """How a model is drawn. Baselines are drawn in quieter tones than the networks that are compared.
+
+    No two models that are registered have the same colour and marker, nor the same colour and line.
+    """
+    known = networks()
+    loud = [name for name, network in known.items() if not network.is_baseline]
+    if model in loud:
+        place = loud.index(model)
+        color, marker, line = (one[place % len(one)] for one in (COMPARED_COLORS, COMPARED_MARKERS, COMPARED_LINES))
+        return Look(color, marker, line, is_quiet=False)
+    quiet = list(dict.fromkeys([*known, *(key.partition("/")[2] for key in BASELINES)]))
+    quiet = [name for name in quiet if name not in loud]
+    place = quiet.index(model) if model in quiet else -1
+    color, marker = (one[place % len(one)] for one in (QUIET_COLORS, QUIET_MARKERS))
+    return Look(color, marker, QUIET_LINES[place % len(QUIET_LINES)], is_quiet=True)
+
+
 def color_of(model: str) -> str:
-    """A network's colour; grey for what it is compared with."""
-    names = list(networks())
-    return NETWORK_COLORS[names.index(model) % len(NETWORK_COLORS)] if model in names else GREY
+    """A model's colour; grey for one that is not registered."""
+    return look_of(model).color
 
 
 def marker_of(model: str) -> str:
-    """A network's marker, so that no reader needs the colour."""
-    names = list(networks())
-    return NETWORK_MARKERS[names.index(model) % len(NETWORK_MARKERS)] if model in names else "d"
+    """A model's marker."""
+    return look_of(model).marker
 
 
-def line_of(model: str) -> str:
-    """A network's line style, for the same reason."""
-    names = list(networks())
-    return NETWORK_LINES[names.index(model) % len(NETWORK_LINES)] if model in names else "-"
+def line_of(model: str) -> str | Dashes:
+    """A model's line style."""
+    return look_of(model).line
 
 
 def title_of(protocol: str, model: str) -> str:

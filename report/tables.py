@@ -10,10 +10,11 @@ from models.evaluation.metrics.ranking import how_many
 from models.evaluation.ncf_paper import PROTOCOL as PAPER_PROTOCOL
 from models.evaluation.notes import notes, over_seeds
 from models.evaluation.results import Result
-from models.protocols.base import PROTOCOLS
+from models.protocols.base import PROTOCOLS, protocol_groups
 from models.registry import compared
 from models.training.train import TrainedConfig
 from report.compared import Judged, Paper
+from report.folded import Folded, title_of_group
 from report.style import capitalised, heading_of, title_of
 
 NONE = "\u2013"  # a dash
@@ -26,7 +27,7 @@ class Cell:
     Attributes:
         value: None where there is none.
         low, high: its 95 % interval; None where there is none.
-        deviation: the standard deviation over training seeds, where there are several.
+        deviation: the standard deviation over training seeds, or over what `over` says, where there are several.
         is_best: whether no model has a better one.
     """
 
@@ -34,6 +35,7 @@ class Cell:
     low: float | None = None
     high: float | None = None
     deviation: float | None = None
+    over: str = "seeds"
     is_best: bool = False
 
 
@@ -92,6 +94,21 @@ def seeds_table(protocol: str, judged: Judged) -> FiguresTable:
         rows[name] = cells, model.train_seconds
     others = next((one.others for one in judged.models.values() if one.others), None)
     return _figures_table(protocol, rows, others, notes(protocol, [asdict(one) for one in judged.models.values()]))
+
+
+def folded_table(group: str, models: Sequence[Folded]) -> FiguresTable:
+    """Means over the protocols of a group, with the standard deviation over them.
+
+    Args:
+        models: at least one.
+    """
+    first = protocol_groups()[group][0]
+    rows = {}
+    for one in models:
+        metrics = [metric for _, metric in PROTOCOLS[first].columns]
+        cells = [Cell(value=one.mean(name), deviation=one.deviation(name), over=group) for name in metrics]
+        rows[one.model] = cells, one.seconds
+    return replace(_figures_table(first, rows, None, []), title=title_of_group(group))
 
 
 def _figures_table(

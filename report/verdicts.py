@@ -1,5 +1,6 @@
 """Which model is better, in words that are computed from the figures, for each protocol."""
 
+import re
 from dataclasses import dataclass
 
 from models.protocols.base import PROTOCOLS
@@ -9,6 +10,8 @@ from report.judged import compared_among, part_of
 from report.pictures.intervals import verdicts_of
 from report.style import color_of, heading_of
 from report.tables import Cell, FiguresTable
+
+END_OF_SENTENCE = re.compile(r"(?<=\.) (?=[A-Z])")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,11 @@ class Verdict:
     basis: str
     command: str = ""
     published: str = ""
+
+    @property
+    def sentences(self) -> list[str]:
+        """The sentence of each pair, where there are several."""
+        return END_OF_SENTENCE.split(self.sentence)
 
 
 def verdict_of(

@@ -4,7 +4,12 @@ from collections.abc import Sequence
 
 from models.evaluation.results import Result
 
-COUNTED = {"test_users": "test users", "full_catalogue_users": "users over all movies", "test_rows": "test rows"}
+COUNTED = {
+    "test_users": "test users",
+    "full_catalogue_users": "users over all movies",
+    "known_users": "of those known before the test",
+    "test_rows": "test rows",
+}
 METHOD = "95 % intervals by bootstrap over users"
 
 

@@ -16,7 +16,7 @@ REPORT_OUT = ROOT / "docs" / "report"
 WIDTHS = {"wide": 1280, "phone": 390}
 LIKED = ("Empire Strikes Back, The (1980)", "Raiders of the Lost Ark (1981)", "Star Wars (1977)")
 TALLEST = 1650  # pixels
-PRIVATE = "One user's two lists"  # the title of the pictures that show a rating, which is MovieLens' own
+PRIVATE = "One user's lists"  # the title of the pictures that show a rating, which is MovieLens' own
 # Without the sign that the script runs, and with an edge, as the documents are as white as the page.
 STYLE = """.stStatusWidget { display: none }
 body::after { content: ""; position: fixed; inset: 0; z-index: 999999; border: 1px solid #C9C5D4 }"""

@@ -13,6 +13,16 @@ def plain(text: str) -> str:
     return "".join(f"\\{one}" if one in r"\`*_{}[]()<>#+-.!|~$:" else one for one in text)
 
 
+def listed(words: Sequence[str]) -> str:
+    """Words one after the other, the last behind `and`.
+
+    >>> listed(["5 ms"]), listed(["5 ms", "6 ms", "7 ms"])
+    ('5 ms', '5 ms, 6 ms and 7 ms')
+    """
+    *before, last = words
+    return f"{', '.join(before)} and {last}" if before else last
+
+
 def brand(icon: bytes) -> str:
     """The project's name with its icon, an SVG."""
     encoded = base64.b64encode(icon).decode("ascii")

@@ -17,7 +17,7 @@ DATA, COMPARISON = "data", "comparison"  # sections of the report; the page *Dat
 
 def show() -> None:
     """Draws the page."""
-    st.html(title("Compare", "DLRM, NCF and the baselines on the same test sets, each figure with its interval."))
+    st.html(title("Compare", "Networks and baselines on the same test sets, each figure with its interval."))
     results = read(Path(settings().evaluation), "evaluate")
     if not isinstance(results, list) or not results:
         st.info("This run is not evaluated yet. Do that in a terminal with:")

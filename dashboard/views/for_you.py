@@ -10,7 +10,7 @@ from dashboard.database import LARGEST_ID
 from dashboard.parts.found import counted, plain_rows, search_field
 from dashboard.parts.movies import ADD, DISLIKE, LIKE, REMOVE, Movie, movie_list
 from dashboard.parts.notice import answers
-from dashboard.parts.words import caption, heading, list_heading, plain, title
+from dashboard.parts.words import caption, heading, list_heading, listed, plain, title
 from dashboard.question import Question
 from dashboard.reasons import Reason
 from dashboard.recommending import Answer, answers_to, keep, reasons_for
@@ -26,9 +26,7 @@ WHO, USER, THUMBS = "for_you_who", "for_you_user", "for_you_thumbs"  # in the se
 
 def show() -> None:
     """Draws the page."""
-    st.html(
-        title("For you", "Ten movies from each network, side by side, and why each is there. A thumb changes both.")
-    )
+    st.html(title("For you", "Ten movies from each network, side by side, and why each is there. A thumb changes all."))
     st.session_state.setdefault(WHO, MINE)
     who = st.segmented_control("Recommend from", [MINE, USERS], key=WHO, required=True, persist_state="session")
     question = _user() if who == USERS else _mine()
@@ -138,15 +136,16 @@ def _lists(question: Question) -> None:
     compares = len(found) > 1 and found[0].is_personal
     known = "" if found[0].is_personal else "Nothing is known yet: the most rated movies, the same for each network"
     common = set.intersection(*(set(answer.movie_ids) for answer in found)) if compares else set()
+    which = "both" if len(found) == 2 else "all"
     for column, answer in zip(st.columns(len(found), gap="medium"), found):
         with column:
             name = _name(answer)
-            sentence = f"{len(common)} of {len(answer.movie_ids)} are in both lists" if compares else known
+            sentence = f"{len(common)} of {len(answer.movie_ids)} are in {which} lists" if compares else known
             st.html(list_heading(name, sentence, names().colors.get(answer.model, "")))
             movie_list(
                 f"list-{answer.model}",
                 f"{name}: recommended movies",
-                _rows(answer, why, common, len(question.liked)),
+                _rows(answer, why, dict.fromkeys(common, f"in {which}"), len(question.liked)),
                 [LIKE, DISLIKE],
                 _thumb,
                 is_ranked=True,
@@ -163,9 +162,10 @@ def _lists(question: Question) -> None:
 def _score_text(found: list[Answer]) -> str:
     if not found[0].is_personal:
         return "Each figure is the share of users who rated the movie."
-    took = " and ".join(f"{answer.milliseconds:.0f} ms ({_name(answer)})" for answer in found)
+    took = listed([f"{answer.milliseconds:.0f} ms ({_name(answer)})" for answer in found])
     return (
-        "The figure is the network's score, from 0 to 1, by which it orders the movies. Near: as on the page Similar, "
+        "The figure is the network's score, from 0 to 1, by which it orders the movies; two networks' scores are not "
+        "on one scale. Near: as on the page Similar, "
         f"by {_name(found[0])}'s vectors, genres and years, in every list. Marked genres are frequent among the liked "
         f"movies. Answered by Triton in {took}; version {found[0].version} of the models."
     )
@@ -175,7 +175,7 @@ def _name(answer: Answer) -> str:
     return names().model(answer.model) if answer.model else "Recommended"
 
 
-def _rows(answer: Answer, why: dict[int, Reason], common: set[int], liked_count: int) -> list[Movie]:
+def _rows(answer: Answer, why: dict[int, Reason], marks: dict[int, str], liked_count: int) -> list[Movie]:
     movies = catalogue()
     rows = []
     for movie_id, score in zip(answer.movie_ids, answer.scores):
@@ -189,7 +189,7 @@ def _rows(answer: Answer, why: dict[int, Reason], common: set[int], liked_count:
                 score=score,
                 score_text=f"{score:.3f}" if answer.is_personal else f"{100 * score:.0f} %",
                 why=_sentence(reason, liked_count) if reason else "",
-                mark="in both" if movie_id in common else "",
+                mark=marks.get(movie_id, ""),
             )
         )
     return rows

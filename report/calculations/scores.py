@@ -6,10 +6,11 @@ import numpy as np
 
 from models.evaluation.judgement import PerRow
 from models.evaluation.metrics.base import mean_of, refuse_other_shapes
+from models.evaluation.metrics.classification import CALIBRATION_BINS
 from report.calculations.groups import dense, grouped
 
 POINTS = 400  # of a drawn curve: more than a screen has pixels across it
-BINS = 10
+BINS = CALIBRATION_BINS  # as those of the ECE in `evaluation.json`
 
 
 @dataclass(frozen=True)

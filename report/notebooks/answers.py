@@ -1,12 +1,12 @@
 """A server's answers with titles, as tables."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from core.columns import RAW_MOVIE, TITLE, YEAR
-from ensemble.client import Recommendations, Similar
+from ensemble.client import Client, Recommendations, Similar
 from models.networks.base import NETWORKS
 from report.files import RunFiles
 
@@ -24,6 +24,13 @@ def titles_of(files: RunFiles) -> pd.Series:
     return movies[TITLE] + year
 
 
+def answers_of(
+    client: Client, networks: Iterable[str], user_id: int | None = None, history: Sequence[int] = ()
+) -> dict[str, Recommendations]:
+    """What each network recommends, by its name; arguments as of `Client.recommend`."""
+    return {name: client.recommend(user_id, history=list(history), model=name) for name in networks}
+
+
 def side_by_side(files: RunFiles, answers: Mapping[str, Recommendations]) -> pd.DataFrame:
     """Lists of recommendations beside each other, from place 1 on; a dot marks movies that are in all of several.
 
@@ -37,7 +44,9 @@ def side_by_side(files: RunFiles, answers: Mapping[str, Recommendations]) -> pd.
         movies = answer.movie_id.tolist()
         columns = {"movie": titles.reindex(movies).to_numpy(), "score": answer.score.round(3)}
         if len(answers) > 1:
-            columns["in both"] = ["●" if movie in everywhere else "" for movie in movies]
+            columns[f"in {'both' if len(answers) == 2 else 'all'}"] = [
+                "●" if movie in everywhere else "" for movie in movies
+            ]
         parts[NETWORKS[model].title] = pd.DataFrame(columns)
     return _from_one(pd.concat(parts, axis=1))
 

@@ -3,10 +3,14 @@
 import pandas as pd
 
 from models.evaluation.meanings import PROTOCOL_MEANINGS
+from models.evaluation.paired import sureness
 from models.protocols.base import PROTOCOLS
 from report.compared import compared_in, counts_of, published_for
 from report.files import RunFiles
-from report.style import listed
+from report.judged import part_of
+from report.pictures.intervals import corrected_pairs
+from report.pictures.slices import sliced_models
+from report.style import capitalised, heading_of, listed, title_of
 from report.tables import Cell, evaluation_table, seeds_table
 from report.verdicts import verdict_of
 
@@ -60,6 +64,34 @@ def verdict_text(files: RunFiles, protocol: str) -> str:
     said = f"> **{found.sentence}**\n>\n> {found.basis}{several}"
     beside = "Published with Marquee for the same data, from other networks:"
     return f"{said}\n>\n> {beside} {found.published}" if found.published else said
+
+
+def pairs_table(files: RunFiles, protocol: str) -> pd.DataFrame:
+    """Every two of the compared networks and of the best other model, by the metric that decides.
+
+    The difference is the first model's metric minus the second's, with its 95 % interval over users; p is corrected for
+    the number of pairs (Holm, 1979). It is of the run's one training seed and one split, so nothing in it is certain.
+
+    Raises:
+        UserError: `evaluation.json` or what `evaluate` keeps is missing.
+    """
+    asked = PROTOCOLS[protocol]
+    models = sliced_models(files, protocol, part_of(protocol))
+    sign = asked.metric(asked.deciding).sign
+    rows = {}
+    for (one, other), found in corrected_pairs(files, protocol, models).items():
+        name = f"{title_of(protocol, one)} \u2212 {title_of(protocol, other)}"
+        if found is None:
+            rows[name] = ["undefined", "", ""]
+            continue
+        sure = sureness(found.p_value, splits=1)
+        better = title_of(protocol, one if sign * found.value > 0 else other)
+        is_told = sure is not None and (found.low > 0 or found.high < 0)
+        p = "< 0.001" if found.p_value < 0.001 else f"{found.p_value:.2g}"
+        difference = f"{found.value:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+        rows[name] = [difference, p, f"{better}, {sure}" if is_told else "cannot be told"]
+    heading = capitalised(heading_of(protocol, asked.deciding))
+    return pd.DataFrame.from_dict(rows, orient="index", columns=[f"{heading}: difference", "p, corrected", "Better"])
 
 
 def _figure(cell: Cell) -> str:

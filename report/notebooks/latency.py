@@ -102,7 +102,7 @@ def draw_latency(measured: pd.DataFrame) -> Figure:
             for model, took in measured[measured["question"] == name].groupby("model", sort=False)["ms"]:
                 values = np.sort(took.to_numpy())
                 share = np.arange(1, len(values) + 1) / len(values) * 100
-                axes.step(values, share, line_of(model), where="post", color=color_of(model))
+                axes.plot(values, share, drawstyle="steps-post", linestyle=line_of(model), color=color_of(model))
                 marks = np.percentile(values, PERCENTILES)
                 axes.plot(marks, PERCENTILES, marker_of(model), color=color_of(model), label=NETWORKS[model].title)
             axes.set(xscale="log", xlabel="milliseconds", title=question.title, ylim=(0, 103), yticks=TICKS)

@@ -15,6 +15,7 @@ from core.columns import (
     LATER,
     MOVIE_ID,
     MOVIE_INDEX,
+    NOT_BEFORE,
     RATING,
     RAW_MOVIE,
     RAW_USER,
@@ -51,7 +52,7 @@ def ratings_of(run: Run, split: str, rows: int, seed: int) -> pd.DataFrame:
     table = _parts(run, split)
     chosen = table[table["part"] == PARTS[0]].sample(rows, random_state=seed).reset_index(drop=True)
     chosen.loc[rows - 1, [RAW_USER, RAW_MOVIE]] = UNKNOWN
-    return chosen[[RAW_USER, RAW_MOVIE, RATING, TIMESTAMP, FOLD, LATER]]
+    return chosen[[RAW_USER, RAW_MOVIE, RATING, TIMESTAMP, FOLD, LATER, NOT_BEFORE]]
 
 
 def movies_of(run: Run, rows: int) -> pd.DataFrame:
@@ -74,7 +75,7 @@ def split_of(run: Run, split: str, user: int, rows: int) -> pd.DataFrame:
 def _parts(run: Run, split: str) -> pd.DataFrame:
     """All ratings with raw ids, and the part, fold and number of later ratings of each."""
     folder = run.features_of(split)
-    columns = [USER_INDEX, MOVIE_INDEX, RATING, TIMESTAMP, FOLD, LATER]
+    columns = [USER_INDEX, MOVIE_INDEX, RATING, TIMESTAMP, FOLD, LATER, NOT_BEFORE]
     parts = {part: read_split(folder, part, columns).to_pandas() for part in PARTS}
     table = pd.concat(parts, names=["part"]).reset_index("part").reset_index(drop=True)
     for index, raw, name in IDS:

@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from models.evaluation.results import Result
 from models.protocols.base import PROTOCOLS
-from report.drawing import SMALL
+from report.drawing import SMALL, legend_above
 from report.files import RunFiles
 from report.judged import Kind, add_for_each_protocol, results_of, without_results
 from report.served import NOTEBOOK, RECOMMEND, SCORE, Served
@@ -19,6 +19,7 @@ from report.style import GREY, capitalised, color_of, heading_of, listed, marker
 from report.words import METHOD, asked
 
 HEIGHT, SERVED_HEIGHT = 3.6, 2.6  # inches: of the panels of training, and of that of requests
+FEW, A_NAME = 3, 0.11  # names that the legend has room for, and inches of each further one
 Filled = Literal["full", "none"]
 REQUESTS: dict[str, tuple[str, Filled]] = {  # the mark of each kind, in words and as it is filled
     RECOMMEND: ("filled: recommend", "full"),
@@ -41,12 +42,13 @@ def draw(files: RunFiles, protocol: str) -> Figure:
     timed, others = judged(files, protocol)
     first_row = ["others", "timed", "timed"] if others else ["timed"]
     served = _served(files, protocol, timed)
+    height = HEIGHT + A_NAME * max(0, len(timed) - FEW)
     if served:
-        heights = (HEIGHT, SERVED_HEIGHT)
+        heights = (height, SERVED_HEIGHT)
         panels = [first_row, ["served"] * len(first_row)]
         made, axes = mosaic(panels, height=sum(heights), height_ratios=heights)
     else:
-        made, axes = mosaic([first_row], height=HEIGHT)
+        made, axes = mosaic([first_row], height=height)
     ends = [end for one in (*timed, *others) for end in _ends(one, asked_for.deciding)]
     space = 0.06 * (max(ends) - min(ends)) or 0.1
     for name in set(axes) - {"served"}:
@@ -67,7 +69,7 @@ def draw(files: RunFiles, protocol: str) -> Figure:
         Line2D([], [], color=color_of(one.model), marker=marker_of(one.model), label=title_of(protocol, one.model))
         for one in timed
     ]
-    made.legend(handles=handles, loc="outside upper center", ncols=min(3, len(handles)))
+    legend_above(made, handles, columns=3)
     return made
 
 

@@ -13,7 +13,7 @@ from core.constants import K
 from models.evaluation.kept import FULL_CATALOGUE, ROWS, SAMPLED
 from report.calculations.ranks import Curve, curves_of
 from report.calculations.scores import Points, average_precision, precision_recall, roc, thinned
-from report.drawing import nothing
+from report.drawing import legend_above, nothing
 from report.files import RunFiles
 from report.judged import (
     CLASSIFICATION,
@@ -25,30 +25,29 @@ from report.judged import (
     models_with,
     without_kept,
 )
-from report.style import GREY, color_of, figure, line_of, listed, marker_of, percent, title_of
+from report.style import GREY, figure, listed, look_of, percent, title_of
 from report.words import METHOD, asked, with_interval
 
 AUC = "auc"  # the metric that a ROC curve encloses
 MOST = 50  # the largest k
 MARKED = [1, 5, 10, 20, 30, 40, 50]  # where a curve has its marker
-DASHES = ((1, 1.2), (4, 1.5), (4, 1.5, 1, 1.5), (7, 2), (1, 3), (7, 2, 1, 2, 1, 2))  # of what is drawn in grey
 
 
 def looks(files: RunFiles, protocol: str) -> dict[str, dict[str, Any]]:
-    """How each model's line is drawn: networks by the style, each of the others grey with dashes of its own."""
-    found = {}
-    greys = [model for model in files.models(protocol) if color_of(model) == GREY]
+    """How each model's line is drawn: the compared networks have markers, and stand above the others."""
+    found: dict[str, dict[str, Any]] = {}
     for model in files.models(protocol):
-        dashes = (0, DASHES[greys.index(model) % len(DASHES)]) if model in greys else line_of(model)
-        marker: dict[str, Any] = {} if model in greys else {"marker": marker_of(model), "markersize": 4.5}
-        found[model] = {"color": color_of(model), "linestyle": dashes, "linewidth": 1.5, **marker}
+        look = look_of(model)
+        found[model] = {"color": look.color, "linestyle": look.line, "linewidth": look.width, "zorder": 2}
+        if not look.is_quiet:
+            found[model] |= {"marker": look.marker, "markersize": 4.5, "zorder": 3}
     return found
 
 
 def _legend(made: Figure, labels: dict[str, str], drawn: dict[str, dict[str, Any]], columns: int) -> None:
     """A legend above the panels: the label of each model."""
     handles = [Line2D([], [], label=label, **drawn[model]) for model, label in labels.items()]
-    made.legend(handles=handles, loc="outside upper center", ncols=columns, handlelength=2.8, fontsize=9.5)
+    legend_above(made, handles, columns, handlelength=2.8, fontsize=9.5)
 
 
 # -- at every cut-off --------------------------------------------------------------------------------------------------
@@ -67,7 +66,8 @@ PARTS = {FULL_CATALOGUE: "all movies", SAMPLED: "sampled"}
 def draw_cut_offs(files: RunFiles, protocol: str) -> Figure:
     """HR@k and NDCG@k among all movies and among the sampled ones; bands are the compared networks' intervals."""
     drawn = looks(files, protocol)
-    made, axes = figure(2, 2, height=6.2)
+    drawn_models = files.models(protocol)
+    made, axes = figure(2, 2, height=6.0 + 0.1 * len(drawn_models))
     for row, (part, words) in enumerate(PARTS.items()):
         models = models_with(files, protocol, part)
         for column, metric in enumerate(("HR", "NDCG")):
@@ -80,7 +80,7 @@ def draw_cut_offs(files: RunFiles, protocol: str) -> Figure:
             panel.set_ylim(bottom=0)
             if not models:
                 nothing(panel, "not kept")
-    _legend(made, {model: title_of(protocol, model) for model in files.models(protocol)}, drawn, columns=3)
+    _legend(made, {model: title_of(protocol, model) for model in drawn_models}, drawn, columns=3)
     return made
 
 

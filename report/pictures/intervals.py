@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from models.evaluation.kept import FULL_CATALOGUE, ROWS, SAMPLED
-from models.evaluation.metrics.base import FULL, spoken
+from models.evaluation.metrics.base import FULL, KNOWN, spoken
 from models.evaluation.paired import Basis, Difference, holm, verdict
 from models.protocols.base import PROTOCOLS
 from report.calculations.differences import Interval, difference_with_p, differences
@@ -25,6 +25,7 @@ from report.judged import (
     better_first,
     compared_among,
     judgement,
+    known_judgement,
     models_with,
     part_of,
     refuse_other_questions,
@@ -36,23 +37,32 @@ from report.style import GREY, capitalised, color_of, figure, heading_of, listed
 from report.words import METHOD, asked, with_interval
 from workflows.splits.base import SPLITS
 
-COUNTS = ("test_users", "full_catalogue_users", "test_rows")
+COUNTS = ("test_users", "full_catalogue_users", "known_users", "test_rows")
 ACROSS = 2  # panels
+ROW, LOW_ROW = 0.32, 0.28  # inches, of few rows and of more
+FEW = 8  # rows
 APART = 3  # times as far from 0 as the two networks differ is where a panel ends
 
 
 def metrics_asked(protocol: str) -> dict[str, bool]:
     """Every metric of a protocol in the order of the tables, and whether more is better."""
-    metrics = PROTOCOLS[protocol].metrics
-    found = {name: one.higher_is_better for name, one in metrics.items()}
-    return {FULL + name: one.higher_is_better for name, one in metrics.items() if one.full_catalogue} | found
+    asked_for = PROTOCOLS[protocol]
+    over_all = [FULL + name for name, one in asked_for.metrics.items() if one.full_catalogue]
+    names = dict.fromkeys([*over_all, *asked_for.metrics, *(name for _, name in asked_for.columns)])
+    return {name: asked_for.metric(name).higher_is_better for name in names}
 
 
-def _panels(count: int, names: int) -> tuple[Figure, list[Axes], int]:
+def title_of_panel(protocol: str, metric: str) -> str:
+    """A metric's heading, in two lines where it is too long for half of a picture."""
+    title = capitalised(heading_of(protocol, metric))
+    return title.replace(", known", ",\nknown") if metric.startswith(KNOWN) else title
+
+
+def panels(count: int, names: int) -> tuple[Figure, list[Axes], int]:
     """A figure with a panel for each metric, and how many panels there are side by side."""
     across = min(ACROSS, count)
     down = -(-count // across)
-    made, axes = figure(down, across, height=down * (0.8 + 0.32 * names))
+    made, axes = figure(down, across, height=down * (0.8 + (ROW if names <= FEW else LOW_ROW) * names))
     for left_over in axes[count:]:
         left_over.remove()
     return made, axes[:count], across
@@ -65,10 +75,10 @@ def draw_forest(files: RunFiles, protocol: str) -> Figure:
     """A panel for each metric, a row for each model."""
     results = results_of(files, protocol)
     metrics = metrics_asked(protocol)
-    made, axes, across = _panels(len(metrics), len(results))
+    made, axes, across = panels(len(metrics), len(results))
     for place, (panel, (metric, higher)) in enumerate(zip(axes, metrics.items())):
         rows(panel, [short_of(protocol, result.model) for result in results], labelled=place % across == 0)
-        panel.set_title(capitalised(heading_of(protocol, metric)))
+        panel.set_title(title_of_panel(protocol, metric))
         for row, result in enumerate(results):
             value = result.metrics.get(metric)
             dot(panel, row, value, result.ci95.get(metric), result.model)
@@ -82,14 +92,17 @@ def draw_forest(files: RunFiles, protocol: str) -> Figure:
 
 
 def text_forest(files: RunFiles, protocol: str) -> str:
-    """The deciding metric of each model."""
+    """The deciding metric of each model, and where it was asked without new people, that too."""
     results = results_of(files, protocol)
     deciding = PROTOCOLS[protocol].deciding
-    found = [
-        f"{title_of(protocol, result.model)} {with_interval(result.metrics.get(deciding), result.ci95.get(deciding))}"
-        for result in results
-    ]
-    return f"{capitalised(heading_of(protocol, deciding))}: {listed(found)}. {METHOD}; {asked(results[0], *COUNTS)}."
+    sentences = []
+    for metric in [one for one in (deciding, KNOWN + deciding) if one == deciding or one in metrics_asked(protocol)]:
+        found = [
+            f"{title_of(protocol, result.model)} {with_interval(result.metrics.get(metric), result.ci95.get(metric))}"
+            for result in results
+        ]
+        sentences.append(f"{capitalised(heading_of(protocol, metric))}: {listed(found)}.")
+    return f"{' '.join(sentences)} {METHOD}; {asked(results[0], *COUNTS)}."
 
 
 add_for_each_protocol(
@@ -139,6 +152,10 @@ def _differences(files: RunFiles, protocol: str, one: str, other: str) -> dict[s
             refuse_other_questions(files, protocol, part, (one, other))
             first, second = (judgement(files, protocol, model, part) for model in (one, other))
             found |= differences(first, second, files.result(protocol, one).seed)
+            if part == FULL_CATALOGUE:
+                known = [known_judgement(files, protocol, model) for model in (one, other)]
+                if known[0] and known[1]:
+                    found |= differences(known[0], known[1], files.result(protocol, one).seed)
     return found
 
 
@@ -151,10 +168,10 @@ def draw_paired(files: RunFiles, protocol: str) -> Figure:
     """A panel for each metric, a row for each two models; hollow where the interval holds 0."""
     pairs = paired(files, protocol)
     metrics = metrics_asked(protocol)
-    made, axes, across = _panels(len(metrics), len(pairs))
+    made, axes, across = panels(len(metrics), len(pairs))
     for place, (panel, (metric, higher)) in enumerate(zip(axes, metrics.items())):
         rows(panel, [pair.title(protocol) for pair in pairs], labelled=place % across == 0)
-        panel.set_title(capitalised(heading_of(protocol, metric)))
+        panel.set_title(title_of_panel(protocol, metric))
         panel.axvline(0, color=GREY, linewidth=1)
         found = {row: pair.metrics[metric] for row, pair in enumerate(pairs) if metric in pair.metrics}
         if not found:
@@ -215,25 +232,35 @@ def _networks(files: RunFiles, protocol: str) -> list[str]:
     return compared_among(models_with(files, protocol, part_of(protocol)))
 
 
+def corrected_pairs(files: RunFiles, protocol: str, models: Sequence[str]) -> dict[tuple[str, str], Difference | None]:
+    """The deciding metric's difference of every two of some models of one run; None where it is undefined.
+
+    The p-values are corrected for the number of pairs (`models.evaluation.paired.holm`).
+    """
+    found = {pair: _deciding(files, protocol, *pair) for pair in combinations(models, 2)}
+    able = {pair: one for pair, one in found.items() if one is not None}
+    corrected = holm([one.p_value for one in able.values()])
+    known = {pair: replace(one, p_value=p) for (pair, one), p in zip(able.items(), corrected)}
+    return {pair: known.get(pair) for pair in found}
+
+
 def verdicts_of(files: RunFiles, protocol: str, models: Sequence[str]) -> list[str]:
     """What the deciding metric allows to say of every two of some models of one run, a sentence each.
 
-    Where there are several pairs, the p-values are corrected for them (`models.evaluation.paired.holm`).
+    Where there are several pairs, the p-values are corrected for them.
     """
     asked_of = PROTOCOLS[protocol]
-    found = {pair: _deciding(files, protocol, *pair) for pair in combinations(models, 2)}
-    able = {pair: one for pair, one in found.items() if one is not None}
-    corrected = dict(zip(able, holm([one.p_value for one in able.values()])))
-    basis = Basis(is_only_split=not SPLITS[asked_of.split].uses_chance, pairs=len(able))
+    found = corrected_pairs(files, protocol, models)
+    able = sum(one is not None for one in found.values())
+    basis = Basis(is_only_split=not SPLITS[asked_of.split].uses_chance, pairs=able)
     metric, higher = spoken(asked_of.task, asked_of.deciding), asked_of.metric(asked_of.deciding).higher_is_better
     sentences = []
-    for pair in found:
+    for pair, difference in found.items():
         names = title_of(protocol, pair[0]), title_of(protocol, pair[1])
-        if pair in able:
-            difference = replace(able[pair], p_value=corrected[pair])
-            sentences.append(verdict(*names, metric, difference, higher, basis))
-        else:
+        if difference is None:
             sentences.append(f"{names[0]} and {names[1]} cannot be compared by {metric}, which is undefined.")
+        else:
+            sentences.append(verdict(*names, metric, difference, higher, basis))
     return sentences
 
 

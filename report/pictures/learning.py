@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from core.json_files import validated
 from models.protocols.base import PROTOCOLS
+from report.drawing import SMALL, legend_above
 from report.files import RunFiles
 from report.picture import LEARNING, Picture, add
 from report.style import (
@@ -32,6 +33,7 @@ from report.style import (
 
 LOSS = "train_loss"
 CHOSEN = "epoch that was chosen"
+LONG_TITLE = 24  # letters: longer ones are written smaller where two panels share the width
 
 
 @dataclass(frozen=True, config=ConfigDict(strict=True, extra="ignore"), kw_only=True)
@@ -79,6 +81,8 @@ def draw(protocol: str, files: RunFiles) -> Figure:
     for name, axis in axes.items():
         _panel(axis, files, protocol, name)
         axis.xaxis.set_major_locator(whole_numbers(9 if name == first else 5))
+        if name != first and len(axis.get_title()) > LONG_TITLE:
+            axis.title.set_fontsize(SMALL)
     handles = [
         Line2D(
             [], [], color=color_of(one), marker=marker_of(one), linestyle=line_of(one), label=title_of(protocol, one)
@@ -87,7 +91,7 @@ def draw(protocol: str, files: RunFiles) -> Figure:
     ]
     if any(line.get_label() == CHOSEN for axis in axes.values() for line in axis.lines):
         handles.append(ring([], []))
-    made.legend(handles=handles, loc="outside upper center", ncols=2)
+    legend_above(made, handles, columns=3)
     return made
 
 
@@ -121,6 +125,8 @@ def text(protocol: str, files: RunFiles) -> str:
     if again:
         which = "All" if len(again) == len(chosen) > 1 else listed(again)
         sentences.append(f"{which} then started again and learned for as many epochs from the validation rows too")
+    if len(chosen) > 1:
+        sentences.append("Training losses are of each network's own kind and do not compare")
     return f"{'. '.join(sentences)}; {protocol}, seed {seeds}."
 
 
@@ -152,7 +158,7 @@ def lacking(protocol: str, files: RunFiles) -> str:
     return f"No network has been trained for {protocol} yet; run: {files.run.command(f'train --protocol {protocol}')}"
 
 
-for place, name in enumerate(PROTOCOLS):
+for place, name in enumerate(name for name, protocol in PROTOCOLS.items() if not protocol.group):
     add(
         Picture(
             name=f"learning-{name}",

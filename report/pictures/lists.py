@@ -43,6 +43,7 @@ from report.style import (
 )
 from report.words import METHOD, asked, with_interval
 
+ACROSS = 2  # lists
 LETTERS = 31  # of a title beside its place
 
 
@@ -193,10 +194,13 @@ def name_of(files: RunFiles, movie: int, letters: int = 1_000) -> str:
 
 
 def draw_example(files: RunFiles, protocol: str) -> Figure:
-    """The lists side by side: bold is in both, and what the user watched next is framed."""
+    """The lists, two beside each other: bold is in several, and what the user watched next is framed."""
     found = example(files, protocol)
     longest = max(map(len, found.lists.values()))
-    made, axes = figure(1, len(found.lists), height=1.1 + 0.27 * longest)
+    down = -(-len(found.lists) // ACROSS)
+    made, axes = figure(down, min(ACROSS, len(found.lists)), height=0.4 + down * (0.7 + 0.27 * longest))
+    for left_over in axes[len(found.lists) :]:
+        left_over.remove()
     for panel, (model, movies) in zip(axes, found.lists.items()):
         others = [set(other) for name, other in found.lists.items() if name != model]
         panel.set_axis_off()
@@ -249,7 +253,7 @@ def text_example(files: RunFiles, protocol: str) -> str:
 add_for_each_protocol(
     Kind(
         name="one-user",
-        title="One user's two lists",
+        title="One user's lists",
         draw=draw_example,
         text=text_example,
         lacking=lacking,

@@ -22,6 +22,7 @@ from report.style import GREY, color_of, figure, listed, marker_of, short_of, ti
 from report.words import METHOD, asked
 
 ACROSS = 2  # panels
+ECE = "ece"  # the metric
 
 
 def probable(files: RunFiles, protocol: str) -> list[str]:
@@ -37,6 +38,12 @@ def calibration_of(files: RunFiles, protocol: str, model: str) -> Calibration:
     return calibration(label, probability.astype(np.float64), owner, files.result(protocol, model).seed)
 
 
+def error_of(files: RunFiles, protocol: str, model: str) -> float:
+    """The expected calibration error as `evaluation.json` has it; of the kept rows where it has none."""
+    judged = files.result(protocol, model).metrics.get(ECE)
+    return calibration_of(files, protocol, model).error if judged is None else judged
+
+
 def draw(files: RunFiles, protocol: str) -> Figure:
     """A panel for each model: the share of positives against the mean probability of each bin."""
     models = probable(files, protocol)
@@ -49,7 +56,7 @@ def draw(files: RunFiles, protocol: str) -> Figure:
         panel.vlines(found.predicted, found.low, found.high, color=color, linewidth=1.6)
         panel.plot(found.predicted, found.observed, marker=marker_of(model), markersize=5, color=color, linewidth=0.8)
         panel.set(title=short_of(protocol, model), xlim=(0, 1), ylim=(0, 1), aspect="equal")
-        panel.text(0.04, 0.94, f"ECE {found.error:.3f}", va="top", transform=panel.transAxes)
+        panel.text(0.04, 0.94, f"ECE {error_of(files, protocol, model):.3f}", va="top", transform=panel.transAxes)
         panel.text(0.04, 0.83, f"by chance {found.by_chance:.3f}", va="top", color=GREY, transform=panel.transAxes)
         if place >= len(models) - ACROSS:
             panel.set_xlabel("predicted probability")
@@ -63,7 +70,7 @@ def draw(files: RunFiles, protocol: str) -> Figure:
 def text(files: RunFiles, protocol: str) -> str:
     """The expected calibration error of each model."""
     models = probable(files, protocol)
-    errors = [f"{title_of(protocol, model)} {calibration_of(files, protocol, model).error:.3f}" for model in models]
+    errors = [f"{title_of(protocol, model)} {error_of(files, protocol, model):.3f}" for model in models]
     without = [title_of(protocol, one) for one in models_with(files, protocol, ROWS) if one not in models]
     left_out = f" {listed(without)}: no probabilities." if without else ""
     return (

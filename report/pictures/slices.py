@@ -16,7 +16,7 @@ from models.protocols.base import PROTOCOLS
 from report.calculations.differences import minus
 from report.calculations.groups import dense, grouped
 from report.calculations.ranks import per_user
-from report.drawing import SMALL, direction, dot, rows, undefined
+from report.drawing import SMALL, direction, dot, legend_above, rows, undefined
 from report.files import RunFiles
 from report.judged import (
     RANKING,
@@ -115,7 +115,8 @@ def draw(part: str, files: RunFiles, protocol: str) -> Figure:
     *small, large = found
     pairs = [[one, two] for one, two in zip(small[::2], [*small[1::2], small[-1]])]
     tallest = [max(len(found[name]) for name in pair) for pair in pairs]
-    heights = [1.0 + 0.36 * count for count in (*tallest, len(found[large]))]
+    row_height = max(0.36, 0.12 * len(models))
+    heights = [1.0 + row_height * count for count in (*tallest, len(found[large]))]
     made, axes = mosaic([*pairs, [large, large]], height=sum(heights) + 0.3, height_ratios=heights)
     ends = _ends([one for name in small for one in found[name]])
     higher = PROTOCOLS[protocol].metric(PROTOCOLS[protocol].deciding).higher_is_better
@@ -126,7 +127,7 @@ def draw(part: str, files: RunFiles, protocol: str) -> Figure:
     handles = [
         Line2D([], [], color=color_of(one), marker=marker_of(one), label=title_of(protocol, one)) for one in models
     ]
-    made.legend(handles=handles, loc="outside upper center", ncols=len(models))
+    legend_above(made, handles, columns=len(models))
     return made
 
 
@@ -144,7 +145,7 @@ def _panel(panel: Axes, classes: list[Slice], models: tuple[str, ...], ticks: in
     panel.tick_params(axis="y", labelsize=SMALL)
     for row, one in enumerate(classes):
         for place, model in enumerate(models):
-            y = row + 0.24 * (place - (len(models) - 1) / 2)
+            y = row + 0.72 / max(3, len(models)) * (place - (len(models) - 1) / 2)
             pair = one.ci95[model]
             dot(panel, y, one.metrics[model], pair, model, filled=pair is not None, size=4.5)
         if all(value is None for value in one.metrics.values()):

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from core.columns import GENRES, RAW_MOVIE, RAW_USER
 from models.evaluation.coverage import EMPTY, coverage
@@ -16,11 +17,11 @@ from report.drawing import SMALL, beside, dot, rows
 from report.files import RunFiles
 from report.judged import RANKING, REMEMBERED, Kind, add_for_each_protocol, compared_among, models_with, without_kept
 from report.slicings import ratings_of
-from report.style import GREY, figure, percent_axis, short_of, title_of
+from report.style import GREY, figure, short_of, title_of
 from report.words import asked, with_interval
 
 PANELS = {
-    "coverage": ("Coverage", "share of movies"),
+    "coverage": ("Coverage", "% of movies"),
     "novelty": ("Novelty", "bits"),
     "diversity": ("Diversity", "1 \u2212 Jaccard of genres"),
 }
@@ -83,7 +84,7 @@ def draw(files: RunFiles, protocol: str) -> Figure:
                 words = f"{100 * value:.1f} %" if name == "coverage" else f"{value:.{DECIMALS[name]}f}"
                 beside(panel, row, value, words)
         panel.margins(x=0.2)
-    percent_axis(axes[0].xaxis)
+    axes[0].xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}"))  # little room for signs
     return made
 
 

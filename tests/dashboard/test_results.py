@@ -75,3 +75,14 @@ def test_columns_stand_in_the_order_of_the_names_with_those_over_all_movies_firs
     assert headings == ["Model", "HR@10, all movies", "HR@10, sampled", "Other", "Training"]
     assert re.findall(r"0\.\d{3}", html) == ["0.300", "0.200", "0.100"]
     assert "6,040 test users (2,000 of them among all movies), seed 1" in html
+
+
+def test_coverage_has_a_column_where_lists_were_judged():
+    one = {"protocol": "p", "metrics": {"full_hr@10": 0.3}, "seed": 1, "known_users": 7, "test_users": 9}
+    covered = {"coverage@10": {"value": 0.4321, "low": 0.41, "high": 0.45}}
+    names = Names({"full_hr@10": "HR@10, all movies"}, {})
+    html = table_of([{**one, "model": "m", "coverage": covered}, {**one, "model": "n"}], "p", names, [], [])
+    assert "<td>43.2 %<small>41.0 to 45.0</small></td>" in html
+    assert html.count("<td>-</td>") == 1 + 2  # no lists, and no time of training
+    assert "9 test users, 7 known before the test, seed 1" in html
+    assert "Catalogue in lists" not in table("leave-one-out")

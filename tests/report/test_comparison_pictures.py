@@ -345,10 +345,13 @@ def test_reliability_is_drawn_bin_by_bin(judged):
     assert [panel.get_title() for panel in figure.axes] == ["DLRM", "NCF", "Biases"]
     for panel, model in zip(figure.axes, ("dlrm", "ncf", "biases")):
         rows = rows_of(judged, model).sort_values("score")
-        parts = np.array_split(rows[["score", "label"]].to_numpy(float), 10)
-        line = next(line for line in panel.lines if len(line.get_xdata()) == 10)
-        assert line.get_xdata() == pytest.approx([part[:, 0].mean() for part in parts], abs=0.01)
-        assert line.get_ydata() == pytest.approx([part[:, 1].mean() for part in parts], abs=0.05)
+        parts = np.array_split(rows[["score", "label"]].to_numpy(float), 15)
+        line = next(line for line in panel.lines if len(line.get_xdata()) == 15)
+        assert line.get_xdata() == pytest.approx([part[:, 0].mean() for part in parts], abs=0.03)
+        assert line.get_ydata() == pytest.approx([part[:, 1].mean() for part in parts], abs=0.1)
+        error = judged.result("random-split", model).metrics["ece"]
+        assert f"ECE {error:.3f}" in [text.get_text() for text in panel.texts]
+        assert f"{title_of('random-split', model)} {error:.3f}" in said("reliability-random-split", judged)
     assert "Popularity: no probabilities." in said("reliability-random-split", judged)
 
 

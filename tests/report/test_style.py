@@ -1,6 +1,6 @@
 """Colours can be told apart and read; numbers are written in one way."""
 
-from itertools import combinations
+from itertools import combinations, product
 
 import matplotlib
 import numpy as np
@@ -14,24 +14,25 @@ from models.protocols.base import PROTOCOLS
 from report.files import RunFiles
 from report.picture import DATA, PICTURES, Picture, add
 from report.style import (
-    BLUE,
+    COMPARED_COLORS,
     GREY,
     NAVY,
-    NETWORK_COLORS,
     ON_BOTH,
+    QUIET_COLORS,
     SKY,
     VERMILION,
-    color_of,
     count_axis,
     figure,
     heading_of,
-    line_of,
-    marker_of,
+    look_of,
     percent_axis,
     short_of,
     title_of,
 )
-from tests.names import NETWORKS
+from tests.names import COMPARED, EVERY_NETWORK
+
+STAND_OUT = (*COMPARED, "sasrec")  # the networks that are compared
+MODELS = tuple(dict.fromkeys([*EVERY_NETWORK, *(name for one in PROTOCOLS for name in baselines_of(one))]))
 
 # Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation of Color Vision Deficiency", 2009:
 # what people without one kind of cones see of linear RGB.
@@ -71,18 +72,47 @@ def test_what_is_drawn_in_a_box_can_be_seen_in_it():
     assert contrast(VERMILION, SKY) >= 1.5  # a diamond beside the line, told apart by its form
 
 
+def apart(one: str, other: str, seen: np.ndarray) -> float:
+    """How different two colours look (CIE76)."""
+    return float(np.linalg.norm(lab(seen @ linear(one)) - lab(seen @ linear(other))))
+
+
 @pytest.mark.parametrize("blindness", [None, *BLINDNESS])
-def test_networks_are_told_apart_without_some_cones(blindness):
+def test_models_are_told_apart_without_some_cones(blindness):
     seen = np.eye(3) if blindness is None else np.array(BLINDNESS[blindness])
-    pairs = (*combinations(NETWORK_COLORS[:3], 2), (BLUE, GREY))
-    assert min(np.linalg.norm(lab(seen @ linear(one)) - lab(seen @ linear(other))) for one, other in pairs) > 15
+    loud = COMPARED_COLORS[: len(STAND_OUT)]
+    assert min(apart(*pair, seen) for pair in combinations(loud, 2)) > 15
+    assert min(apart(*pair, seen) for pair in product(loud, QUIET_COLORS)) > 10
+    assert min(apart(*pair, seen) for pair in combinations(QUIET_COLORS, 2)) > 10
 
 
-def test_every_network_looks_different():
-    looks = {(color_of(name), marker_of(name), line_of(name)) for name in NETWORKS}
-    assert len(looks) == len(NETWORKS)
-    for look in (color_of, marker_of, line_of):
-        assert len({look(name) for name in NETWORKS}) == len(NETWORKS)
+@pytest.mark.parametrize("page", ["#ffffff", "#14171b"])
+def test_a_thin_line_can_be_seen_on_a_light_page_and_on_a_dark_one(page):
+    assert min(contrast(color, page) for color in (*COMPARED_COLORS[: len(STAND_OUT)], *QUIET_COLORS)) >= 3
+
+
+def chroma(color: str) -> float:
+    return float(np.hypot(*lab(linear(color))[1:]))
+
+
+def test_baselines_are_drawn_in_quieter_tones_and_thinner():
+    quiet = [look_of(name) for name in MODELS if name not in STAND_OUT]
+    loud = [look_of(name) for name in STAND_OUT]
+    assert max(chroma(look.color) for look in quiet) < min(chroma(look.color) for look in loud)
+    assert max(look.width for look in quiet) < min(look.width for look in loud)
+
+
+def test_every_model_looks_different():
+    looks = [look_of(name) for name in MODELS]
+    assert len({(look.color, look.marker) for look in looks}) == len(MODELS)
+    assert len({(look.color, look.line) for look in looks}) == len(MODELS)
+    networks = [look_of(name) for name in EVERY_NETWORK]
+    assert len({look.color for look in networks}) == len({look.marker for look in networks}) == len(networks)
+    assert len({look.line for look in networks}) == len(networks)
+
+
+def test_a_model_that_is_not_registered_is_grey():
+    assert look_of("of-another-notebook").color == GREY
 
 
 def test_titles_are_those_of_the_tables():
@@ -94,7 +124,7 @@ def test_titles_are_those_of_the_tables():
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_name_begins_with_a_capital(protocol):
-    names = [title_of(protocol, model) for model in (*NETWORKS, *baselines_of(protocol))]
+    names = [title_of(protocol, model) for model in (*EVERY_NETWORK, *baselines_of(protocol))]
     assert [name for name in names if not name[0].isupper()] == []
 
 

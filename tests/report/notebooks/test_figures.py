@@ -5,9 +5,11 @@ import re
 import pytest
 
 from models.evaluation.metrics.base import columns_of
+from models.evaluation.paired import holm
 from models.protocols.base import PROTOCOLS
 from report.files import RunFiles
-from report.notebooks.figures import about, figures_table, question_of, verdict_text
+from report.notebooks.figures import about, figures_table, pairs_table, question_of, verdict_text
+from report.pictures.intervals import corrected_pairs
 from report.style import capitalised
 from tests.names import DEFAULT_PROTOCOLS, RATING
 from tests.report.made_run import made_run
@@ -45,6 +47,23 @@ def test_a_verdict_says_what_it_rests_on(files):
     assert "NDCG@10 among all movies" in said
     assert "one training seed" in said
     assert "compare" in said
+
+
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
+def test_the_table_of_pairs_has_the_corrected_p_values_and_the_words_of_the_verdict(files, protocol):
+    table = pairs_table(files, protocol)
+    found = corrected_pairs(files, protocol, ("dlrm", "ncf", "mf"))
+    assert table.index.tolist() == [
+        "DLRM \u2212 NCF", "DLRM \u2212 Matrix factorisation (MF)", "NCF \u2212 Matrix factorisation (MF)"
+    ]  # fmt: skip
+    alone = [one.p_value for one in (corrected_pairs(files, protocol, pair)[pair] for pair in found)]
+    assert [one.p_value for one in found.values()] == holm(alone)
+    for (_, row), one in zip(table.iterrows(), found.values()):
+        difference, p, said = row
+        assert NUMBER.findall(difference) == [f"{abs(value):.4f}" for value in (one.value, one.low, one.high)]
+        assert p == ("< 0.001" if one.p_value < 0.001 else f"{one.p_value:.2g}")
+        assert ("cannot be told" in said) == (one.p_value >= 0.05 or one.low <= 0 <= one.high)
+        assert "practically certain" not in said  # of one split
 
 
 def test_a_protocol_without_results_says_how_it_gets_them(files):
