@@ -33,7 +33,7 @@ from workflows.sources.fetch import fetch_tables
 from workflows.splits.base import PARTS, read_split
 
 CPU = torch.device("cpu")
-FULL_FIGURES = ("full_hr@10", "full_ndcg@10")
+FULL_FIGURES = ("full_hr@10", "full_ndcg@10", "full_mrr@10")
 
 
 def prepared(raw: Path, runs: Path, *splits: str) -> Run:
@@ -226,7 +226,11 @@ def test_every_protocol_and_every_column_has_a_meaning():
         assert PROTOCOL_MEANINGS[name].endswith(".")
         assert all(len(meaning_of(protocol.task, figure)) > 30 for _, figure in protocol.columns)
     said = meaning_of("ranking", "known_full_hr@10")
-    assert said == "The same, without the people who had rated nothing before the test. Higher is better."
+    assert said.startswith("Hit rate: ")
+    assert said.endswith(
+        "Among all movies that the user has not rated. Without the people who had rated nothing before the test. "
+        "Higher is better."
+    )
 
 
 def test_a_fold_asks_for_the_stars_of_its_block_of_the_file(noise, tmp_path):

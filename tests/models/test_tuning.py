@@ -279,8 +279,10 @@ def test_a_study_that_is_none_is_refused_in_a_line(run):
 
 
 def test_what_cannot_be_judged_on_validation_is_not_tuned(run, monkeypatch):
-    monkeypatch.setattr(tuning, "undefined_in_validation", lambda features: {"ndcg@10": "no user has 10 unseen movies"})
-    with pytest.raises(UserError, match="validation ndcg@10 is undefined, as no user has 10 unseen movies"):
+    monkeypatch.setattr(
+        tuning, "undefined_in_validation", lambda features: {"full_ndcg@10": "no user has 10 unseen movies"}
+    )
+    with pytest.raises(UserError, match="validation full_ndcg@10 is undefined, as no user has 10 unseen movies"):
         tune(run, "leave-one-out", "ease", 1, 3)
 
 

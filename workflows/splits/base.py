@@ -125,7 +125,7 @@ class Splitter:
         candidates: whether `prepare` draws, for each validation and test row, movies that the user has not rated.
         stream: separates its random numbers from those of other splits with the same seed; each split has its own.
         needs: what the smallest dataset must have, for the message that a part is empty.
-        uses_chance: whether another seed gives another split, so that results can be taken over several.
+        uses_chance: whether another seed gives other test rows, so that results can be taken over several splits.
     """
 
     _: KW_ONLY

@@ -34,7 +34,7 @@ class TestBayesianStars(StarContract):
 
 
 class TestBayesianLiking(BaselineContract):
-    key = "random-split/bayesian-fm"
+    key = "classification/bayesian-fm"
     settings = BayesianSettings(rank=3, iterations=60)
     permutation_tolerance = None
     blocks = ((matrix, "PAIRS_AT_ONCE"),)

@@ -347,7 +347,7 @@ def test_any_pair_of_models_can_be_asked_about(run, compared, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("pair", "protocol", "words"),
     [
-        (("dlrm", "no-such"), "all", "has no model 'no-such'; choose two of dlrm, ncf, mf, "),
+        (("dlrm", "no-such"), "all", "has no model 'no-such'; choose two of dlrm, ncf, "),
         (("dlrm", "dlrm"), "all", "--pair dlrm dlrm names one model twice; give two"),
         (("als", "biases"), "all", "no protocol has judged both als and biases"),
         (("dlrm", "als"), "rating", "has no model 'als'"),

@@ -10,7 +10,7 @@ from models.evaluation.results import Result, made_from, read_results, write_res
 
 KEYS = (
     "model, protocol, metrics, ci95, seed, epochs, train_seconds, samples_per_second, test_users, "
-    "full_catalogue_users, test_rows, undefined, left_out, others, slices, coverage, versions, stages"
+    "full_catalogue_users, known_users, test_rows, undefined, left_out, others, slices, coverage, versions, stages"
 )
 ENTRY = {
     "model": "dlrm",
