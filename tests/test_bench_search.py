@@ -15,7 +15,7 @@ from core.run_folder import Run
 from models.registry import tunable
 from models.study_files import KeptStudy, KeptTrial, write_study
 from models.training.settings import DEFAULTS
-from tests.names import NETWORKS, PROTOCOLS
+from tests.names import EVERY_NETWORK, PROTOCOLS
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"
 
@@ -53,7 +53,7 @@ def test_every_model_and_protocol_is_searched_with_the_same_seconds(searching, t
     assert len({study.folder for study in found}) == len(found)
     for study in found:
         assert "--seconds 600" in " ".join(study.command)
-        assert ("--trials" in study.command) == (study.model not in NETWORKS)
+        assert ("--trials" in study.command) == (study.model not in EVERY_NETWORK)
     assert {study.model for study in studies(searching, tmp_path, "mf")} == {"mf"}
 
 

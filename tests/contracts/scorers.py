@@ -20,17 +20,19 @@ SHARED_BY_CLASSES = [HealthCheck.differing_executors]  # an inherited test runs 
 
 
 def interactions(user: np.ndarray, movie: np.ndarray, label: np.ndarray | None = None) -> Interactions:
-    """Ratings whose other columns do not matter: labels (or stars) are 1 where they are not given."""
+    """Ratings, each user's in the order of time; labels (or stars) are 1 where they are not given."""
     label = np.ones(len(user)) if label is None else np.asarray(label)
     values = torch.tensor(label, dtype=torch.float32)
     nothing = torch.zeros(len(user), dtype=torch.int32)
+    owner = np.asarray(user)
+    later = torch.tensor([int((owner[place + 1 :] == one).sum()) for place, one in enumerate(owner)], dtype=torch.int32)
     return Interactions(
         user=torch.tensor(user, dtype=torch.int32),
         movie=torch.tensor(movie, dtype=torch.int32),
         label=values,
         fold=nothing.to(torch.int8),
-        later=nothing,
-        not_before=nothing,
+        later=later,
+        not_before=later,
         stars=values,
     )
 

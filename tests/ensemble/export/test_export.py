@@ -151,14 +151,15 @@ def test_the_manifest_says_what_serves(exported):
 
 def test_the_default_is_the_model_that_validated_better(exported):
     value = {
-        name: read_json(exported.model(PROTOCOL, name) / "config.json")["validation"]["ndcg@10"] for name in COMPARED
+        name: read_json(exported.model(PROTOCOL, name) / "config.json")["validation"]["full_ndcg@10"]
+        for name in COMPARED
     }
     assert value[read_manifest(exported.repository)["default_model"]] == max(value.values())
 
 
 @pytest.mark.parametrize(
     ("protocol", "metric", "more_is_better"),
-    [(PROTOCOL, "ndcg@10", True), ("random-split", "auc", True), (RATING, "rmse", False)],
+    [(PROTOCOL, "full_ndcg@10", True), ("random-split", "auc", True), (RATING, "rmse", False)],
 )
 @pytest.mark.parametrize("values", [(0.7, 0.8), (0.8, 0.7)])
 def test_the_best_is_by_the_metric_that_validation_chooses_by(

@@ -324,10 +324,12 @@ def test_the_score_of_a_newcomer_is_the_network_s_for_such_a_row(features, with_
 
 @pytest.fixture(scope="module", params=COMPARED)
 def trained_model(request, features) -> Recommender:
-    """A few more epochs than the session's models have, on the training split."""
+    """A few more epochs than the session's models have, on the training split; with negatives of each positive's own,
+    from which so few ratings teach more."""
     settings = settings_for("leave-one-out", request.param, epochs=8, batch_size=256, refit=False)
     network = replace(settings.network, init_std=0.1, dropout=0.0)
     settings = replace(settings, network=network, recency=0.0, l2=0.0, averaging=0.0, learning_rate=0.01)
+    settings = replace(settings, shared_negatives=0, schedule="constant")
     model = build(request.param, features, network, seed=0)
     fit(model, features, settings, torch.device("cpu"))
     return model.eval()

@@ -82,7 +82,7 @@ def test_different_histories_get_different_answers(recommendations):
     found = [recommendations.recommend(-1, 10, np.array(history))[1] for history in ([10], [200], [10, 200], [310, 40])]
     for i, one in enumerate(found):
         for other in found[i + 1 :]:
-            assert not np.allclose(one, other, atol=1e-6)
+            assert not np.allclose(one, other, rtol=0, atol=1e-7)
 
 
 def test_the_order_of_a_history_matters_where_the_network_knows_of_moments(served, recommendations):
