@@ -138,6 +138,8 @@ def validated(kind: type[T], value: Any, where: str, command: str = "") -> T:
         raise UserError(f"{where}: {key} is unknown; allowed is: {known or 'nothing'}{remedy}") from None
     if first["type"] in ("missing", "missing_argument"):
         raise UserError(f"{where}: {key} is missing{remedy}") from None
+    if first["type"] == "value_error":  # of a check of several values, which names them itself
+        raise UserError(f"{where}: {first['ctx']['error']}{remedy}") from None
     wrong = first["msg"][:1].lower() + first["msg"][1:]
     raise UserError(f"{where}: {key} is {json.dumps(first['input'], default=str)[:60]}; {wrong}{remedy}") from None
 

@@ -9,7 +9,7 @@ from typing import Annotated, Dict  # noqa: UP035
 
 import torch
 from merlin.models.torch.inputs.embedding import EmbeddingTable
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
@@ -47,6 +47,12 @@ class SASRecSettings(NetworkSettings):
     blocks: PositiveInt = 2
     heads: Annotated[int, Field(gt=0)] = 2
     dropout: Share = 0.2
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "SASRecSettings":
+        if self.dim % self.heads:
+            raise ValueError(f"dim is {self.dim}; it must be a multiple of heads, which is {self.heads}")
+        return self
 
 
 class SelfAttention(nn.Module):

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from core.errors import UserError
 from ensemble.export.onnx_files import write_encoder
 from models.data.history import NOTHING, History
 from models.networks.base import Recommender, build, cut
+from models.training.settings import settings_for
 from tests.contracts.networks import scores_of_cut, with_wider_scores
 from tests.models.sizes import small
 from tests.models.synthetic import features_of_rows, rows_at
@@ -171,3 +173,8 @@ def test_a_traced_network_scores_any_number_of_pairs():
     for count in (1, 2, 7, MOVIES):
         user, movie = torch.arange(count) % USERS, torch.arange(count) % MOVIES
         torch.testing.assert_close(traced(user, movie), model(user, movie), atol=1e-6, rtol=0)
+
+
+def test_heads_that_do_not_divide_the_dimension_are_refused_in_one_line():
+    with pytest.raises(UserError, match="network: dim is 64; it must be a multiple of heads, which is 3"):
+        settings_for("leave-one-out", "sasrec", network={"dim": 64, "heads": 3})
