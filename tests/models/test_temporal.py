@@ -167,7 +167,8 @@ def test_evaluation_json_has_all_people_and_known_people(fashions, tmp_path):
                 low, high = result.ci95[figure]
                 assert low <= result.metrics[figure] <= high
     (table,) = comparison_tables(run)
-    assert list(table.headings)[-3:-1] == ["HR@10\nall movies\nknown people", "NDCG@10\nall movies\nknown people"]
+    known = [f"{title}\nall movies\nknown people" for title in ("HR@10", "NDCG@10", "MRR@10")]
+    assert list(table.headings)[-4:-1] == known
     assert table.title.startswith("What will they watch from a date on?")
     assert notes(TEMPORAL, [vars(result) for result in results]) == []
 

@@ -318,7 +318,9 @@ def test_one_user_who_has_rated_everything_goes_the_whole_way(tmp_path, capsys):
     command("fetch", "--data", str(data), *where)
     command("prepare", *where)
     command("train", "--protocol", "leave-one-out", "--model", "mf", "--epochs", "2", *where)
-    assert "validation ndcg@10 is undefined: no user has 10 unseen movies" in " ".join(capsys.readouterr().out.split())
+    assert "validation full_ndcg@10 is undefined: no user has 10 unseen movies" in " ".join(
+        capsys.readouterr().out.split()
+    )
     command("evaluate", *where)
     folder = tmp_path / "runs" / "ml-latest-small"
     for path in folder.rglob("*.json"):

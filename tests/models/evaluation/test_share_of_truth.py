@@ -7,7 +7,7 @@ from core.run_folder import Run
 from models.data.features import Features
 from models.data.load import load_features
 from models.evaluation.evaluate import trained_scorer
-from models.evaluation.judgement import Scorer, scorer_of
+from models.evaluation.judgement import Scorer, means_of, scorer_of
 from models.networks.base import build
 from models.protocols.base import PROTOCOLS
 from models.registry import default_settings, fit_baseline
@@ -55,7 +55,7 @@ def judged(run: Run, protocol: str, name: str) -> float:
 
     def value(scorer: Scorer) -> float:
         asked = PROTOCOLS[protocol]
-        return asked.judge(scorer, asked.questions(features, "test")).means()[metric]
+        return means_of(asked.judge(scorer, asked.questions(features, "test")))[metric]
 
     return (value(model) - guess) / (value(baseline(run, features, "truth")) - guess)
 
