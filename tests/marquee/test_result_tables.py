@@ -325,4 +325,4 @@ def test_real_commands_fit_a_terminal_of_80_columns(trained, tmp_path):
     text = in_terminal([*python, "evaluate", *where])
     assert_fits(text)
     assert "What will they watch next?" in text
-    assert re.search(r"^dlrm +0\.\d{3} .* s *\n +±\.\d{3} ", text, re.MULTILINE)
+    assert re.search(r"^dlrm +0\.\d{3} .* s\s+±\.\d{3} ", text, re.MULTILINE)
