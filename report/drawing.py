@@ -120,6 +120,15 @@ def undefined(axes: Axes, row: int, at_right: bool = False) -> None:
     axes.text(x, row, "undefined", color=GREY, fontsize=SMALL, ha=align, va="center", transform=where)
 
 
+def dot_with_figure(axes: Axes, row: int, value: float | None, pair: Sequence[float] | None, model: str) -> None:
+    """A model's dot with its interval and its figure in three decimals, or words where it is undefined."""
+    dot(axes, row, value, pair, model)
+    if value is None:
+        undefined(axes, row)
+    else:
+        beside(axes, row, value, f"{value:.3f}")
+
+
 def nothing(axes: Axes, reason: str) -> None:
     """A panel that has nothing to show says why."""
     axes.text(0.5, 0.5, reason, transform=axes.transAxes, ha="center", va="center", color=GREY, fontsize=SMALL)

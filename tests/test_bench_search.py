@@ -1,11 +1,8 @@
 """The search of all settings, and the table of what they were chosen from."""
 
-import importlib.util
 import json
 import re
-import sys
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -16,17 +13,7 @@ from models.registry import tunable
 from models.study_files import KeptStudy, KeptTrial, write_study
 from models.training.settings import DEFAULTS
 from tests.names import EVERY_NETWORK, PROTOCOLS
-
-BENCH = Path(__file__).resolve().parents[1] / "bench"
-
-
-def load(name: str) -> ModuleType:
-    """A script of the benchmarks, which import each other as scripts do."""
-    spec = importlib.util.spec_from_file_location(name, BENCH / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+from tests.test_bench import load
 
 
 @pytest.fixture(scope="module")

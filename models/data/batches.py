@@ -114,8 +114,10 @@ class Batches:
         self.weight = recency_weights(later_among(rows), recency).to(device) if recency else None
         if self.negatives or self.shared_negatives:
             sampler = NegativeSampler(rows.user.numpy(), rows.movie.numpy(), FIRST_INDEX, rated_movies)
-            self.unseen = UnseenMovies(sampler, device)
-            self.shared = SharedNegatives(sampler, self.shared_negatives, device)
+            if self.shared_negatives:
+                self.shared = SharedNegatives(sampler, self.shared_negatives, device)
+            else:
+                self.unseen = UnseenMovies(sampler, device)
 
     @property
     def samples(self) -> int:

@@ -59,6 +59,22 @@ def table_of(block: nn.Module, name: str) -> Tensor:
     return embedding_of(block, name).weight
 
 
+def products_against(user: Tensor, movie: Tensor) -> Tensor:
+    """The products of positives' users with their own movies and with shared negatives, plus the movies' biases.
+
+    Args:
+        user: float [n, dim].
+        movie: float [n + k, dim + 1], the positives' own movies and then the shared ones; the last column is the bias.
+
+    Returns:
+        float [n, 1 + k].
+    """
+    own, shared = movie.split([len(user), len(movie) - len(user)])
+    of_own = (user * own[:, :-1]).sum(dim=1) + own[:, -1]
+    of_shared = user @ shared[:, :-1].T + shared[:, -1]
+    return torch.cat([of_own[:, None], of_shared], dim=1)
+
+
 # Every block below takes typing.Dict, not dict: Merlin reads from the annotation whether a module takes a dictionary.
 
 

@@ -12,7 +12,7 @@ from core.columns import MOVIE_ID, USER_ID
 from models.cut import Cut, DotHead
 from models.data.batches import Batch
 from models.data.features import Features
-from models.networks._blocks import BiasedDot, id_embeddings, table_of
+from models.networks._blocks import BiasedDot, id_embeddings, products_against, table_of
 from models.networks.base import NETWORKS, Network, NetworkSettings, Recommender
 from models.search_space import OneOf
 
@@ -26,10 +26,7 @@ def against(model: Recommender, batch: Batch) -> Tensor:
     """Scores of positives and of shared negatives, whose products are one matrix product."""
     tables = dict(model.embedding_tables())
     user, movie = tables[USER_ID](model.user_rows(batch.user)), tables[MOVIE_ID](model.movie_rows(batch.movies()))
-    own, shared = movie.split([len(batch), len(movie) - len(batch)])
-    of_own = (user[:, :-1] * own[:, :-1]).sum(dim=1) + own[:, -1]
-    of_shared = user[:, :-1] @ shared[:, :-1].T + shared[:, -1]
-    return torch.cat([of_own[:, None], of_shared], dim=1) + user[:, -1:] + model.offset
+    return products_against(user[:, :-1], movie) + user[:, -1:] + model.offset
 
 
 def cut(model: Recommender, users: Tensor, movies: Tensor) -> Cut:

@@ -20,6 +20,7 @@ from models.cut import Cut, DotHead
 from models.data.features import Features
 from models.data.history import NOTHING
 from models.data.sequences import SequenceBatch
+from models.networks._blocks import products_against
 from models.networks.base import (
     NETWORKS,
     Network,
@@ -129,10 +130,7 @@ def against(model: Recommender, batch: SequenceBatch) -> Tensor:
     states = network.states(model.movie_rows(batch.inputs), batch.lengths)
     user = states[batch.owner, batch.state]
     movie = network.table.table(model.movie_rows(batch.movies()))
-    own, shared = movie.split([len(batch), len(movie) - len(batch)])
-    of_own = (user * own[:, :-1]).sum(dim=1) + own[:, -1]
-    of_shared = user @ shared[:, :-1].T + shared[:, -1]
-    return torch.cat([of_own[:, None], of_shared], dim=1) + model.offset
+    return products_against(user, movie) + model.offset
 
 
 class ListEncoder(nn.Module):

@@ -5,7 +5,7 @@ from functools import partial
 from matplotlib.figure import Figure
 
 from models.protocols.base import PROTOCOLS, protocol_groups
-from report.drawing import beside, direction, dot, rows, undefined
+from report.drawing import direction, dot_with_figure, rows
 from report.files import RunFiles
 from report.folded import folded, title_of_group
 from report.picture import COMPARISON, Picture, add
@@ -27,11 +27,7 @@ def draw(group: str, files: RunFiles) -> Figure:
         for row, one in enumerate(models):
             values, mean = one.values(metric), one.mean(metric)
             panel.plot(values, [row] * len(values), "|", color=color_of(one.model), markersize=9, alpha=0.8)
-            dot(panel, row, mean, None, one.model)
-            if mean is None:
-                undefined(panel, row)
-            else:
-                beside(panel, row, mean, f"{mean:.3f}")
+            dot_with_figure(panel, row, mean, None, one.model)
         direction(panel, higher)
         panel.margins(x=0.12)
     return made

@@ -15,7 +15,7 @@ from models.evaluation.metrics.base import FULL, KNOWN, spoken
 from models.evaluation.paired import Basis, Difference, holm, verdict
 from models.protocols.base import PROTOCOLS
 from report.calculations.differences import Interval, difference_with_p, differences
-from report.drawing import SMALL, beside, direction, dot, nothing, rows, undefined
+from report.drawing import SMALL, beside, direction, dot, dot_with_figure, nothing, rows, undefined
 from report.files import RunFiles
 from report.judged import (
     RANKING,
@@ -80,12 +80,7 @@ def draw_forest(files: RunFiles, protocol: str) -> Figure:
         rows(panel, [short_of(protocol, result.model) for result in results], labelled=place % across == 0)
         panel.set_title(title_of_panel(protocol, metric))
         for row, result in enumerate(results):
-            value = result.metrics.get(metric)
-            dot(panel, row, value, result.ci95.get(metric), result.model)
-            if value is None:
-                undefined(panel, row)
-            else:
-                beside(panel, row, value, f"{value:.3f}")
+            dot_with_figure(panel, row, result.metrics.get(metric), result.ci95.get(metric), result.model)
         direction(panel, higher)
         panel.margins(x=0.12)
     return made
