@@ -5,6 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard import people
+from dashboard.parts.deeds import do_noted
 from dashboard.parts.words import brand, plain
 from dashboard.shared import UnreadableError
 from dashboard.store import StoreError
@@ -28,6 +29,7 @@ st.html(
 )
 pages = [st.Page(draw, title=title, url_path=path, default=path == "for-you") for draw, title, path in PAGES]
 chosen = st.navigation(pages, position="hidden")  # its own menu is behind a button on a phone, and stays open there
+do_noted()
 problem = ""
 try:
     people.enter()

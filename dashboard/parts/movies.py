@@ -6,6 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from dashboard.parts.deeds import later
 from dashboard.parts.words import plain
 from dashboard.store import StoreError
 
@@ -67,19 +68,11 @@ def movie_list(
         key: names the list on its page.
         label: what a screen reader calls the list.
         actions: what each row offers: some of `LIKE`, `DISLIKE`, `ADD`, `REMOVE`, `OPEN`, or `RATE` (stars).
-        act: called with the action, the movie's id and the stars, before the page is drawn again.
+        act: called with the action, the movie's id and the stars, at the start of the next drawing.
         is_ranked: whether each row has its place in front.
         empty: the sentence where there is no movie.
         color: of the bars; empty for the theme's.
     """
-
-    def on_events() -> None:
-        sent = st.session_state[key].events
-        for event in _new_events(f"{key}-done", sent) if sent else []:
-            try:
-                act(str(event["action"]), int(event["id"]), float(event.get("stars") or 0))
-            except StoreError as error:
-                st.error(plain(str(error)))
 
     data = {
         "label": label,
@@ -91,18 +84,25 @@ def movie_list(
         "done": st.session_state.get(f"{key}-done", {}),
     }
     modified = max((HERE / f"movies.{kind}").stat().st_mtime for kind in ("css", "js"))
-    _component(modified)(key=key, data=data, on_events_change=on_events)
+    _component(modified)(key=key, data=data, on_events_change=later(_do_new_events, key, act))
 
 
-def _new_events(name: str, sent: dict) -> list[dict]:
-    """The events that were not done yet, which are done from now on.
+def _do_new_events(key: str, act: Callable[[str, int, float], None]) -> None:
+    """Does the events of a list that were not done yet, and says what could not be.
 
-    Args:
-        name: of what the session keeps about it: the list of the browser's window, and its last event that was done.
-        sent: the same list, and the events that it has not heard of as done.
+    The session keeps the name of the browser's list, and its last event that was done. The browser sends the list, and
+    the events that it has not heard of as done.
     """
-    done = st.session_state.get(name, {})
+    sent = st.session_state[key].events if key in st.session_state else None
+    if not sent:
+        return
+    done = st.session_state.get(f"{key}-done", {})
     last = done["number"] if done.get("list") == sent["list"] else 0
-    new = [one for one in sent["waiting"] if one["number"] > last]
-    st.session_state[name] = {"list": sent["list"], "number": max([last, *(one["number"] for one in new)])}
-    return new
+    for event in sent["waiting"]:
+        if event["number"] <= last:
+            continue
+        try:
+            act(str(event["action"]), int(event["id"]), float(event.get("stars") or 0))
+        except StoreError as error:
+            st.error(plain(str(error)))
+        st.session_state[f"{key}-done"] = {"list": sent["list"], "number": event["number"]}

@@ -7,6 +7,7 @@ import streamlit as st
 from dashboard import people
 from dashboard.catalogue import liked
 from dashboard.database import LARGEST_ID
+from dashboard.parts.deeds import later
 from dashboard.parts.found import counted, plain_rows, search_field
 from dashboard.parts.movies import ADD, DISLIKE, LIKE, REMOVE, Movie, movie_list
 from dashboard.parts.notice import answers
@@ -78,11 +79,11 @@ def _user() -> Question:
                 step=1,
                 key=USER,
                 persist_state="session",
-                on_change=_take_back,
+                on_change=later(_take_back),
             )
         )
     with right:
-        st.button("Another user", on_click=_another_user)
+        st.button("Another user", on_click=later(_another_user))
     stars = catalogue().stars_of(user_id)
     thumbs: dict[int, bool] = st.session_state.get(THUMBS, {})
     theirs = liked(stars)
@@ -104,7 +105,7 @@ def _user() -> Question:
             f"new who likes this user's movies and yours ({counted(len(thumbs), 'thumb')})."
         )
     )
-    st.button("Take the thumbs back", on_click=_take_back)
+    st.button("Take the thumbs back", on_click=later(_take_back))
     likes = [one for one in theirs if one not in thumbs] + [one for one, up in thumbs.items() if up]
     return Question(None, tuple(likes), frozenset({*stars, *thumbs}))
 

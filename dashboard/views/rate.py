@@ -4,11 +4,11 @@ import streamlit as st
 
 from dashboard import people
 from dashboard.catalogue import ORDERS
+from dashboard.parts.deeds import later
 from dashboard.parts.found import counted, plain_rows, search_field
 from dashboard.parts.movies import RATE, UNRATE, movie_list
-from dashboard.parts.words import caption, plain, title
+from dashboard.parts.words import caption, title
 from dashboard.shared import catalogue
-from dashboard.store import StoreError
 
 SHOWN = 12  # movies at a time
 PAGE, WORDS = "rate_page", "rate_words"  # in the session
@@ -48,8 +48,8 @@ def _person() -> None:
         if key is None:
             st.html(caption("You are new here. Your first stars create a key that keeps them, or create one now."))
             left, right = st.columns([1, 2], vertical_alignment="bottom", gap="medium")
-            left.button("New person", on_click=_become_new, width="stretch")
-            right.text_input("Or enter your key", key="rate_key", on_change=_go_on)
+            left.button("New person", on_click=later(people.become_new), width="stretch")
+            right.text_input("Or enter your key", key="rate_key", on_change=later(_go_on))
             return
         count = len(people.taste().stars)
         st.html(
@@ -60,14 +60,7 @@ def _person() -> None:
         )
         left, right = st.columns([2, 1], vertical_alignment="center", gap="medium")
         left.code(key, language=None, wrap_lines=True)
-        right.button("Start as a new person", on_click=people.leave, width="stretch")
-
-
-def _become_new() -> None:
-    try:
-        people.become_new()
-    except StoreError as error:
-        st.error(plain(str(error)))
+        right.button("Start as a new person", on_click=later(people.leave), width="stretch")
 
 
 def _go_on() -> None:
@@ -87,12 +80,14 @@ def _found(stars: dict[int, float]) -> tuple[bool, list[int]]:
     with st.expander("Filters: genres, years, order"):
         left, right = st.columns(2, gap="medium")
         genres = left.multiselect(
-            "Genres (movies with all of them)", movies.genres, key="rate_genres", on_change=_first
+            "Genres (movies with all of them)", movies.genres, key="rate_genres", on_change=later(_first)
         )
-        order = left.selectbox("Order", list(ORDERS), key="rate_order", on_change=_first)
+        order = left.selectbox("Order", list(ORDERS), key="rate_order", on_change=later(_first))
         with right:
-            years = st.slider("Years", first, max(last, first + 1), (first, last), key="rate_years", on_change=_first)
-            only_mine = st.toggle("Only movies that I rated", key="rate_mine", on_change=_first)
+            years = st.slider(
+                "Years", first, max(last, first + 1), (first, last), key="rate_years", on_change=later(_first)
+            )
+            only_mine = st.toggle("Only movies that I rated", key="rate_mine", on_change=later(_first))
     found = movies.search(words, genres, None if years == (first, last) else years, order)
     return only_mine, [one for one in found if one in stars] if only_mine else found
 
@@ -107,12 +102,11 @@ def _turn(first: int, count: int) -> None:
         return
     page = first // SHOWN
     left, right = st.columns(2)
-    left.button("Previous", disabled=page == 0, on_click=_go_to, args=(page - 1,), width="stretch")
+    left.button("Previous", disabled=page == 0, on_click=later(_go_to, page - 1), width="stretch")
     right.button(
         "Next",
         disabled=first + SHOWN >= count,
-        on_click=_go_to,
-        args=(page + 1,),
+        on_click=later(_go_to, page + 1),
         width="stretch",
     )
 

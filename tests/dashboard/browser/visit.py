@@ -63,6 +63,12 @@ class Visit:
         """A list of movies."""
         return self.page.get_by_role("list", name=name, exact=True)
 
+    def search(self, field: Locator, words: str) -> None:
+        """Types words in the place of what a field holds, and Enter. Not during a drawing, which may move the caret."""
+        self.settle()
+        field.fill(words)
+        field.press("Enter")
+
     def press_to(self, name: str) -> None:
         """Presses Tab until what has the focus is called so."""
         for _ in range(200):
