@@ -10,9 +10,10 @@ RANKING = ("leave-one-out", TEMPORAL)
 COMPARED = ("dlrm", "ncf")  # by every protocol, and trained by `run`
 RANKED = (*COMPARED, "sasrec")  # compared by protocols of a ranking
 NETWORKS = (*COMPARED, "mf")  # that `run` trains
-RIVALS = ("svdpp", "fism", "ncf-history", "dlrm-without-history")  # baselines that `run` leaves out
+RIVALS = ("svdpp", "fism", "dlrm-rated-sets", "ncf-history", "dlrm-without-history")  # baselines that `run` leaves out
 EVERY_NETWORK = (*RANKED, "mf", *RIVALS)
 RANKING_ALONE = ("sasrec", "fism")
+NEVER_RANKING = ("dlrm-rated-sets",)
 SPLITS = {
     **{"leave-one-out": "leave-one-out", "random-split": "random-split", "rating": "random-split"},
     **{"temporal": "temporal", **{fold: fold.removeprefix("rating-") for fold in FOLDS}},
@@ -21,7 +22,8 @@ SPLITS = {
 
 def networks_of(protocol: str) -> tuple[str, ...]:
     """The networks that are for a protocol's task."""
-    return tuple(name for name in EVERY_NETWORK if protocol in RANKING or name not in RANKING_ALONE)
+    others = NEVER_RANKING if protocol in RANKING else RANKING_ALONE
+    return tuple(name for name in EVERY_NETWORK if name not in others)
 
 
 def compared_by(protocol: str) -> tuple[str, ...]:

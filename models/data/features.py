@@ -63,6 +63,7 @@ class Features:
         rated_movies: how many movies, from `FIRST_INDEX` on, have a rating in any split: the catalogue.
         fingerprint: of everything that the features were made from.
         label: what a model learns of each row: the protocol's.
+        known: the splits whose ratings a network may know of beforehand.
     """
 
     protocol: str
@@ -77,6 +78,7 @@ class Features:
     rated_movies: int
     fingerprint: str
     label: Callable[[Interactions], Tensor]
+    known: tuple[str, ...] = ("train",)
 
     @property
     def catalogue(self) -> np.ndarray:

@@ -256,7 +256,7 @@ def build(
 
     Args:
         name: of a network in `NETWORKS`.
-        known: the splits whose ratings are in the history of "now".
+        known: the splits whose ratings it knows of beforehand, as in the history of "now".
 
     Raises:
         UserError: another name.
@@ -268,7 +268,7 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Recommender(
-            network.assemble(features, settings),
+            network.assemble(replace(features, known=known), settings),
             (features.user_embeddings, features.movie_embeddings),
             side=network.side_tables(features, settings),
             now=now,

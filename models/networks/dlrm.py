@@ -59,12 +59,17 @@ class DLRMSettings(NetworkSettings):
 
 def assemble(features: Features, settings: DLRMSettings) -> nn.Module:
     """The network over all inputs."""
-    schema = features.schema
-    inputs: nn.Module = DLRMInputBlock(schema, settings.dim, mm.MLPBlock([*settings.bottom, settings.dim]))
-    if settings.history:
-        inputs = HistoryBlock(inputs, history_table(features, settings.dim), settings.history)
     top = mlp(settings.top, settings.dropout)
-    return mm.Model(mm.Block(inputs, InteractionBlock(PairProducts()), top), output(schema))
+    block = mm.Block(inputs_of(features, settings), InteractionBlock(PairProducts()), top)
+    return mm.Model(block, output(features.schema))
+
+
+def inputs_of(features: Features, settings: DLRMSettings) -> nn.Module:
+    """The vectors that meet in dot products, by name: float [n, dim] each."""
+    inputs = DLRMInputBlock(features.schema, settings.dim, mm.MLPBlock([*settings.bottom, settings.dim]))
+    if not settings.history:
+        return inputs
+    return HistoryBlock(inputs, history_table(features, settings.dim), settings.history)
 
 
 def side_tables(features: Features, settings: DLRMSettings) -> SideTables:

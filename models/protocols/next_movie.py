@@ -45,7 +45,10 @@ class NextMovie(BinaryProtocol[HeldOut]):
     needs_validation: bool = False  # a catalogue that is too small to rank in can still be learned
     draws_negatives: bool = True
     space: SearchSpace = field(
-        default_factory=lambda: {"negatives": OneOf(2, 4, 8), "recency": OneOf(0.0, 3.0, 5.0, 10.0, 30.0, 100.0)}
+        default_factory=lambda: {
+            "shared_negatives": OneOf(32, 64, 128, 256),
+            "recency": OneOf(0.0, 3.0, 5.0, 10.0, 30.0, 100.0),
+        }
     )
 
     def heading(self, others: tuple[int, int] | None) -> str:

@@ -358,7 +358,10 @@ def test_an_unknown_model_to_tune_is_reported_in_one_line(prepared, tmp_path, ca
     line = refusal_here(capsys, "tune", *SMALL, "--runs", tmp_path, "--protocol", "rating", "--model", "ease")
     assert "'ease'" in line
     assert "rating" in line
-    assert "dlrm, ncf, mf, svdpp, ncf-history, dlrm-without-history, bayesian-fm, knn, svd, biases" in line
+    assert (
+        "dlrm, ncf, mf, svdpp, dlrm-rated-sets, ncf-history, dlrm-without-history, bayesian-fm, knn, svd, biases"
+        in line
+    )
 
 
 @pytest.mark.slow

@@ -207,6 +207,7 @@ def test_the_networks_in_order_and_those_that_are_compared():
         "mf": "Matrix factorisation (MF)",
         "svdpp": "SVD++",
         "fism": "FISM",
+        "dlrm-rated-sets": "DLRM with rated sets",
         "ncf-history": "NCF with history",
         "dlrm-without-history": "DLRM without history",
     }

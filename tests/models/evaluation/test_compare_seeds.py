@@ -29,6 +29,7 @@ NETWORK_SETTINGS = {
     "mf": {"dim": 8},
     "svdpp": {"dim": 8, "history": 2},
     "fism": {"dim": 8, "history": 2},
+    "dlrm-rated-sets": {"dim": 8, "top": [8], "bottom": [8], "history": 2},
     "ncf-history": {"dim": 8, "top": [8], "history": 2},
     "dlrm-without-history": {"dim": 8, "top": [8], "bottom": [8]},
 }

@@ -20,7 +20,7 @@ from workflows.features.vocabulary import OUT_OF_VOCABULARY
 LENGTH = 4
 USER = torch.tensor([3, 4, 5, 5])
 MOVIE = torch.tensor([6, 3, 8, 9])
-WITH_HISTORY = [name for name in RIVALS if name != "dlrm-without-history"]
+WITH_HISTORY = ["svdpp", "fism", "ncf-history"]
 
 
 @pytest.fixture
