@@ -25,7 +25,7 @@ class Settings:
         ca: PEM file of the root certificate for TLS; empty for none.
         commands: command lines by name: `fetch`, `export`, `serve`, `evaluate` and `report`.
         questions: what each protocol asks, in words, by its name.
-        metrics: each metric's title, by its name in `evaluation.json`.
+        metrics: by protocol, each metric's title by its name in `evaluation.json`, in the order of tables.
         lower_is_better: the metrics of which less is better.
     """
 
@@ -40,7 +40,7 @@ class Settings:
     ca: str
     commands: dict[str, str]
     questions: dict[str, str]
-    metrics: dict[str, str]
+    metrics: dict[str, dict[str, str]]
     lower_is_better: list[str]
 
     def to_json(self) -> str:

@@ -82,11 +82,11 @@ def modified(path: Path) -> float:
     return path.stat().st_mtime if path.exists() else 0.0
 
 
-def names() -> Names:
-    """The names that the report uses."""
+def names(protocol: str = "") -> Names:
+    """The names that the report uses, and where a protocol is given those of its metrics."""
     found = read(Path(settings().report, "names.json"), "report")
     known = found if isinstance(found, dict) else {}
-    return Names(settings().metrics, known.get("models", {}), known.get("colors", {}))
+    return Names(settings().metrics.get(protocol, {}), known.get("models", {}), known.get("colors", {}))
 
 
 def networks() -> list[str]:

@@ -92,11 +92,9 @@ def _environment(
 ) -> dict[str, str]:
     """The page's environment variables: of this process's, and its settings."""
     from dashboard.settings import VARIABLE, Settings
-    from models.evaluation.metrics.base import FULL, KNOWN, METRICS
+    from models.evaluation.metrics.base import METRICS, headings_of
     from models.protocols.base import PROTOCOLS
 
-    metrics = {key.partition("/")[2]: metric for key, metric in METRICS.items()}
-    over_all = {FULL + name: one for name, one in metrics.items() if one.full_catalogue}
     settings = Settings(
         dataset=run.root.name,
         tables=_absolute(run.tables),
@@ -109,10 +107,8 @@ def _environment(
         ca=_absolute(ca),
         commands={name: run.command(name) for name in ("fetch", "export", "serve", "evaluate", "report")},
         questions={name: protocol.question for name, protocol in PROTOCOLS.items()},
-        metrics={name: f"{metric.title}, all movies" for name, metric in over_all.items()}
-        | {name: f"{one.title}, sampled" if one.full_catalogue else one.title for name, one in metrics.items()}
-        | {KNOWN + name: f"{metric.title}, all movies, known people" for name, metric in over_all.items()},
-        lower_is_better=[name for name, metric in metrics.items() if not metric.higher_is_better],
+        metrics={name: headings_of(protocol.task) for name, protocol in PROTOCOLS.items()},
+        lower_is_better=[key.partition("/")[2] for key, metric in METRICS.items() if not metric.higher_is_better],
     )
     return {**os.environ, VARIABLE: settings.to_json(), "PYTHONPATH": str(CHECKOUT)}
 

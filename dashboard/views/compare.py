@@ -27,7 +27,7 @@ def show() -> None:
             question = settings().questions.get(protocol, "")
             tab.html(
                 (heading(question) if question else "")
-                + table_of(results, protocol, names(), networks(), settings().lower_is_better)
+                + table_of(results, protocol, names(protocol), networks(), settings().lower_is_better)
             )
     _pictures()
 

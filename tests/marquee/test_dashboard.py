@@ -83,10 +83,12 @@ def test_the_page_is_told_where_everything_is_and_sends_no_statistics(
     assert told.tables == str(prepared.tables)
     assert (told.people, told.secret) == (str(tmp_path / "mine.sqlite3"), "abc")
     assert told.commands["serve"] == prepared.command("serve")
-    assert list(told.metrics)[:3] == ["full_hr@10", "full_ndcg@10", "full_mrr@10"]
-    assert told.metrics["full_hr@10"] == "HR@10, all movies"
-    assert told.metrics["known_full_hr@10"] == "HR@10, all movies, known people"
-    assert told.metrics["hr@10"] == "HR@10, sampled"
+    ranking = told.metrics["leave-one-out"]
+    assert list(ranking)[:3] == ["full_hr@10", "full_ndcg@10", "full_mrr@10"]
+    assert ranking["full_hr@10"] == "HR@10, all movies"
+    assert ranking["known_full_hr@10"] == "HR@10, all movies, known people"
+    assert (ranking["hr@10"], ranking["auc"]) == ("HR@10, sampled", "AUC, sampled")
+    assert told.metrics["random-split"]["auc"] == "AUC"
     assert "log_loss" in told.lower_is_better
     assert told.questions["leave-one-out"]
     assert "abc" not in started["variables"]["MARQUEE_DASHBOARD"]

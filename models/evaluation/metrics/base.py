@@ -121,6 +121,14 @@ def columns_of(task: str) -> list[tuple[str, str]]:
     return [(heading(task, name), name) for name in (*over_all, *others)]
 
 
+def headings_of(task: str) -> dict[str, str]:
+    """Every figure of a task's results by name: its heading in one line, those over the whole catalogue first."""
+    metrics = metrics_of(task)
+    over_all = [FULL + name for name, one in metrics.items() if one.full_catalogue]
+    names = (*over_all, *metrics, *(KNOWN + name for name in over_all))
+    return {name: heading(task, name).replace("\n", ", ") for name in names}
+
+
 def heading(task: str, name: str) -> str:
     """A metric's heading, in two lines where it says what movies are ranked among.
 
