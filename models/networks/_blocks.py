@@ -7,9 +7,11 @@ import merlin.models.torch as mm
 import numpy as np
 import torch
 from merlin.models.torch.inputs.embedding import EmbeddingTable
+from merlin.models.torch.utils.torchscript_utils import TorchScriptWrapper
 from merlin.schema import ColumnSchema, Schema, Tags
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
+from torch.nn.functional import dropout as torch_dropout
 from torch.nn.functional import pad
 
 from core.columns import HISTORY, HISTORY_OWNER, LABEL, MOVIE_ID, USER_ID
@@ -26,16 +28,22 @@ def id_embeddings(features: Features, dim: int, names: tuple[str, ...] = (USER_I
     return block
 
 
-def output(schema: Schema) -> mm.BinaryOutput:
-    """Merlin's binary output without its sigmoid: the loss is taken from logits, which cannot overflow."""
+def output(schema: Schema, last: nn.Linear | None = None) -> mm.BinaryOutput:
+    """Merlin's binary output without its sigmoid: the loss is taken from logits, which cannot overflow.
+
+    Args:
+        last: the layer that gives the score; None for a fresh one.
+    """
     found = mm.BinaryOutput(schema[LABEL], loss=nn.BCEWithLogitsLoss())
     del found.values[1]
+    if last is not None:
+        found.values[0] = TorchScriptWrapper(last)
     return found
 
 
 def mlp(widths: tuple[int, ...], dropout: float) -> mm.MLPBlock:
     """Linear layers with ReLU, and dropout after each where it is not 0."""
-    return mm.MLPBlock(list(widths), dropout=dropout or None)
+    return with_byte_dropout(mm.MLPBlock(list(widths), dropout=dropout or None))
 
 
 def layers(block: nn.Module) -> list[nn.Module]:
@@ -73,6 +81,32 @@ def products_against(user: Tensor, movie: Tensor) -> Tensor:
     of_own = (user * own[:, :-1]).sum(dim=1) + own[:, -1]
     of_shared = user @ shared[:, :-1].T + shared[:, -1]
     return torch.cat([of_own[:, None], of_shared], dim=1)
+
+
+class ByteDropout(nn.Dropout):
+    """Dropout whose mask takes a random byte per unit on the CPU: PyTorch's draws took half of NCF's training there.
+
+    The share is rounded to a multiple of 1/256, and what is left is scaled by the rounded share.
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if not self.training or not self.p or inputs.device.type != "cpu":
+            return torch_dropout(inputs, self.p, self.training)
+        kept = max(1, round((1 - self.p) * 256))
+        words = torch.empty(-(-inputs.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        mask = words.view(torch.uint8)[: inputs.numel()].view(inputs.shape) < kept
+        return inputs * mask.to(inputs.dtype).mul_(256 / kept)
+
+
+def with_byte_dropout(block: nn.Module) -> nn.Module:
+    """The block with `ByteDropout` in the place of every dropout module."""
+    for parent in list(block.modules()):
+        for name, child in list(parent._modules.items()):
+            if isinstance(child, TorchScriptWrapper) and type(child.to_wrap) is nn.Dropout:
+                child.to_wrap = ByteDropout(child.to_wrap.p)
+            elif type(child) is nn.Dropout:
+                setattr(parent, name, ByteDropout(child.p))
+    return block
 
 
 # Every block below takes typing.Dict, not dict: Merlin reads from the annotation whether a module takes a dictionary.

@@ -4,6 +4,7 @@ The element-wise product of one pair of user and movie embeddings (GMF) beside a
 and scored. It sees ids only.
 """
 
+from collections.abc import Callable
 from typing import Annotated
 
 import merlin.models.torch as mm
@@ -51,21 +52,37 @@ class NCFSettings(NetworkSettings):
 
 def assemble(features: Features, settings: NCFSettings) -> nn.Module:
     """The network over the inputs of both ids."""
-    gmf = mm.Block(id_embeddings(features, settings.dim), Product())
-    tower = mlp(settings.top, settings.dropout)
-    tower = mm.Block(id_embeddings(features, settings.mlp_dim or settings.dim), tower)
-    return mm.Model(mm.ParallelBlock({"gmf": gmf, "mlp": tower}), mm.Concat(), output(features.schema))
+    return neumf(features, settings, lambda dim: id_embeddings(features, dim))
+
+
+def neumf(features: Features, settings: NCFSettings, inputs: Callable[[int], nn.Module]) -> nn.Module:
+    """NeuMF over embeddings of user and movie. At the start GMF's part of the score is matrix factorisation's.
+
+    He et al. note that GMF with weights of 1 is matrix factorisation. With PyTorch's small random weights, embeddings
+    would have to grow further, against the same penalty.
+
+    Args:
+        inputs: from a dimension to the block that looks both embeddings up.
+    """
+    gmf = mm.Block(inputs(settings.dim), Product())
+    tower = mm.Block(inputs(settings.mlp_dim or settings.dim), mlp(settings.top, settings.dropout))
+    last = nn.Linear(settings.dim + settings.top[-1], 1)
+    with torch.no_grad():
+        last.weight[:, : settings.dim] = 1.0
+    return mm.Model(mm.ParallelBlock({"gmf": gmf, "mlp": tower}), mm.Concat(), output(features.schema, last))
 
 
 def branches(model: Recommender) -> list[Recommender]:
     """GMF and the MLP as models of their own, over the same modules, each with a fresh last layer."""
     found = []
-    for block in model.network.values[0].branches.values():
+    for name, block in model.network.values[0].branches.items():
         with torch.no_grad():
             index = torch.full((2,), OUT_OF_VOCABULARY, device=model.offset.device)
             width = block(model.codes(index, index)).shape[1]
         embeddings = model.user_embeddings, model.movie_embeddings
         last = nn.Linear(width, 1)
+        if name == "gmf":
+            nn.init.ones_(last.weight)
         found.append(Recommender(nn.Sequential(block, last), embeddings, offset=float(model.offset)))
     return found
 

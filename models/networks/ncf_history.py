@@ -5,15 +5,14 @@ the user's embedding (Koren, 2008), as DeepICF (Xue et al., "Deep Item-based Col
 sum in the user's place.
 """
 
-import merlin.models.torch as mm
 from pydantic.dataclasses import dataclass
 from torch import nn
 
 from core.json_files import STRICT
 from models.data.features import Features
-from models.networks._blocks import Product, RatedBefore, UserAndRatedBefore, id_embeddings, mlp, output
+from models.networks._blocks import RatedBefore, UserAndRatedBefore, id_embeddings
 from models.networks.base import NETWORKS, Network, PositiveInt
-from models.networks.ncf import NCFSettings
+from models.networks.ncf import NCFSettings, neumf
 from models.search_space import Log, OneOf, Uniform
 
 
@@ -34,9 +33,7 @@ def assemble(features: Features, settings: NCFHistorySettings) -> nn.Module:
     def inputs(dim: int) -> nn.Module:
         return UserAndRatedBefore(id_embeddings(features, dim), RatedBefore(features, dim))
 
-    gmf = mm.Block(inputs(settings.dim), Product())
-    tower = mm.Block(inputs(settings.mlp_dim or settings.dim), mlp(settings.top, settings.dropout))
-    return mm.Model(mm.ParallelBlock({"gmf": gmf, "mlp": tower}), mm.Concat(), output(features.schema))
+    return neumf(features, settings, inputs)
 
 
 NETWORKS.add(

@@ -20,7 +20,7 @@ from models.cut import Cut, DotHead
 from models.data.features import Features
 from models.data.history import NOTHING
 from models.data.sequences import SequenceBatch
-from models.networks._blocks import products_against
+from models.networks._blocks import ByteDropout, products_against, with_byte_dropout
 from models.networks.base import (
     NETWORKS,
     Network,
@@ -64,7 +64,7 @@ class SelfAttention(nn.Module):
         self.table, self.dim, self.length = table, settings.dim, settings.history
         self.position = nn.Parameter(torch.empty(settings.history, settings.dim))
         nn.init.normal_(self.position, std=settings.init_std)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = ByteDropout(settings.dropout)
         layer = nn.TransformerEncoderLayer(
             settings.dim,
             settings.heads,
@@ -77,6 +77,7 @@ class SelfAttention(nn.Module):
         self.encoder = nn.TransformerEncoder(
             layer, settings.blocks, norm=nn.LayerNorm(settings.dim), enable_nested_tensor=False
         )
+        with_byte_dropout(self.encoder)
 
     def states(self, codes: Tensor, lengths: Tensor) -> Tensor:
         """What is known after each movie: float [n, width, dim].

@@ -46,7 +46,7 @@ class NextMovie(BinaryProtocol[HeldOut]):
     draws_negatives: bool = True
     space: SearchSpace = field(
         default_factory=lambda: {
-            "shared_negatives": OneOf(32, 64, 128, 256),
+            "shared_negatives": OneOf(32, 64, 128),
             "recency": OneOf(0.0, 3.0, 5.0, 10.0, 30.0, 100.0),
         }
     )
