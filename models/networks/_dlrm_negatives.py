@@ -88,10 +88,12 @@ class _Products:
         """
         of_user = self.bias.expand(len(users), -1)
         if self.own:
-            own = torch.stack([(users[:, one] * users[:, other]).sum(dim=1) for one, other in self.own], dim=1)
-            of_user = own @ self.of_own + self.bias
+            one, other = zip(*self.own)
+            of_user = torch.bmm(users, users.transpose(1, 2))[:, one, other] @ self.of_own + self.bias
         rows = continuous if continuous.dim() == 3 else continuous[:, None]
-        with_continuous = (rows @ users.transpose(1, 2)).view_as(with_movie)
-        last = (continuous * movie).sum(dim=-1, keepdim=True) * self.of_last
-        hidden = continuous @ self.of_continuous + with_movie @ self.of_movie + with_continuous @ self.of_both + last
-        return hidden + (of_user[:, None] if continuous.dim() == 3 else of_user)
+        # What is multiplied with the continuous vector, and with its products with the user's vectors, in one matrix.
+        of_rows = self.of_continuous + users.transpose(1, 2) @ self.of_both
+        hidden = torch.baddbmm(of_user[:, None].expand(-1, rows.shape[1], -1), rows, of_rows)
+        last = (continuous * movie).sum(dim=-1, keepdim=True)
+        others = torch.cat([with_movie, last], dim=-1) @ torch.cat([self.of_movie, self.of_last[None]])
+        return hidden.view(others.shape) + others

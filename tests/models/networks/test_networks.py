@@ -12,6 +12,7 @@ from core.columns import CONTINUOUS, MOVIE_ID, USER_ID
 from core.errors import UserError
 from models.data.features import Features
 from models.data.load import load_features
+from models.networks._blocks import table_of
 from models.networks.base import NetworkSettings, Recommender, build
 from models.networks.dlrm import PairProducts
 from tests.contracts.networks import every_pair, scores
@@ -128,6 +129,20 @@ def test_ncf_is_neumf_written_out(dropout):
     found = scores(model, user, movie)
     assert found.std() > 0.01
     torch.testing.assert_close(found, ncf_by_hand(model, user, movie), atol=1e-6, rtol=0)
+
+
+def test_ncf_starts_as_matrix_factorisation_where_its_mlp_says_nothing():
+    features = features_with()
+    model = build("ncf", features, small("ncf"), seed=1)
+    gmf, tower = (model.network.values[0].branches[part] for part in ("gmf", "mlp"))
+    user, movie = every_pair(features)
+    codes = model.codes(user, movie)
+    with torch.no_grad():
+        for weight in tower.parameters():
+            weight.zero_()
+        product = table_of(gmf, USER_ID)[codes[USER_ID]] * table_of(gmf, MOVIE_ID)[codes[MOVIE_ID]]
+        found = scores(model, user, movie)
+    torch.testing.assert_close(found - found[0], product.sum(dim=1) - product[0].sum())
 
 
 @pytest.mark.parametrize("details", [USER_DETAILS, ()], ids=["details", "no details"])
