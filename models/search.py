@@ -44,7 +44,7 @@ from models.tuning_space import distributions_of, nearest_parameters, parameters
 
 STARTS = "starts"  # the key of what a study tries first, and in a trial the place of its settings there
 ALL_EPOCHS = "all_epochs"  # the key of what validated without the bound of epochs
-STARTUP = 8  # trials drawn at random before TPE learns from them
+STARTUP = 4  # trials, the starts among them, before TPE learns from them: within a budget there may be few
 TRIALS = "trials.json"  # in the folder of a study: its trials, as `models.study_files` writes them
 
 Advance = Callable[[float, str], None]

@@ -44,8 +44,10 @@ class NextMovie(BinaryProtocol[HeldOut]):
     also_compared: tuple[str, ...] = ("full_hr@10", "full_mrr@10", "hr@10", "ndcg@10")
     needs_validation: bool = False  # a catalogue that is too small to rank in can still be learned
     draws_negatives: bool = True
+    # A step is over every positive with every shared negative, so its positives are fewer than elsewhere.
     space: SearchSpace = field(
         default_factory=lambda: {
+            "batch_size": OneOf(256, 512, 1024),
             "shared_negatives": OneOf(32, 64, 128),
             "recency": OneOf(0.0, 3.0, 5.0, 10.0, 30.0, 100.0),
         }

@@ -54,7 +54,11 @@ EXPECTED = {
         "is_default": True,
         "is_served": True,
         "draws_negatives": True,
-        "space": {"shared_negatives": OneOf(32, 64, 128), "recency": OneOf(0.0, 3.0, 5.0, 10.0, 30.0, 100.0)},
+        "space": {
+            "batch_size": OneOf(256, 512, 1024),
+            "shared_negatives": OneOf(32, 64, 128),
+            "recency": OneOf(0.0, 3.0, 5.0, 10.0, 30.0, 100.0),
+        },
     },
     "random-split": {
         "split": "random-split",
