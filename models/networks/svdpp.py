@@ -5,11 +5,22 @@ their sum over the root of their number. Here a rating knows of the movies that 
 """
 
 import merlin.models.torch as mm
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import pad
 
+from core.columns import HISTORY, MOVIE_ID, USER_ID
+from models.data.batches import Batch
 from models.data.features import Features
-from models.networks._blocks import BiasedDot, RatedBefore, RatedBeforeSettings, UserAndRatedBefore, id_embeddings
-from models.networks.base import NETWORKS, Network
+from models.networks._blocks import (
+    BiasedDot,
+    RatedBefore,
+    RatedBeforeSettings,
+    UserAndRatedBefore,
+    embedding_of,
+    id_embeddings,
+    products_against,
+)
+from models.networks.base import NETWORKS, Network, Recommender
 from models.search_space import OneOf
 
 
@@ -17,6 +28,17 @@ def assemble(features: Features, settings: RatedBeforeSettings) -> nn.Module:
     """The network over the inputs of both ids and the history."""
     ids = id_embeddings(features, settings.dim + 1)
     return mm.Block(UserAndRatedBefore(ids, RatedBefore(features, settings.dim)), BiasedDot())
+
+
+def against(model: Recommender, batch: Batch) -> Tensor:
+    """Scores of positives and of shared negatives, whose products are one matrix product."""
+    block = next(module for module in model.modules() if isinstance(module, UserAndRatedBefore))
+    user = embedding_of(block.ids, USER_ID)(model.user_rows(batch.user))
+    movie = embedding_of(block.ids, MOVIE_ID)(model.movie_rows(batch.movies()))
+    if batch.history is not None:
+        rated = block.rated({HISTORY: model.movie_rows(batch.history.movies)})
+        user = user + pad(rated, (0, user.shape[1] - rated.shape[1]))
+    return products_against(user[:, :-1], movie) + user[:, -1:] + model.offset
 
 
 NETWORKS.add(
@@ -27,6 +49,7 @@ NETWORKS.add(
         assemble=assemble,
         history_length=lambda settings: settings.history,
         space={"dim": OneOf(16, 32, 64, 128), "history": OneOf(10, 20, 50, 100)},
+        against=against,
         is_baseline=True,
         in_run=False,
     ),
