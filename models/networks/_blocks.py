@@ -1,6 +1,6 @@
 """What networks are assembled from: Merlin's blocks as all of them use these, and blocks that several of them share."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Dict  # noqa: UP035
 
 import merlin.models.torch as mm
@@ -126,6 +126,32 @@ class BiasedDot(nn.Module):
         user, movie = inputs[USER_ID], inputs[MOVIE_ID]
         product = (user[:, :-1] * movie[:, :-1]).sum(dim=1, keepdim=True)
         return product + user[:, -1:] + movie[:, -1:]
+
+
+def neumf(
+    features: Features,
+    inputs: Callable[[int], nn.Module],
+    *,
+    dims: tuple[int, int],
+    top: tuple[int, ...],
+    dropout: float,
+) -> mm.Model:
+    """NeuMF over embeddings of user and movie. At the start GMF's part of the score is matrix factorisation's.
+
+    He et al. note that GMF with weights of 1 is matrix factorisation. With PyTorch's small random weights, embeddings
+    would have to grow further, against the same penalty.
+
+    Args:
+        inputs: from a dimension to the block that looks both embeddings up.
+        dims: of GMF's embeddings and of the MLP's.
+        top: widths of the MLP.
+    """
+    gmf = mm.Block(inputs(dims[0]), Product())
+    tower = mm.Block(inputs(dims[1]), mlp(top, dropout))
+    last = nn.Linear(dims[0] + top[-1], 1)
+    with torch.no_grad():
+        last.weight[:, : dims[0]] = 1.0
+    return mm.Model(mm.ParallelBlock({"gmf": gmf, "mlp": tower}), mm.Concat(), output(features.schema, last))
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

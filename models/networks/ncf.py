@@ -4,10 +4,9 @@ The element-wise product of one pair of user and movie embeddings (GMF) beside a
 and scored. It sees ids only.
 """
 
-from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
-import merlin.models.torch as mm
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -19,12 +18,10 @@ from models.cut import Cut, Head
 from models.data.batches import Batch
 from models.data.features import Features
 from models.networks._blocks import (
-    Product,
     embedding_of,
     id_embeddings,
     layers,
-    mlp,
-    output,
+    neumf,
     table_of,
     trained_layers,
 )
@@ -52,24 +49,8 @@ class NCFSettings(NetworkSettings):
 
 def assemble(features: Features, settings: NCFSettings) -> nn.Module:
     """The network over the inputs of both ids."""
-    return neumf(features, settings, lambda dim: id_embeddings(features, dim))
-
-
-def neumf(features: Features, settings: NCFSettings, inputs: Callable[[int], nn.Module]) -> nn.Module:
-    """NeuMF over embeddings of user and movie. At the start GMF's part of the score is matrix factorisation's.
-
-    He et al. note that GMF with weights of 1 is matrix factorisation. With PyTorch's small random weights, embeddings
-    would have to grow further, against the same penalty.
-
-    Args:
-        inputs: from a dimension to the block that looks both embeddings up.
-    """
-    gmf = mm.Block(inputs(settings.dim), Product())
-    tower = mm.Block(inputs(settings.mlp_dim or settings.dim), mlp(settings.top, settings.dropout))
-    last = nn.Linear(settings.dim + settings.top[-1], 1)
-    with torch.no_grad():
-        last.weight[:, : settings.dim] = 1.0
-    return mm.Model(mm.ParallelBlock({"gmf": gmf, "mlp": tower}), mm.Concat(), output(features.schema, last))
+    dims = settings.dim, settings.mlp_dim or settings.dim
+    return neumf(features, partial(id_embeddings, features), dims=dims, top=settings.top, dropout=settings.dropout)
 
 
 def branches(model: Recommender) -> list[Recommender]:

@@ -10,9 +10,9 @@ from torch import nn
 
 from core.json_files import STRICT
 from models.data.features import Features
-from models.networks._blocks import RatedBefore, UserAndRatedBefore, id_embeddings
+from models.networks._blocks import RatedBefore, UserAndRatedBefore, id_embeddings, neumf
 from models.networks.base import NETWORKS, Network, PositiveInt
-from models.networks.ncf import NCFSettings, neumf
+from models.networks.ncf import NCFSettings
 from models.search_space import Log, OneOf, Uniform
 
 
@@ -33,7 +33,8 @@ def assemble(features: Features, settings: NCFHistorySettings) -> nn.Module:
     def inputs(dim: int) -> nn.Module:
         return UserAndRatedBefore(id_embeddings(features, dim), RatedBefore(features, dim))
 
-    return neumf(features, settings, inputs)
+    dims = settings.dim, settings.mlp_dim or settings.dim
+    return neumf(features, inputs, dims=dims, top=settings.top, dropout=settings.dropout)
 
 
 NETWORKS.add(

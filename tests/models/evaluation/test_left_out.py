@@ -257,7 +257,8 @@ def test_where_validation_ranks_nobody_all_epochs_are_trained_and_the_last_is_ke
     from models.training.loop import Callbacks
 
     callbacks = Callbacks(advance=lambda by, note: notes.append(note), watch=lambda *_: pytest.fail("no value"))
-    history, best = fit(build("mf", features, settings.network, 1), features, settings, CPU, callbacks)
+    model = build("mf", features.features, settings.network, 1)
+    history, best = fit(model, features, settings, CPU, callbacks)
     assert best == len(history) == 3
     assert all(row["full_ndcg@10"] is None for row in history)
     assert json.dumps(history, allow_nan=False)

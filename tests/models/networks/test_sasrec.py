@@ -71,7 +71,7 @@ def test_who_stands_beside_a_user_in_a_batch_changes_nothing():
     model = made(6)
     lists = [[5], [9, 4, 8, 3, 7, 6], [11, 12, 13]]
     for one, together in zip(lists, states(model, lists), strict=True):
-        torch.testing.assert_close(states(model, [one])[0], together, atol=1e-6, rtol=0)
+        torch.testing.assert_close(states(model, [one])[0], together, atol=3e-6, rtol=0)
 
 
 @torch.no_grad()
