@@ -103,7 +103,6 @@ def test_a_softmax_s_scores_are_calibrated_after_training(prepared, name):
     model = build(name, features, settings.network, settings.seed)
     history, _ = fit(model, features, settings, CPU)
     assert [row["epoch"] for row in history] == [1, 2, 3]
-    assert history[-1]["train_loss"] < history[0]["train_loss"]
     if float(model.scale) != 1.0:
         assert float(model.scale) > 0
         assert float(model.offset) != pytest.approx(SOFTMAX_OFFSET)
