@@ -68,10 +68,10 @@ def test_a_state_depends_on_nothing_later(one, data):
 
 def test_who_stands_beside_a_user_in_a_batch_changes_nothing():
     """Rows of other lengths and what is padded."""
-    model = made(6)
+    model = made(6, seed=2)
     lists = [[5], [9, 4, 8, 3, 7, 6], [11, 12, 13]]
     for one, together in zip(lists, states(model, lists), strict=True):
-        torch.testing.assert_close(states(model, [one])[0], together, atol=3e-6, rtol=0)
+        torch.testing.assert_close(states(model, [one])[0], together, atol=1e-6, rtol=0)
 
 
 @torch.no_grad()

@@ -99,10 +99,12 @@ def test_a_training_with_validation_rows_that_was_stopped_ends_with_the_same_wei
 @pytest.mark.parametrize("name", WITH_AGAINST)
 def test_a_softmax_s_scores_are_calibrated_after_training(prepared, name):
     """As validation's sampled movies show it: one positive for each four negatives."""
-    features, settings = load_features(prepared, "leave-one-out"), settings_of(name)
+    # without dropout, whose noise can outweigh what three epochs learn
+    features, settings = load_features(prepared, "leave-one-out"), training_of(name, PLAIN, {**SIZES, "dropout": 0.0})
     model = build(name, features, settings.network, settings.seed)
     history, _ = fit(model, features, settings, CPU)
     assert [row["epoch"] for row in history] == [1, 2, 3]
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
     if float(model.scale) != 1.0:
         assert float(model.scale) > 0
         assert float(model.offset) != pytest.approx(SOFTMAX_OFFSET)
