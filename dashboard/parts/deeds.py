@@ -49,7 +49,7 @@ class Deeds:
 
 def later(do: Callable, *args: object) -> Callable[[], None]:
     """A callback for a widget, which notes that `do(*args)` is to be done."""
-    return partial(_deeds().note, partial(_said, partial(do, *args)))
+    return partial(_deeds().note, partial(said, partial(do, *args)))
 
 
 def do_noted() -> None:
@@ -63,7 +63,7 @@ def _deeds() -> Deeds:
     return st.session_state[DEEDS]
 
 
-def _said(deed: Deed) -> None:
+def said(deed: Deed) -> None:
     """Does it, and says what the store refuses."""
     try:
         deed()

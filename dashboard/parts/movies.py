@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
 
-from dashboard.parts.deeds import later
-from dashboard.parts.words import plain
-from dashboard.store import StoreError
+from dashboard.parts.deeds import later, said
 
 HERE = Path(__file__).parent
 LIKE, DISLIKE, ADD, REMOVE, RATE, UNRATE, OPEN = "like", "dislike", "add", "remove", "rate", "unrate", "open"
@@ -101,8 +100,5 @@ def _do_new_events(key: str, act: Callable[[str, int, float], None]) -> None:
     for event in sent["waiting"]:
         if event["number"] <= last:
             continue
-        try:
-            act(str(event["action"]), int(event["id"]), float(event.get("stars") or 0))
-        except StoreError as error:
-            st.error(plain(str(error)))
+        said(partial(act, str(event["action"]), int(event["id"]), float(event.get("stars") or 0)))
         st.session_state[f"{key}-done"] = {"list": sent["list"], "number": event["number"]}

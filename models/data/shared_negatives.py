@@ -23,6 +23,13 @@ class Shared:
     is_negative: Tensor
 
 
+def among(keys: Tensor, wanted: Tensor) -> Tensor:
+    """Which of int64 [...] wanted keys are among int64 [m], which ascend: bool [...]."""
+    if not len(keys):
+        return torch.zeros_like(wanted, dtype=torch.bool)
+    return keys[torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)] == wanted
+
+
 class SharedNegatives:
     """Draws different movies of the catalogue for all samples of a step, uniformly."""
 
@@ -45,5 +52,4 @@ class SharedNegatives:
     def has_rated(self, user: Tensor, movie: Tensor) -> Tensor:
         """Which users, int64 [n], have rated which movies, int64 [k]: bool [n, k]."""
         wanted = user[:, None] * self.stride + movie - self.first
-        place = torch.searchsorted(self.pairs, wanted).clamp_(max=len(self.pairs) - 1)
-        return self.pairs[place] == wanted
+        return among(self.pairs, wanted)

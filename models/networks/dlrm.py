@@ -59,8 +59,12 @@ class DLRMSettings(NetworkSettings):
 
 def assemble(features: Features, settings: DLRMSettings) -> nn.Module:
     """The network over all inputs."""
-    top = mlp(settings.top, settings.dropout)
-    block = mm.Block(inputs_of(features, settings), InteractionBlock(PairProducts()), top)
+    return scored(inputs_of(features, settings), features, settings)
+
+
+def scored(inputs: nn.Module, features: Features, settings: DLRMSettings) -> nn.Module:
+    """The network over vectors: their dot products, and the top MLP."""
+    block = mm.Block(inputs, InteractionBlock(PairProducts()), mlp(settings.top, settings.dropout))
     return mm.Model(block, output(features.schema))
 
 

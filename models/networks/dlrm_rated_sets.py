@@ -10,18 +10,16 @@ have none either.
 from dataclasses import replace
 from typing import Dict  # noqa: UP035
 
-import merlin.models.torch as mm
 import torch
-from merlin.models.torch.blocks.dlrm import InteractionBlock
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from core.columns import MOVIE_ID, USER_ID
 from models.data.features import Features
 from models.data.interactions import joined
-from models.networks._blocks import mlp, output
+from models.data.shared_negatives import among
 from models.networks.base import NETWORKS, in_vocabulary
-from models.networks.dlrm import DLRM, DLRMSettings, PairProducts, inputs_of
+from models.networks.dlrm import DLRM, DLRMSettings, inputs_of, scored
 from workflows.features.vocabulary import FIRST_INDEX
 
 USER_SET, MOVIE_SET = "rated_movies", "rating_users"
@@ -29,9 +27,7 @@ USER_SET, MOVIE_SET = "rated_movies", "rating_users"
 
 def assemble(features: Features, settings: DLRMSettings) -> nn.Module:
     """The network over all inputs and both sets."""
-    inputs = SetsBlock(inputs_of(features, settings), features, settings)
-    top = mlp(settings.top, settings.dropout)
-    return mm.Model(mm.Block(inputs, InteractionBlock(PairProducts()), top), output(features.schema))
+    return scored(SetsBlock(inputs_of(features, settings), features, settings), features, settings)
 
 
 class SetsBlock(nn.Module):
@@ -61,10 +57,7 @@ class SetsBlock(nn.Module):
 
     def has(self, user: Tensor, movie: Tensor) -> Tensor:
         """Which pairs, of int64 [n] rows of both tables, are in the sets: bool [n]."""
-        wanted = user * self.movies + movie
-        if not len(self.pairs):
-            return torch.zeros_like(wanted, dtype=torch.bool)
-        return self.pairs[torch.searchsorted(self.pairs, wanted).clamp_(max=len(self.pairs) - 1)] == wanted
+        return among(self.pairs, user * self.movies + movie)
 
 
 class SetSum(nn.Module):

@@ -6,7 +6,6 @@ their sum over the root of their number. Here a rating knows of the movies that 
 
 import merlin.models.torch as mm
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from core.columns import HISTORY, MOVIE_ID, USER_ID
 from models.data.batches import Batch
@@ -16,7 +15,6 @@ from models.networks._blocks import (
     RatedBefore,
     RatedBeforeSettings,
     UserAndRatedBefore,
-    embedding_of,
     id_embeddings,
     products_against,
 )
@@ -33,12 +31,11 @@ def assemble(features: Features, settings: RatedBeforeSettings) -> nn.Module:
 def against(model: Recommender, batch: Batch) -> Tensor:
     """Scores of positives and of shared negatives, whose products are one matrix product."""
     block = next(module for module in model.modules() if isinstance(module, UserAndRatedBefore))
-    user = embedding_of(block.ids, USER_ID)(model.user_rows(batch.user))
-    movie = embedding_of(block.ids, MOVIE_ID)(model.movie_rows(batch.movies()))
-    if batch.history is not None:
-        rated = block.rated({HISTORY: model.movie_rows(batch.history.movies)})
-        user = user + pad(rated, (0, user.shape[1] - rated.shape[1]))
-    return products_against(user[:, :-1], movie) + user[:, -1:] + model.offset
+    history = batch.history or model.now(batch.user)
+    inputs = {USER_ID: model.user_rows(batch.user), MOVIE_ID: model.movie_rows(batch.movies())}
+    vectors = block({**inputs, HISTORY: model.movie_rows(history.movies)})
+    user = vectors[USER_ID]
+    return products_against(user[:, :-1], vectors[MOVIE_ID]) + user[:, -1:] + model.offset
 
 
 NETWORKS.add(
