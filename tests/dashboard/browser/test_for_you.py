@@ -130,9 +130,9 @@ def test_the_keyboard_alone_finds_a_movie_and_thumbs_one(visit, client, movies, 
     titles = best(client, movies, "dlrm", None, [liked])
     expect(one.movies(DLRM).locator(".title")).to_have_text(titles)
     one.settle()
-    one.press_to(f"Like {titles[0]}")
+    one.press_to(f"Like {titles[0]}", DLRM)
     one.page.keyboard.press("Enter")
     first = client.recommend(None, 10, history=[liked], model="dlrm").movie_id.tolist()[0]
     titles = best(client, movies, "dlrm", None, [liked, first])
     expect(one.movies(DLRM).locator(".title")).to_have_text(titles)
-    assert one.focused() == f"Like {titles[0]}"  # the focus stays in its place
+    assert (one.focused(), one.focused_list()) == (f"Like {titles[0]}", DLRM)  # the focus stays in its place

@@ -69,20 +69,31 @@ class Visit:
         field.fill(words)
         field.press("Enter")
 
-    def press_to(self, name: str) -> None:
-        """Presses Tab until what has the focus is called so."""
+    def press_to(self, name: str, inside: str = "") -> None:
+        """Presses Tab until what has the focus is called so.
+
+        Args:
+            inside: the list of movies that it is to be in; empty for anywhere.
+        """
         for _ in range(200):
             self.page.keyboard.press("Tab")
-            if self.focused().startswith(name):
+            if self.focused().startswith(name) and inside in ("", self.focused_list()):
                 return
         raise AssertionError(f"{name} is not reached by the keyboard")
 
     def focused(self) -> str:
         """What the element with the focus is called."""
+        return self._of_focused("at?.getAttribute('aria-label') || at?.innerText || ''")
+
+    def focused_list(self) -> str:
+        """What the list of movies with the focus is called; empty where none has it."""
+        return self._of_focused("at?.closest('ol')?.getAttribute('aria-label') || ''")
+
+    def _of_focused(self, wanted: str) -> str:
+        """What a JavaScript expression says of `at`, the element with the focus."""
         return self.page.evaluate(
             "(() => { let at = document.activeElement;"
-            " while (at?.shadowRoot?.activeElement) at = at.shadowRoot.activeElement;"
-            " return at?.getAttribute('aria-label') || at?.innerText || '' })()"
+            f" while (at?.shadowRoot?.activeElement) at = at.shadowRoot.activeElement; return {wanted} }})()"
         )
 
     def overflow(self) -> int:
