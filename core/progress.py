@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console, RenderableType
@@ -44,7 +44,7 @@ class _Rate(ProgressColumn):
 
 
 class _Display(Progress):
-    """One bar and its note: side by side where the terminal is wide enough, else the note below the bar."""
+    """Each bar and its note: side by side where the terminal is wide enough, else the note below the bar."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
         for task in self.tasks:
@@ -84,6 +84,13 @@ def progress(description: str, total: float | None, unit: str) -> Iterator[Bar]:
         total: how many units there are; None where this is not known.
         unit: what is counted, in the plural.
     """
+    with bars(unit) as add:
+        yield add(description, total)
+
+
+@contextmanager
+def bars(unit: str) -> Iterator[Callable[[str, float | None], Bar]]:
+    """Shows several bars, below each other: what it gives adds one, as `progress` describes it."""
     columns = (
         TextColumn("{task.description}", markup=False, table_column=Column(min_width=20, overflow="fold")),
         BarColumn(bar_width=10),
@@ -92,7 +99,11 @@ def progress(description: str, total: float | None, unit: str) -> Iterator[Bar]:
         TimeRemainingColumn(elapsed_when_finished=True, table_column=Column(no_wrap=True)),
     )
     with _Display(*columns, console=console, transient=False, speed_estimate_period=60) as display:
-        yield Bar(display, display.add_task(visible(description), total=total, unit=unit, note=""))
+
+        def add(description: str, total: float | None) -> Bar:
+            return Bar(display, display.add_task(visible(description), total=total, unit=unit, note=""))
+
+        yield add
 
 
 @contextmanager

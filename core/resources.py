@@ -16,24 +16,30 @@ SELF = Path("/proc/self")
 
 @dataclass
 class Measure:
-    """Whether a stage had anything to do. Where it reused everything, the earlier measurement stays."""
+    """What a stage says of itself.
+
+    Attributes:
+        counts: whether it had anything to do. Where it reused everything, the earlier measurement stays.
+        others_mb: the memory of processes that it started.
+    """
 
     counts: bool = False
+    others_mb: float = 0.0
 
 
 @contextmanager
 def measured(run: Run, stage: str) -> Iterator[Measure]:
     """Measures a stage, and writes the result into the run's folder if the stage succeeds and its `Measure` counts.
 
-    The memory is the highest resident size of this process during the stage, in MB, without the workers of a Dask
-    cluster.
+    The memory is the highest resident size of this process during the stage, in MB, and of those that train side by
+    side; without the workers of a Dask cluster.
     """
     _forget_peak()
     start = time.perf_counter()
     measure = Measure()
     yield measure
     if measure.counts:
-        took = {"seconds": round(time.perf_counter() - start, 1), "peak_mb": round(_peak_mb())}
+        took = {"seconds": round(time.perf_counter() - start, 1), "peak_mb": round(peak_mb() + measure.others_mb)}
         write_json(run.stages, {**read_stages(run), stage: took})
 
 
@@ -58,7 +64,8 @@ def _forget_peak() -> None:
         (SELF / "clear_refs").write_text("5")  # Linux: the peak starts again from now
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
+    """The highest resident size of this process, in MB."""
     try:
         lines = (SELF / "status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1000

@@ -1,10 +1,7 @@
 """The command line. The only place that imports the stages, each inside the command that needs it."""
 
-import logging
-import os
 import shlex
 import sys
-import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +9,10 @@ import typer
 
 from core.errors import naming
 from core.progress import console, progress
+from core.quiet import quiet_libraries
 from core.run_folder import DEFAULT_DATASET, DEFAULT_RUNS, DEFAULT_SEED, Run
 from core.terminal import lasting_output
-from marquee import __version__, dashboard, health, pipeline, ratings, reporting, research, serve, serving
+from marquee import __version__, dashboard, health, pipeline, ratings, reporting, research, serve, serving, training
 from marquee.ending import STOPPED, guarded, stopping, unraisable
 from marquee.help import CONTEXT_SETTINGS, Command, Group
 from marquee.options import (
@@ -158,8 +156,8 @@ def train(
     dataset: DatasetOption = DEFAULT_DATASET,
     runs: RunsOption = DEFAULT_RUNS,
     model: Annotated[
-        str, typer.Option(help=f"{listed((*NETWORK_NAMES, pipeline.ALL_MODELS))}.", metavar="NAME")
-    ] = pipeline.ALL_MODELS,
+        str, typer.Option(help=f"{listed((*NETWORK_NAMES, training.ALL_MODELS))}.", metavar="NAME")
+    ] = training.ALL_MODELS,
     protocol: ProtocolOption = "both",
     epochs: EpochsOption = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples per step.", min=1, metavar="N")] = None,
@@ -188,8 +186,8 @@ def train(
         "patience": patience,
         "precision": precision,
     }
-    options = pipeline.TrainOptions(
-        model=check_choice(model, (*NETWORK_NAMES, pipeline.ALL_MODELS), "model"),
+    options = training.TrainOptions(
+        model=check_choice(model, (*NETWORK_NAMES, training.ALL_MODELS), "model"),
         protocols=chosen_protocols(protocol),
         device=device,
         threads=threads,
@@ -199,7 +197,7 @@ def train(
     )
     run = pipeline.run_folder(dataset, runs)
     with run.lock():
-        pipeline.train(run, options)
+        training.train(run, options)
 
 
 @command
@@ -255,7 +253,7 @@ def run(
     Results of an earlier run that are still up to date are reused.
     """
     changes = setting_changes((), {"epochs": epochs, "precision": precision})
-    training = pipeline.TrainOptions(
+    train_options = training.TrainOptions(
         device=device, threads=threads, seed=seed, changes=changes, tensorboard=tensorboard
     )
     options = pipeline.RunOptions(
@@ -264,7 +262,7 @@ def run(
         more_ratings=more_ratings,
         user=user,
         prepare=pipeline.PrepareOptions(freq_threshold, seed=seed, scheduler=scheduler, same_second=same_second),
-        train=training,
+        train=train_options,
     )
     pipeline.run_everything(pipeline.run_folder(dataset, runs), options)
 
@@ -285,11 +283,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     stopped_by = stopping()
     sys.unraisablehook = unraisable
-    # Merlin, and PyTorch as Merlin uses it, warn about things that no user can change.
-    warnings.filterwarnings("ignore", module=r"(merlin|nvtabular|torch|dask|tensorflow|pytorch_lightning)(\.|$)")
-    # Merlin logs what it raises, Ctrl-C included, with a traceback of its own.
-    logging.getLogger("merlin").setLevel(logging.CRITICAL)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Merlin imports TensorFlow where it is installed
+    quiet_libraries()
     with lasting_output():
         code = guarded(lambda: app(args=arguments, prog_name=PROGRAM, standalone_mode=False), PROGRAM)
     sys.exit(128 + stopped_by[0] if code == STOPPED and stopped_by else code)

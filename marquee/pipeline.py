@@ -1,26 +1,20 @@
 """The stages that the commands run. Each checks that its input is there, imports what it needs, and is measured."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from core.artifacts import CHECKOUT
 from core.errors import UserError
 from core.progress import console, progress, stage, working
 from core.resources import measured, read_stages, stages_line
 from core.run_folder import DEFAULT_SEED, Run
 from core.terminal import data_text
 from marquee import answers
-from marquee.inputs import require_features, require_models, require_tables, require_writable
+from marquee.inputs import require_models, require_tables, require_writable
+from marquee.training import TrainOptions, train
 from models.protocols.base import PROTOCOLS, default_protocols
 
-if TYPE_CHECKING:
-    from models.training.events import Events
-
-ALL_MODELS = "all"
 ONE_SEED = (
     "± covers the choice of users, not training: another seed, or this one on another processor, gives a network other "
     "figures (sampled HR@10 of ml-100k moves by about .01). `compare` gives means over several seeds."
@@ -45,26 +39,6 @@ class PrepareOptions:
     scheduler: str | None = None
     same_second: bool = False
     protocols: tuple[str, ...] = field(default_factory=default_protocols)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """What is trained, and how.
-
-    Attributes:
-        model: a model's name, or `all`.
-        threads: PyTorch's; None for as many as the settings gain from.
-        changes: settings that differ from the chosen ones, as nested dictionaries.
-        tensorboard: a folder for TensorBoard events; None for none.
-    """
-
-    model: str = ALL_MODELS
-    protocols: tuple[str, ...] = field(default_factory=default_protocols)
-    device: str = "auto"
-    threads: int | None = None
-    seed: int = DEFAULT_SEED
-    changes: dict[str, Any] = field(default_factory=dict)
-    tensorboard: Path | None = None
 
 
 def run_folder(dataset: str, runs: Path) -> Run:
@@ -120,87 +94,6 @@ def _splits(run: Run, protocols: Sequence[str]) -> list[str]:
     splits = {name: protocol.split for name, protocol in PROTOCOLS.items()}
     there = (name for name, split in splits.items() if run.features_of(split).is_dir())
     return list(dict.fromkeys(splits[name] for name in (*protocols, *there)))
-
-
-def train(run: Run, options: TrainOptions) -> None:
-    """Trains a model, or with `all` what the comparison needs: DLRM, NCF and, except for large data, MF."""
-    require_features(run, options.protocols)
-    require_writable(options.tensorboard, "--tensorboard")  # before hours of work, not after
-    with measured(run, "train") as measure:
-        with working("loading PyTorch and Merlin Models"):
-            from models import registry
-            from models.data.load import training_rows
-        everything, model = options.model == ALL_MODELS, options.model
-        for protocol in options.protocols if everything else registry.protocols_for(model, options.protocols):
-            rows = training_rows(run, protocol)
-            names = registry.networks_for(protocol, rows) if everything else (model,)
-            for name in names:
-                measure.counts |= _train_one(run, protocol, name, rows, options)
-
-
-def _train_one(run: Run, protocol: str, name: str, rows: int, options: TrainOptions) -> bool:
-    """Trains one model. Returns whether there was anything to do."""
-    import torch
-
-    from models import registry
-    from models.training.devices import pick_device, threads_for
-    from models.training.loop import samples_per_epoch
-    from models.training.settings import with_changes
-    from models.training.train import train as train_model
-
-    chosen = registry.chosen_settings(run, protocol, name, rows)
-    changes = {**options.changes, "seed": options.seed}
-    settings = with_changes(name, chosen.settings, changes, f"{name}, {protocol}")
-    console.print(_settings_line(name, protocol, chosen.source, options.changes), soft_wrap=True)
-    torch.set_num_threads(options.threads or threads_for(settings.batch_size))
-    passes = 2 if settings.refit else 1
-    total = samples_per_epoch(rows, protocol, settings) * settings.epochs * passes
-    folder = options.tensorboard / protocol / name if options.tensorboard else None
-    with _events(folder) as events, progress(f"{name}, {protocol}", total, "samples") as bar:
-        config = train_model(run, protocol, name, settings, pick_device(options.device), bar, events=events)
-        if config is None:
-            bar.finish("unchanged, reused")
-            return False
-        best = config.validation[config.monitor]
-        if best is None:
-            reason = config.undefined[config.monitor]
-            validated = f"the last of {config.epochs} epochs, as validation {config.monitor} is undefined: {reason}"
-        else:
-            validated = f"best epoch {config.best_epoch} of {config.epochs}, validation {config.monitor} {best:.3f}"
-        bar.finish(f"{validated}, {config.samples_per_second:,} samples/s")
-    return True
-
-
-@contextmanager
-def _events(folder: Path | None) -> Iterator["Events | None"]:
-    """TensorBoard events in a folder; None where there is none."""
-    if folder is None:
-        yield None
-        return
-    from models.training.events import Events
-
-    require_writable(folder, "--tensorboard")
-    with closing(Events(folder)) as events:
-        yield events
-
-
-def _settings_line(name: str, protocol: str, source: Path, changes: dict[str, Any]) -> str:
-    """Where a model's settings come from, in words."""
-    place = source.relative_to(CHECKOUT) if source.is_relative_to(CHECKOUT) else source
-    line = f"{name}, {protocol}: settings from {place}"
-    changed = [f"{key}={value}" for key, value in _flat(changes).items()]
-    return f"{line}, with {', '.join(changed)}" if changed else line
-
-
-def _flat(changes: dict[str, Any], before: str = "") -> dict[str, Any]:
-    """`{"network": {"dim": 64}}` as `{"network.dim": 64}`."""
-    flat: dict[str, Any] = {}
-    for key, value in changes.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{before}{key}.")
-        else:
-            flat[f"{before}{key}"] = value
-    return flat
 
 
 def evaluate(run: Run, device: str, threads: int | None) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from core.descent import ending_with_parent
 from core.errors import UserError
-from ensemble.server.descent import ending_with_parent
 from ensemble.server.flags import fitting, listed_flags
 from ensemble.server.ports import LOOPBACK
 

@@ -15,9 +15,9 @@ from prometheus_client.multiprocess import mark_process_dead
 from pydantic import TypeAdapter
 
 import ensemble
+from core.descent import ending_with_parent
 from core.errors import UserError
 from ensemble.front_door.settings import FrontDoorSettings
-from ensemble.server.descent import ending_with_parent
 from ensemble.server.growth import Growth
 from ensemble.server.logs import last_error
 from ensemble.server.process import exit_code

@@ -117,14 +117,7 @@ def train(
         UserError: no features, or a loss that is not a number.
     """
     settings = replace(settings, precision=pick_precision(settings.precision, device))
-    manifest = read_manifest(run.features_of(PROTOCOLS[protocol].split), run.command(preparing(protocol)))
-    made_from = fingerprint(
-        features=manifest["fingerprint"],
-        protocol=protocol,
-        settings=asdict(settings),
-        code=training_digest(protocol, name),
-        device=device.type,
-    )
+    made_from, features_from = _made_from(run, protocol, name, settings, device)
     target = target or run.model(protocol, name)
     fitting = Checkpoint.beside(target, made_from)
     refitting = Checkpoint.beside(target.with_name(f"{target.name}-refit"), made_from)
@@ -141,7 +134,7 @@ def train(
     )
     trained = _train(load_features(run, protocol), name, settings, device, callbacks)
     config = _config(trained, settings, device)
-    with new_folder(target, made_from, features=manifest["fingerprint"]) as out:
+    with new_folder(target, made_from, features=features_from) as out:
         weights = {key: value.cpu().contiguous() for key, value in trained.model.state_dict().items()}
         save_file(weights, out / WEIGHTS)
         write_json(out / CONFIG, asdict(config))
@@ -149,6 +142,29 @@ def train(
     fitting.remove()
     refitting.remove()
     return config
+
+
+def is_trained(run: Run, protocol: str, name: str, settings: TrainSettings, device: torch.device) -> bool:
+    """Whether `train` has nothing to do.
+
+    Raises:
+        UserError: no features.
+    """
+    settings = replace(settings, precision=pick_precision(settings.precision, device))
+    return is_current(run.model(protocol, name), _made_from(run, protocol, name, settings, device)[0])
+
+
+def _made_from(run: Run, protocol: str, name: str, settings: TrainSettings, device: torch.device) -> tuple[str, str]:
+    """The fingerprints of all that a model is made from, and of the features alone."""
+    manifest = read_manifest(run.features_of(PROTOCOLS[protocol].split), run.command(preparing(protocol)))
+    made_from = fingerprint(
+        features=manifest["fingerprint"],
+        protocol=protocol,
+        settings=asdict(settings),
+        code=training_digest(protocol, name),
+        device=device.type,
+    )
+    return made_from, manifest["fingerprint"]
 
 
 @plain_dataclass(frozen=True, kw_only=True)

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from shutil import copyfile
 
 from core.artifacts import CHECKOUT
+from core.descent import ending_with_parent
 from core.errors import UserError
 from core.run_folder import Run
 from core.temporary import temporary_folder
-from ensemble.server.descent import ending_with_parent
 
 TEMPORARY = "marquee-served-"
 LINKED = ("tables", "features", "models")

@@ -7,7 +7,7 @@ import pytest
 from core.artifacts import new_folder
 from core.errors import UserError
 from core.run_folder import Run
-from marquee import pipeline
+from marquee import training
 from models import registry
 from models.baselines.base import BASELINES, baselines_of
 from models.evaluation import compare_seeds, ncf_paper
@@ -115,7 +115,7 @@ def test_train_refuses_a_network_of_another_task_in_one_line(ranker, prepared, t
     for place in ("tables", "features"):
         (run.root / place).symlink_to(prepared.root / place)
     with pytest.raises(UserError, match=r"^ranker cannot be trained for rating; choose a protocol of leave-one-out"):
-        pipeline.train(run, pipeline.TrainOptions(model="ranker", protocols=(STARS,)))
+        training.train(run, training.TrainOptions(model="ranker", protocols=(STARS,)))
     assert not run.models.exists()
 
 

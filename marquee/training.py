@@ -1,0 +1,234 @@
+"""The stage `train`: models one after the other, or, where that is worth it, side by side on the processor's cores."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.artifacts import CHECKOUT
+from core.progress import Bar, bars, console, progress, working
+from core.quiet import quiet_libraries
+from core.resources import measured
+from core.run_folder import DEFAULT_SEED, Run
+from marquee.inputs import require_features, require_writable
+from models.protocols.base import default_protocols
+
+if TYPE_CHECKING:
+    from models.training.events import Events
+    from models.training.settings import TrainSettings
+
+ALL_MODELS = "all"
+REUSED = "unchanged, reused"
+WORTH_PROCESSES = 1_000_000  # samples that are trained beside others; a process takes seconds to start
+BYTES_EACH = 2 << 30  # of memory that a process may need
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """What is trained, and how.
+
+    Attributes:
+        model: a model's name, or `all`.
+        threads: PyTorch's, of one model after the other; None for as many as the settings gain from.
+        changes: settings that differ from the chosen ones, as nested dictionaries.
+        tensorboard: a folder for TensorBoard events; None for none.
+    """
+
+    model: str = ALL_MODELS
+    protocols: tuple[str, ...] = field(default_factory=default_protocols)
+    device: str = "auto"
+    threads: int | None = None
+    seed: int = DEFAULT_SEED
+    changes: dict[str, Any] = field(default_factory=dict)
+    tensorboard: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Training:
+    """One model of one protocol.
+
+    Attributes:
+        samples: of all epochs, at most.
+        threads: PyTorch's.
+        events: a folder for TensorBoard events; None for none.
+        source: a line that says where the settings come from.
+    """
+
+    run: Run
+    protocol: str
+    name: str
+    settings: "TrainSettings"
+    device: str
+    samples: int
+    threads: int
+    events: Path | None
+    source: str
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}, {self.protocol}"
+
+
+def train(run: Run, options: TrainOptions) -> None:
+    """Trains a model, or with `all` what the comparison needs: DLRM, NCF and, except for large data, MF."""
+    require_features(run, options.protocols)
+    require_writable(options.tensorboard, "--tensorboard")  # before hours of work, not after
+    with measured(run, "train") as measure:
+        with working("loading PyTorch and Merlin Models"):
+            found = _trainings(run, options)
+        together, processes = _together(found) if options.threads is None else ([], 1)
+        if together:
+            measure.others_mb = _side_by_side(together, processes)
+            measure.counts = True
+        for one in found:
+            if one not in together:
+                measure.counts |= _alone(one)
+
+
+def _trainings(run: Run, options: TrainOptions) -> list[_Training]:
+    from models import registry
+    from models.data.load import training_rows
+    from models.training.devices import threads_for
+    from models.training.loop import samples_per_epoch
+    from models.training.settings import with_changes
+
+    def one(protocol: str, name: str, rows: int) -> _Training:
+        chosen = registry.chosen_settings(run, protocol, name, rows)
+        settings = with_changes(name, chosen.settings, {**options.changes, "seed": options.seed}, f"{name}, {protocol}")
+        passes = 2 if settings.refit else 1
+        return _Training(
+            run=run,
+            protocol=protocol,
+            name=name,
+            settings=settings,
+            device=options.device,
+            samples=samples_per_epoch(rows, protocol, settings) * settings.epochs * passes,
+            threads=options.threads or threads_for(settings.batch_size),
+            events=options.tensorboard / protocol / name if options.tensorboard else None,
+            source=_settings_line(name, protocol, chosen.source, options.changes),
+        )
+
+    everything = options.model == ALL_MODELS
+    found = []
+    for protocol in options.protocols if everything else registry.protocols_for(options.model, options.protocols):
+        rows = training_rows(run, protocol)
+        names = registry.networks_for(protocol, rows) if everything else (options.model,)
+        found += [one(protocol, name, rows) for name in names]
+    return found
+
+
+def _together(trainings: list[_Training]) -> tuple[list[_Training], int]:
+    """Which are worth to be trained side by side, perhaps none, and in how many processes.
+
+    Those that gain nothing from a second core: on a GPU, and with large batches, one training uses all that is there.
+    """
+    import psutil
+    from dask.system import CPU_COUNT
+    from distributed.system import MEMORY_LIMIT
+
+    from models.training.devices import pick_device
+    from models.training.train import is_trained
+
+    found = [
+        one
+        for one in trainings
+        if one.threads == 1
+        and pick_device(one.device).type == "cpu"
+        and not is_trained(one.run, one.protocol, one.name, one.settings, pick_device(one.device))
+    ]
+    beside = sum(sorted(one.samples for one in found)[:-1])
+    fitting = min(psutil.virtual_memory().available, MEMORY_LIMIT) // BYTES_EACH
+    processes = min(len(found), CPU_COUNT, fitting)
+    return (found, processes) if processes > 1 and beside >= WORTH_PROCESSES else ([], 1)
+
+
+def _alone(one: _Training) -> bool:
+    """Trains one model here. Returns whether there was anything to do."""
+    console.print(one.source, soft_wrap=True)
+    with progress(one.title, one.samples, "samples") as bar:
+        note = _train(one, bar)
+        bar.finish(note)
+    return note != REUSED
+
+
+def _side_by_side(trainings: list[_Training], processes: int) -> float:
+    """Trains models, so many at once; returns the memory of their processes, in MB."""
+    from core.side_by_side import side_by_side
+
+    console.print(f"{processes} models at a time, each in a process of its own; --threads 1 trains one after the other")
+    for one in trainings:
+        console.print(one.source, soft_wrap=True)
+    with bars("samples") as add:
+        shown: dict[int, Bar] = {}
+
+        def heard(number: int, by: float, note: str, ends: bool = False) -> None:
+            if number not in shown:
+                shown[number] = add(trainings[number].title, trainings[number].samples)
+            if ends:
+                shown[number].finish(note)
+            else:
+                shown[number](by, note)
+
+        return side_by_side(_train_beside, [(one,) for one in trainings], processes, heard).peak_mb
+
+
+def _train_beside(one: _Training, say: Callable[..., None]) -> None:
+    """Trains one model in a process of its own."""
+    quiet_libraries()
+    say(0, "loading PyTorch and Merlin Models")
+    say(0, _train(one, say), True)
+
+
+def _train(one: _Training, advance: Callable[[float, str], None]) -> str:
+    """Trains one model, and says how that ended."""
+    import torch
+
+    from models.training.devices import pick_device
+    from models.training.train import train as train_model
+
+    torch.set_num_threads(one.threads)
+    with _events(one.events) as events:
+        device = pick_device(one.device)
+        config = train_model(one.run, one.protocol, one.name, one.settings, device, advance, events=events)
+    if config is None:
+        return REUSED
+    best = config.validation[config.monitor]
+    if best is None:
+        reason = config.undefined[config.monitor]
+        validated = f"the last of {config.epochs} epochs, as validation {config.monitor} is undefined: {reason}"
+    else:
+        validated = f"best epoch {config.best_epoch} of {config.epochs}, validation {config.monitor} {best:.3f}"
+    return f"{validated}, {config.samples_per_second:,} samples/s"
+
+
+@contextmanager
+def _events(folder: Path | None) -> Iterator["Events | None"]:
+    """TensorBoard events in a folder; None where there is none."""
+    if folder is None:
+        yield None
+        return
+    from models.training.events import Events
+
+    require_writable(folder, "--tensorboard")
+    with closing(Events(folder)) as events:
+        yield events
+
+
+def _settings_line(name: str, protocol: str, source: Path, changes: dict[str, Any]) -> str:
+    """Where a model's settings come from, in words."""
+    place = source.relative_to(CHECKOUT) if source.is_relative_to(CHECKOUT) else source
+    line = f"{name}, {protocol}: settings from {place}"
+    changed = [f"{key}={value}" for key, value in _flat(changes).items()]
+    return f"{line}, with {', '.join(changed)}" if changed else line
+
+
+def _flat(changes: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """`{"network": {"dim": 64}}` as `{"network.dim": 64}`."""
+    flat: dict[str, Any] = {}
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{before}{key}.")
+        else:
+            flat[f"{before}{key}"] = value
+    return flat
