@@ -1,7 +1,6 @@
 """Calls side by side, each in a process of its own, which ends with this one, however that ends."""
 
 import os
-import pickle
 import signal
 import traceback
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ SAID, DONE, FAILED = "said", "done", "failed"  # what a process sends
 
 
 class RemoteError(Exception):
-    """An exception that cannot be sent from one process to another: its traceback as text."""
+    """An exception in another process: its traceback as text."""
 
 
 @dataclass
@@ -129,8 +128,7 @@ def _work(function: Callable[..., Any], pipe: Connection, parent: int) -> None:
 
 
 def _sendable(error: Exception) -> Exception:
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RemoteError("".join(traceback.format_exception(error)))
-    return error
+    """What this program or the system says of itself; anything else may not be made again from what is sent."""
+    if isinstance(error, (UserError, OSError)):
+        return error
+    return RemoteError("".join(traceback.format_exception(error)))

@@ -68,6 +68,7 @@ class Sampling:
         batch_size: samples per step; rows where negatives are shared.
         negatives: movies drawn for each row; 0 for none.
         shared_negatives: movies drawn for each step, in the place of those; 0 for none.
+        popularity: of these, how much a movie's ratings count in its chance; 0 for all alike.
         recency: half-life of a row's weight, in ratings; 0 for equal weights.
         seed: of the order and of what is drawn.
     """
@@ -75,6 +76,7 @@ class Sampling:
     batch_size: int
     negatives: int = 0
     shared_negatives: int = 0
+    popularity: float = 0.0
     recency: float = 0.0
     seed: int = 0
 
@@ -115,7 +117,7 @@ class Batches:
         if self.negatives or self.shared_negatives:
             sampler = NegativeSampler(rows.user.numpy(), rows.movie.numpy(), FIRST_INDEX, rated_movies)
             if self.shared_negatives:
-                self.shared = SharedNegatives(sampler, self.shared_negatives, device)
+                self.shared = SharedNegatives(sampler, self.shared_negatives, device, sampling.popularity)
             else:
                 self.unseen = UnseenMovies(sampler, device)
 

@@ -5,7 +5,7 @@ movie that was rated before its second, so all ratings of one second are learned
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -80,7 +80,8 @@ class SequenceBatches:
         weight = recency_weights(later_among(rows), sampling.recency) if sampling.recency else None
         self.weight = None if weight is None else weight[order].to(device)
         sampler = NegativeSampler(rows.user.numpy(), rows.movie.numpy(), FIRST_INDEX, rated_movies)
-        self.shared = SharedNegatives(sampler, sampling.shared_negatives or rated_movies, device)
+        count = sampling.shared_negatives or rated_movies
+        self.shared = SharedNegatives(sampler, count, device, sampling.popularity)
         counts = self.starts[1:] - self.starts[:-1]
         self.users = torch.nonzero(counts > 1).squeeze(1)
         self.widths = (counts[self.users] - 1).clamp(max=self.length)
@@ -136,5 +137,5 @@ class SequenceBatches:
             owner=owner,
             state=state,
             weight=None if self.weight is None else self.weight[place],
-            shared=Shared(drawn.movie, drawn.fold, drawn.is_negative[owner]),
+            shared=replace(drawn, is_negative=drawn.is_negative[owner]),
         )

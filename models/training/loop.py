@@ -167,6 +167,7 @@ class TrainingLoop:
             batch_size=settings.batch_size,
             negatives=settings.negatives if protocol.draws_negatives else 0,
             shared_negatives=settings.shared_negatives if protocol.draws_negatives else 0,
+            popularity=settings.popularity,
             recency=settings.recency,
             seed=settings.seed,
         )

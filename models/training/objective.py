@@ -50,7 +50,20 @@ class SharedSoftmax:
         return model.against(batch)
 
     def loss(self, outputs: Tensor, batch: Any) -> Tensor:
-        return softmax_loss(outputs, batch.shared.is_negative, batch.weight)
+        return softmax_loss(without_chance(outputs, batch), batch.shared.is_negative, batch.weight)
+
+
+def without_chance(scores: Tensor, batch: Any) -> Tensor:
+    """Scores, float [n, 1 + k], less the logarithm of each movie's chance to be drawn, where that differs.
+
+    Otherwise a softmax over a sample learns how much likelier a movie is than it is to be drawn (Jean et al., "On
+    Using Very Large Target Vocabulary", 2015, section 3).
+    """
+    chance = batch.shared.log_chance
+    if chance is None:
+        return scores
+    own = chance[batch.movie][:, None]
+    return scores - torch.cat([own, chance[batch.shared.movie].expand(len(own), -1)], dim=1)
 
 
 def softmax_loss(scores: Tensor, is_negative: Tensor, weight: Tensor | None) -> Tensor:

@@ -48,9 +48,11 @@ class TrainSettings:
             lately says more about that.
         negatives: movies drawn per positive and epoch, where the protocol draws negatives.
         shared_negatives: movies drawn for a whole step instead, from which each of its positives is told by a sampled
-            softmax (Jean et al., "On Using Very Large Target Vocabulary", 2015; all movies are drawn alike, so nothing
-            corrects for their chance); 0 for negatives of each positive's own and the protocol's loss. `batch_size` is
-            in positives then.
+            softmax (Jean et al., "On Using Very Large Target Vocabulary", 2015); 0 for negatives of each positive's own
+            and the protocol's loss. `batch_size` is in positives then.
+        popularity: how much likelier a movie with many ratings is to be a shared negative: its share in the draws grows
+            with this power of its ratings (0.75 in word2vec, Mikolov et al., 2013), and the loss takes its chance out
+            again; 0 for all alike, where nothing is to be taken out.
         precision: of the products in training, `float32` or `bfloat16`; `auto` is bfloat16 where the hardware has it.
             Weights, sums and scoring are in float32.
         seed: of the weights, the order and the negatives.
@@ -71,6 +73,7 @@ class TrainSettings:
     recency: Penalty = 0.0
     negatives: NotNegative = 4
     shared_negatives: NotNegative = 0
+    popularity: Penalty = 0.0
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
     seed: NotNegative = DEFAULT_SEED
 

@@ -12,8 +12,9 @@ from models.data.features import Features
 from models.data.history import NOTHING, timeline
 from models.data.load import load_features
 from models.data.sequences import SequenceBatches
+from models.data.shared_negatives import Shared
 from models.networks.base import NETWORKS, Recommender, build
-from models.training.objective import SOFTMAX_OFFSET, SharedSoftmax, softmax_loss
+from models.training.objective import SOFTMAX_OFFSET, SharedSoftmax, softmax_loss, without_chance
 from tests.contracts.networks import with_wider_scores
 from tests.models.sizes import small
 from tests.models.synthetic import less_vocabulary, with_details
@@ -42,6 +43,26 @@ def test_the_loss_is_minus_the_logarithm_of_the_positive_s_share():
     assert float(softmax_loss(scores, is_negative, None)) == pytest.approx(losses.mean(), rel=1e-6)
     weight = torch.tensor([2.0, 0.5, 0.5])
     assert float(softmax_loss(scores, is_negative, weight)) == pytest.approx((losses * weight.numpy()).mean(), rel=1e-6)
+
+
+def test_what_a_movie_s_chance_to_be_drawn_brings_is_taken_out():
+    """Movies 2 to 4 are drawn with chances of a half, a quarter and one; movies 3 and 4 are shared."""
+    chance = torch.tensor([0.0, 0.0, np.log(0.5), np.log(0.25), 0.0])
+    movie, shared_movie = torch.tensor([2, 4]), torch.tensor([3, 4])
+    shared = Shared(shared_movie, torch.zeros(2, dtype=torch.long), torch.ones(2, 2, dtype=torch.bool), chance)
+    batch = Batch(user=movie, movie=movie, fold=movie, label=torch.ones(2), weight=None, history=None, shared=shared)
+    scores = torch.tensor([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]])
+    own, others = [np.exp(1) / 0.5, 1.0], [[np.exp(2) / 0.25, np.exp(0.5)], [np.exp(-1) / 0.25, np.exp(3)]]
+    losses = [-np.log(one / (one + sum(rest))) for one, rest in zip(own, others)]
+    assert float(SharedSoftmax().loss(scores, batch)) == pytest.approx(np.mean(losses), rel=1e-6)
+
+
+def test_where_all_movies_are_drawn_alike_nothing_is_taken_out():
+    movie = torch.tensor([2])
+    shared = Shared(torch.tensor([3]), torch.zeros(1, dtype=torch.long), torch.ones(1, 1, dtype=torch.bool))
+    batch = Batch(user=movie, movie=movie, fold=movie, label=torch.ones(1), weight=None, history=None, shared=shared)
+    scores = torch.tensor([[0.5, 1.0]])
+    assert torch.equal(without_chance(scores, batch), scores)
 
 
 def test_what_a_user_has_rated_is_not_pushed_down():
