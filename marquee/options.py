@@ -101,7 +101,8 @@ DeviceOption = Annotated[
 ThreadsOption = Annotated[
     int | None,
     typer.Option(
-        help="PyTorch threads. Default: 1 for small batches, which gain nothing from more, else one per core.",
+        help="PyTorch threads. Default: 1 for small batches, which gain nothing from more, else one per core. Without "
+        "it, `train` and `run` train several models at a time where there are cores for it.",
         min=1,
         max=1024,
         metavar="N",

@@ -70,6 +70,7 @@ class Sampling:
         shared_negatives: movies drawn for each step, in the place of those; 0 for none.
         popularity: of these, how much a movie's ratings count in its chance; 0 for all alike.
         recency: half-life of a row's weight, in ratings; 0 for equal weights.
+        recency_draws: whether the weight is a row's chance to be in an epoch; else it is that of its loss.
         seed: of the order and of what is drawn.
     """
 
@@ -78,6 +79,7 @@ class Sampling:
     shared_negatives: int = 0
     popularity: float = 0.0
     recency: float = 0.0
+    recency_draws: bool = False
     seed: int = 0
 
 
@@ -112,8 +114,10 @@ class Batches:
         self.device, self.seed, self.shared_negatives = device, sampling.seed, sampling.shared_negatives
         self.negatives = 0 if self.shared_negatives else sampling.negatives
         self.rows_per_step = max(1, sampling.batch_size // (1 + self.negatives))
-        recency = sampling.recency
-        self.weight = recency_weights(later_among(rows), recency).to(device) if recency else None
+        weight = recency_weights(later_among(rows), sampling.recency).to(device) if sampling.recency else None
+        draws = weight is not None and sampling.recency_draws
+        self.weight = None if draws else weight
+        self.chance = weight / weight.max() if weight is not None and draws else None  # the heaviest are certain
         if self.negatives or self.shared_negatives:
             sampler = NegativeSampler(rows.user.numpy(), rows.movie.numpy(), FIRST_INDEX, rated_movies)
             if self.shared_negatives:
@@ -123,13 +127,20 @@ class Batches:
 
     @property
     def samples(self) -> int:
-        """Samples of an epoch, the negatives included."""
+        """Samples of an epoch, the negatives included; where rows are drawn, how many are expected."""
+        return expected(len(self.rows), self.chance) * (1 + self.negatives)
+
+    @property
+    def samples_at_most(self) -> int:
+        """Samples of an epoch with every row."""
         return len(self.rows) * (1 + self.negatives)
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of an epoch, in random order."""
         generator = torch.Generator(self.device).manual_seed(epoch_seed(self.seed, number))
         order = torch.randperm(len(self.rows), generator=generator, device=self.device, dtype=torch.int32)
+        if self.chance is not None:
+            order = order[are_drawn(self.chance[order.long()], generator)]
         if not self.negatives:
             for rows in order.split(self.rows_per_step):
                 batch = self._batch(rows.long())
@@ -208,3 +219,13 @@ def recency_weights(later: Tensor, half_life: float) -> Tensor:
     """float32 [n] with mean 1, from how many of the user's ratings came later."""
     weight = LEAST_WEIGHT + (1 - LEAST_WEIGHT) * 0.5 ** (later / half_life)
     return (weight / weight.mean()).float()
+
+
+def are_drawn(chance: Tensor, generator: torch.Generator) -> Tensor:
+    """bool [n], each with its chance."""
+    return torch.rand(chance.shape, generator=generator, device=chance.device) < chance
+
+
+def expected(rows: int, chance: Tensor | None) -> int:
+    """How many rows of an epoch are expected."""
+    return rows if chance is None else round(float(chance.double().sum()))

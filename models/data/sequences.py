@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from core.errors import UserError
-from models.data.batches import Sampling, epoch_seed, recency_weights
+from models.data.batches import Sampling, are_drawn, epoch_seed, expected, recency_weights
 from models.data.history import NOTHING, Timeline, in_order, later_among
 from models.data.interactions import Interactions
 from models.data.shared_negatives import Shared, SharedNegatives
@@ -77,20 +77,27 @@ class SequenceBatches:
         )
         self.starts, self.movies = past.starts.to(device), past.movies.long().to(device)
         self.before = past.places(rows)[order].long().to(device)
-        weight = recency_weights(later_among(rows), sampling.recency) if sampling.recency else None
-        self.weight = None if weight is None else weight[order].to(device)
+        weight = recency_weights(later_among(rows), sampling.recency)[order].to(device) if sampling.recency else None
+        self.weight: Tensor | None = None
+        self.chance: Tensor | None = None
         sampler = NegativeSampler(rows.user.numpy(), rows.movie.numpy(), FIRST_INDEX, rated_movies)
         count = sampling.shared_negatives or rated_movies
         self.shared = SharedNegatives(sampler, count, device, sampling.popularity)
         counts = self.starts[1:] - self.starts[:-1]
         self.users = torch.nonzero(counts > 1).squeeze(1)
         self.widths = (counts[self.users] - 1).clamp(max=self.length)
-        self.samples = sum(len(self._ratings(users)[0]) for users in self.users.split(1 << 12))
-        if not self.samples:
+        learned = torch.cat([self._ratings(users)[0] for users in self.users.split(1 << 12)] or [self.users])
+        if not len(learned):
             raise UserError(
                 "no rating of train has another one of its user before it, at an earlier second: "
                 "there is no next movie to learn; train a network that does not learn from sequences"
             )
+        self.samples = self.samples_at_most = len(learned)
+        if weight is not None and sampling.recency_draws:
+            self.chance = weight / weight[learned].max()  # of those that can be drawn, the heaviest is certain
+            self.samples = expected(len(learned), self.chance[learned])
+        else:
+            self.weight = weight
 
     def epoch(self, number: int) -> Iterator[SequenceBatch]:
         """The batches of an epoch, in random order."""
@@ -125,11 +132,14 @@ class SequenceBatches:
 
     def _batch(self, users: Tensor, generator: torch.Generator) -> SequenceBatch:
         place, owner, state = self._ratings(users)
+        if self.chance is not None:
+            drawn = are_drawn(self.chance[place], generator)
+            place, owner, state = place[drawn], owner[drawn], state[drawn]
         first, widths = self._windows(users)
         column = torch.arange(int(widths.max()), device=self.device)
         there = column < widths[:, None]
         inputs = self.movies[torch.where(there, (self.starts[users] + first)[:, None] + column, 0)]
-        drawn = self.shared.draw(users, generator)
+        shared = self.shared.draw(users, generator)
         return SequenceBatch(
             inputs=torch.where(there, inputs, NOTHING),
             lengths=widths,
@@ -137,5 +147,5 @@ class SequenceBatches:
             owner=owner,
             state=state,
             weight=None if self.weight is None else self.weight[place],
-            shared=replace(drawn, is_negative=drawn.is_negative[owner]),
+            shared=replace(shared, is_negative=shared.is_negative[owner]),
         )

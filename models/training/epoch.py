@@ -46,7 +46,8 @@ class Task:
     """What a training does in each epoch: its samples, its loss, and how.
 
     Attributes:
-        batches: have `samples`, how many an epoch has, and `epoch`, from its number to its batches.
+        batches: have `samples`, how many an epoch has, or is expected to have where they are drawn; `samples_at_most`;
+            and `epoch`, from its number to its batches.
     """
 
     batches: Batches | SequenceBatches
@@ -59,9 +60,10 @@ def train_epoch(trainee: Trainee, task: Task, number: int, advance: Advance) -> 
     """One pass over the samples; returns their mean loss.
 
     Args:
-        advance: reported the samples done, and an empty note.
+        advance: reported the samples done, as a share of `samples_at_most`, and an empty note.
     """
     batches, settings, device = task.batches, task.settings, task.device
+    stands_for = batches.samples_at_most / batches.samples
     torch.manual_seed(epoch_seed(settings.seed, number))  # of dropout
     trainee.model.train()
     total = torch.zeros((), device=device)
@@ -85,10 +87,10 @@ def train_epoch(trainee: Trainee, task: Task, number: int, advance: Advance) -> 
             if step % AVERAGE_STEPS == 0:
                 trainee.mean.update_parameters(trainee.model)
             if step % REPORT_STEPS == 0:
-                advance(done - reported, "")
+                advance((done - reported) * stands_for, "")
                 reported = done
     trainee.mean.update_parameters(trainee.model)
-    advance(done - reported, "")
+    advance((done - reported) * stands_for, "")
     return float(total) / done
 
 

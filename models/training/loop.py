@@ -169,6 +169,7 @@ class TrainingLoop:
             shared_negatives=settings.shared_negatives if protocol.draws_negatives else 0,
             popularity=settings.popularity,
             recency=settings.recency,
+            recency_draws=settings.recency_draws,
             seed=settings.seed,
         )
         self.network, self.callbacks = NETWORKS[model.name], callbacks
@@ -188,7 +189,7 @@ class TrainingLoop:
         if progress and progress.history:
             done = len(progress.history)
             self.callbacks.advance(
-                done * self.task.batches.samples, f"resumes after epoch {done}, where it was stopped"
+                done * self.task.batches.samples_at_most, f"resumes after epoch {done}, where it was stopped"
             )
             for row in progress.history:
                 self.callbacks.record(row)

@@ -46,6 +46,8 @@ class TrainSettings:
         recency: half-life, in ratings, of a positive's weight in the loss: each later rating of the user takes a share
             of it, down to a twentieth; 0 for equal weights. Leave-one-out asks what comes next, and what a user watched
             lately says more about that.
+        recency_draws: whether that weight is instead a positive's chance to be drawn for an epoch. What is expected of
+            the loss is the same, up to a factor, of fewer and equally heavy positives.
         negatives: movies drawn per positive and epoch, where the protocol draws negatives.
         shared_negatives: movies drawn for a whole step instead, from which each of its positives is told by a sampled
             softmax (Jean et al., "On Using Very Large Target Vocabulary", 2015); 0 for negatives of each positive's own
@@ -71,6 +73,7 @@ class TrainSettings:
     refit: bool = False
     pretraining: NotNegative = 0
     recency: Penalty = 0.0
+    recency_draws: bool = False
     negatives: NotNegative = 4
     shared_negatives: NotNegative = 0
     popularity: Penalty = 0.0

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import chisquare
+from scipy.stats import binomtest, chisquare
 
 from models.data.batches import LEAST_WEIGHT, Batch, Batches, Sampling, UnseenMovies, epoch_seed, recency_weights
 from models.data.features import Features
@@ -345,3 +345,40 @@ def test_a_negative_weighs_as_its_positive():
         weights = [expected[movie] for movie in batch.movie[:positives].tolist()]
         assert batch.weight[:positives].tolist() == weights
         assert batch.weight[positives:].tolist() == [weight for weight in weights for _ in range(batches.negatives)]
+
+
+def test_recency_draws_a_row_as_often_as_it_would_weigh():
+    ratings = [(3, 3 + movie) for movie in range(6)]
+    rows = synthetic_rows(ratings, later=[5, 4, 3, 2, 1, 0])
+    batches = batches_of(synthetic("leave-one-out", 9), rows, recency=2.0, recency_draws=True, negatives=0)
+    weight = recency_weights(rows.later, 2.0)
+    chance = (weight / weight.max()).tolist()
+    epochs = 3000
+    drawn = Counter()
+    for number in range(epochs):
+        for batch in batches.epoch(number):
+            assert batch.weight is None
+            drawn.update(batch.movie.tolist())
+    assert drawn[8] == epochs  # the latest is certain
+    for place in range(5):
+        assert binomtest(drawn[3 + place], epochs, chance[place]).pvalue > 1e-4
+    assert batches.samples == round(sum(chance))
+    assert batches.samples_at_most == 6
+
+
+@settings(max_examples=40, deadline=None)
+@given(count=st.integers(1, 30), recency=st.floats(0.1, 100), seed=st.integers(0, 2**31))
+def test_an_epoch_of_drawn_rows_is_never_empty_and_brings_their_own_negatives(count, recency, seed):
+    rows = synthetic_rows([(3, 3 + place % 6) for place in range(count)])
+    batches = batches_of(synthetic("leave-one-out", 9), rows, recency=recency, recency_draws=True, seed=seed)
+    first, again = (list(batches.epoch(1)) for _ in range(2))
+    assert sum(len(batch) for batch in first) > 0
+    assert all(len(batch) == 5 * int(batch.label.sum()) for batch in first)
+    assert equal(first, again)
+
+
+def test_without_recency_nothing_is_drawn():
+    rows = synthetic_rows([(3, 3 + place) for place in range(6)], later=[5, 4, 3, 2, 1, 0])
+    batches = batches_of(synthetic("leave-one-out", 9), rows, recency_draws=True, negatives=0)
+    assert sorted(movie for batch in batches.epoch(1) for movie in batch.movie.tolist()) == [3, 4, 5, 6, 7, 8]
+    assert batches.samples == batches.samples_at_most == 6

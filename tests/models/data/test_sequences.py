@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from core.errors import UserError
 from models.data.batches import Sampling, recency_weights
@@ -148,6 +149,27 @@ def test_recency_weighs_a_rating_by_how_many_came_after_it():
             if batch.inputs[owner, 0] == ratings[0][1]:
                 found[movie] = weight
     assert found == {movie: weights[movie] for _, movie, second in ratings[:12] if second}
+
+
+def test_recency_draws_a_rating_as_often_as_it_would_weigh():
+    ratings = many(1)
+    rows = rows_at(ratings)
+    weights = dict(zip(rows.movie.tolist(), recency_weights(later_among(rows), 3.0).tolist()))
+    learned = [movie for _, movie, second in ratings if second]
+    heaviest = max(weights[movie] for movie in learned)
+    batches = batches_of(ratings, 20, recency=3.0, recency_draws=True)
+    epochs = 2000
+    drawn = Counter()
+    for number in range(epochs):
+        for batch in batches.epoch(number):
+            assert batch.weight is None
+            assert len(batch.owner) == len(batch.state) == len(batch.shared.is_negative) == len(batch)
+            drawn.update(batch.movie.tolist())
+    assert set(drawn) == set(learned)
+    for movie in learned:
+        assert binomtest(drawn[movie], epochs, min(1.0, weights[movie] / heaviest)).pvalue > 1e-4
+    assert batches.samples == round(sum(weights[movie] / heaviest for movie in learned))
+    assert batches.samples_at_most == len(learned)
 
 
 def test_without_shared_negatives_the_whole_catalogue_is_shared():

@@ -59,6 +59,7 @@ EXPECTED = {
             "shared_negatives": OneOf(32, 64, 128),
             "popularity": OneOf(0.0, 0.5, 0.75, 1.0),
             "recency": OneOf(0.0, 3.0, 5.0, 10.0, 30.0, 100.0),
+            "recency_draws": OneOf(False, True),
         },
     },
     "random-split": {
