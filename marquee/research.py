@@ -30,6 +30,7 @@ from marquee.options import (
     chosen_protocols,
 )
 from marquee.result_tables import paper_table, seeds_tables
+from marquee.training import train_seeds
 
 DEFAULT_TRIALS = 40
 TrialsOption = Annotated[
@@ -183,8 +184,11 @@ def compare(
         chosen = _device(device)
         compare_seeds.kept(run, out, protocols, chosen)  # refuses a file of another kind before hours of work
         others = other_splits(run, protocols, splits)
+        numbers = [seed + n for n in range(seeds)]
+        if threads is None:
+            train_seeds(run, protocols, numbers, device, others)
         with progress("models and seeds", compare_seeds.steps(run, protocols, seeds, others), "models") as bar:
-            found = compare_seeds.compare(run, protocols, [seed + n for n in range(seeds)], chosen, bar, others)
+            found = compare_seeds.compare(run, protocols, numbers, chosen, bar, others)
             bar.finish("")
         with only_writer(out):
             rest, sentences = compare_seeds.kept(run, out, protocols, chosen)

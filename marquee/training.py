@@ -1,6 +1,6 @@
 """The stage `train`: models one after the other, or, where that is worth it, side by side on the processor's cores."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +11,12 @@ from core.progress import Bar, bars, console, progress, working
 from core.quiet import quiet_libraries
 from core.resources import measured
 from core.run_folder import DEFAULT_SEED, Run
+from core.side_by_side import side_by_side
 from marquee.inputs import require_features, require_writable
 from models.protocols.base import default_protocols
 
 if TYPE_CHECKING:
+    from models.evaluation.compare_seeds import ToTrain
     from models.training.events import Events
     from models.training.settings import TrainSettings
 
@@ -53,6 +55,7 @@ class _Training:
         threads: PyTorch's.
         events: a folder for TensorBoard events; None for none.
         source: a line that says where the settings come from.
+        target: the folder of the trained model; None for its place in the run.
     """
 
     run: Run
@@ -62,8 +65,9 @@ class _Training:
     device: str
     samples: int
     threads: int
-    events: Path | None
-    source: str
+    events: Path | None = None
+    source: str = ""
+    target: Path | None = None
 
     @property
     def title(self) -> str:
@@ -86,24 +90,60 @@ def train(run: Run, options: TrainOptions) -> None:
                 measure.counts |= _alone(one)
 
 
+def train_seeds(
+    run: Run, protocols: tuple[str, ...], seeds: list[int], device: str, others: Mapping[str, Sequence[Run]]
+) -> None:
+    """Trains what `compare` needs side by side, where that is worth it; else nothing, as `compare` trains it then.
+
+    Args:
+        others: runs of other random splits, by protocol.
+    """
+    from models.data.load import training_rows
+    from models.evaluation.compare_seeds import to_train
+    from models.training.devices import threads_for
+
+    def one(found: "ToTrain") -> _Training:
+        rows = training_rows(run, found.protocol)
+        return _Training(
+            run=found.split,
+            protocol=found.protocol,
+            name=found.name,
+            settings=found.settings,
+            device=device,
+            samples=_samples(rows, found.protocol, found.settings),
+            threads=threads_for(found.settings.batch_size),
+            target=found.target,
+        )
+
+    together, processes = _together([one(found) for found in to_train(run, protocols, seeds, others)])
+    if not together:
+        return
+    with progress(f"training, {processes} models at a time", len(together), "models") as bar:
+
+        def heard(number: int, _: float, note: str, ends: bool = False) -> None:
+            if ends:
+                bar(1, f"{together[number].title}, seed {together[number].settings.seed}: {note}")
+
+        side_by_side(_train_beside, [(found,) for found in together], processes, heard)
+        bar.finish("")
+
+
 def _trainings(run: Run, options: TrainOptions) -> list[_Training]:
     from models import registry
     from models.data.load import training_rows
     from models.training.devices import threads_for
-    from models.training.loop import samples_per_epoch
     from models.training.settings import with_changes
 
     def one(protocol: str, name: str, rows: int) -> _Training:
         chosen = registry.chosen_settings(run, protocol, name, rows)
         settings = with_changes(name, chosen.settings, {**options.changes, "seed": options.seed}, f"{name}, {protocol}")
-        passes = 2 if settings.refit else 1
         return _Training(
             run=run,
             protocol=protocol,
             name=name,
             settings=settings,
             device=options.device,
-            samples=samples_per_epoch(rows, protocol, settings) * settings.epochs * passes,
+            samples=_samples(rows, protocol, settings),
             threads=options.threads or threads_for(settings.batch_size),
             events=options.tensorboard / protocol / name if options.tensorboard else None,
             source=_settings_line(name, protocol, chosen.source, options.changes),
@@ -116,6 +156,13 @@ def _trainings(run: Run, options: TrainOptions) -> list[_Training]:
         names = registry.networks_for(protocol, rows) if everything else (options.model,)
         found += [one(protocol, name, rows) for name in names]
     return found
+
+
+def _samples(rows: int, protocol: str, settings: "TrainSettings") -> int:
+    """How many samples a training is over, at most."""
+    from models.training.loop import samples_per_epoch
+
+    return samples_per_epoch(rows, protocol, settings) * settings.epochs * (2 if settings.refit else 1)
 
 
 def _together(trainings: list[_Training]) -> tuple[list[_Training], int]:
@@ -135,7 +182,7 @@ def _together(trainings: list[_Training]) -> tuple[list[_Training], int]:
         for one in trainings
         if one.threads == 1
         and pick_device(one.device).type == "cpu"
-        and not is_trained(one.run, one.protocol, one.name, one.settings, pick_device(one.device))
+        and not is_trained(one.run, one.protocol, one.name, one.settings, pick_device(one.device), one.target)
     ]
     beside = sum(sorted(one.samples for one in found)[:-1])
     fitting = min(psutil.virtual_memory().available, MEMORY_LIMIT) // BYTES_EACH
@@ -154,8 +201,6 @@ def _alone(one: _Training) -> bool:
 
 def _side_by_side(trainings: list[_Training], processes: int) -> float:
     """Trains models, so many at once; returns the memory of their processes, in MB."""
-    from core.side_by_side import side_by_side
-
     console.print(f"{processes} models at a time, each in a process of its own; --threads 1 trains one after the other")
     for one in trainings:
         console.print(one.source, soft_wrap=True)
@@ -190,7 +235,9 @@ def _train(one: _Training, advance: Callable[[float, str], None]) -> str:
     torch.set_num_threads(one.threads)
     with _events(one.events) as events:
         device = pick_device(one.device)
-        config = train_model(one.run, one.protocol, one.name, one.settings, device, advance, events=events)
+        config = train_model(
+            one.run, one.protocol, one.name, one.settings, device, advance, target=one.target, events=events
+        )
     if config is None:
         return REUSED
     best = config.validation[config.monitor]

@@ -31,6 +31,7 @@ from models.evaluation.summaries import summary, summary_over_splits
 from models.networks.base import NETWORKS
 from models.protocols.base import PROTOCOLS
 from models.training.devices import device_name
+from models.training.settings import TrainSettings
 from models.training.train import known_to, load, train
 
 COUNTED = ("ratings", "users", "movies")
@@ -239,6 +240,41 @@ def steps(run: Run, protocols: tuple[str, ...], seeds: int, others: Mapping[str,
     )
 
 
+@dataclass(frozen=True)
+class ToTrain:
+    """A network that `compare` needs.
+
+    Attributes:
+        split: the run of the split.
+        settings: with the seed.
+        target: the folder of the trained model.
+    """
+
+    split: Run
+    protocol: str
+    name: str
+    settings: TrainSettings
+    target: Path
+
+
+def to_train(
+    run: Run, protocols: Sequence[str], seeds: Sequence[int], others: Mapping[str, Sequence[Run]] = NO_OTHERS
+) -> list[ToTrain]:
+    """Every network that `compare` needs, of every seed and split, trained already or not; arguments as there."""
+    return [
+        _to_train(run, split, protocol, name, seed)
+        for protocol in protocols
+        for split in (run, *others.get(protocol, ()))
+        for name in registry.rivals_for(protocol, training_rows(run, protocol))
+        for seed in seeds
+    ]
+
+
+def _to_train(run: Run, split: Run, protocol: str, name: str, seed: int) -> ToTrain:
+    settings = registry.chosen_settings(run, protocol, name, training_rows(run, protocol)).settings
+    return ToTrain(split, protocol, name, replace(settings, seed=seed), split.of_seed(protocol, name, seed))
+
+
 def _networks(
     run: Run,
     split: Run,
@@ -250,13 +286,12 @@ def _networks(
 ) -> tuple[list[Judged], float]:
     """A network's judgements, a seed each, and the mean seconds that its training took."""
     protocol = PROTOCOLS[features.protocol]
-    settings = registry.chosen_settings(run, protocol.name, name, training_rows(run, protocol.name)).settings
     judged, seconds = [], []
     for seed in seeds:
-        folder = split.of_seed(protocol.name, name, seed)
-        train(split, protocol.name, name, replace(settings, seed=seed), device, lambda *_: None, target=folder)
-        model, config = load(split, features, name, device, folder)
-        scorer = trained_scorer(model, features, known_to(settings), device)
+        one = _to_train(run, split, protocol.name, name, seed)
+        train(split, protocol.name, name, one.settings, device, lambda *_: None, target=one.target)
+        model, config = load(split, features, name, device, one.target)
+        scorer = trained_scorer(model, features, known_to(one.settings), device)
         judged.append(_tested(scorer, features, seeds[0]))
         seconds.append(config.train_seconds)
         value = next(part.means()[protocol.deciding] for part in judged[-1] if protocol.deciding in part.names)

@@ -144,14 +144,17 @@ def train(
     return config
 
 
-def is_trained(run: Run, protocol: str, name: str, settings: TrainSettings, device: torch.device) -> bool:
-    """Whether `train` has nothing to do.
+def is_trained(
+    run: Run, protocol: str, name: str, settings: TrainSettings, device: torch.device, target: Path | None = None
+) -> bool:
+    """Whether `train` has nothing to do; arguments as there.
 
     Raises:
         UserError: no features.
     """
     settings = replace(settings, precision=pick_precision(settings.precision, device))
-    return is_current(run.model(protocol, name), _made_from(run, protocol, name, settings, device)[0])
+    made_from, _ = _made_from(run, protocol, name, settings, device)
+    return is_current(target or run.model(protocol, name), made_from)
 
 
 def _made_from(run: Run, protocol: str, name: str, settings: TrainSettings, device: torch.device) -> tuple[str, str]:

@@ -9,10 +9,12 @@ import torch
 
 from core.artifacts import verify
 from core.errors import UserError
+from core.json_files import read_json
 from core.resources import read_stages
 from core.run_folder import Run
 from marquee import training
-from marquee.training import WORTH_PROCESSES, TrainOptions, train
+from marquee.training import WORTH_PROCESSES, TrainOptions, train, train_seeds
+from models.evaluation.compare_seeds import compare
 
 WEIGHTS = "weights.safetensors"
 FOUR = 4 * training.BYTES_EACH
@@ -118,3 +120,20 @@ def test_an_error_of_one_model_is_said_and_ends_the_others(run, machine, monkeyp
     with pytest.raises(UserError, match="lower --learning-rate"):
         train(run, TrainOptions(protocols=("leave-one-out",), changes={"network": {"init_std": 1e30}}))
     assert not [one for one in psutil.Process().children() if "spawn_main" in " ".join(one.cmdline())]
+
+
+@pytest.mark.slow
+def test_compare_trains_its_seeds_side_by_side_and_uses_them(run, machine, monkeypatch, capsys):
+    machine(2, FOUR)
+    monkeypatch.setattr(training, "WORTH_PROCESSES", 0)
+    monkeypatch.setattr("models.registry.rivals_for", lambda *_: ("mf",))
+    train_seeds(run, ("leave-one-out",), [5, 6], "auto", {})
+    assert "2 models at a time" in capsys.readouterr().out
+    folders = [run.of_seed("leave-one-out", "mf", seed) for seed in (5, 6)]
+    before = [(folder / "manifest.json").stat().st_mtime_ns for folder in folders]
+    seeds = [read_json(folder / "config.json")["seed"] for folder in folders]
+    assert seeds == [5, 6]
+    train_seeds(run, ("leave-one-out",), [5, 6], "auto", {})
+    assert not capsys.readouterr().out
+    compare(run, ("leave-one-out",), [5, 6], torch.device("cpu"), lambda *_: None)
+    assert [(folder / "manifest.json").stat().st_mtime_ns for folder in folders] == before
