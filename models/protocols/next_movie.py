@@ -48,7 +48,7 @@ class NextMovie(BinaryProtocol[HeldOut]):
     space: SearchSpace = field(
         default_factory=lambda: {
             "batch_size": OneOf(256, 512, 1024),
-            "shared_negatives": OneOf(32, 64, 128),
+            "shared_negatives": OneOf(32, 64, 128, 256),
             "popularity": OneOf(0.0, 0.5, 0.75, 1.0),
             "recency": OneOf(0.0, 3.0, 5.0, 10.0, 30.0, 100.0),
             "recency_draws": OneOf(False, True),
