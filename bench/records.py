@@ -13,6 +13,7 @@ RESULTS, SCALING, FAULTS, README, PICTURE = (
 )
 PAGE = BENCH.parent / "README.md"
 STORM, STARVATION, FRONT_DOOR, SOAK = (BENCH / f"{name}.json" for name in ("storm", "starvation", "front_door", "soak"))
+SIDE_BY_SIDE = BENCH / "side_by_side.json"
 NEWCOMERS = BENCH / "accuracy" / "newcomers.json"
 PROCESSORS = BENCH / "accuracy" / "processors.json"
 MOVING = {"dlrm": "DLRM", "ncf": "NCF", "mf": "matrix factorisation"}  # what is trained step by step
@@ -78,6 +79,7 @@ def write() -> None:
         (STARVATION, "starvation", _starvation_table),
         (FRONT_DOOR, "front door", _front_door_table),
         (SOAK, "soak", _soak_table),
+        (SIDE_BY_SIDE, "side by side", _side_by_side_table),
     ):
         if path.is_file():
             replace(README, name, table(_read(path)))
@@ -243,6 +245,16 @@ def _front_door_table(found: dict[str, Any]) -> str:
     against = f" Behind the front door against Merlin Systems' runtime: {'; '.join(merlin)}." if merlin else ""
     rounds = f"Medians of {found['rounds']} rounds on {found['dataset']}, {found['machine']}."
     return "\n".join([*lines, "", rounds + against])
+
+
+def _side_by_side_table(found: dict[str, Any]) -> str:
+    low, high = found["ratio_range"]
+    lines = ["| `train` | seconds | memory |", "|---|---|---|"]
+    for title, name in (("one model after the other", "alone"), ("several models at a time", "beside")):
+        lines.append(f"| {title} | {found[f'{name}_seconds']:,.0f} | {found[f'{name}_peak_mb']:,.0f} MB |")
+    changes = f", with {', '.join(found['changes'])}" if found["changes"] else ""
+    rounds = f"Medians of {found['rounds']} rounds on {found['dataset']}{changes}, {found['machine']}."
+    return "\n".join([*lines, "", f"{rounds} **{found['ratio']:.2f}** times as fast ({low:.2f} to {high:.2f})."])
 
 
 def _soak_table(found: dict[str, Any]) -> str:

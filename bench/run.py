@@ -273,7 +273,7 @@ GROUPS = {
     "accuracy": ACCURACY,
 }
 
-SCRIPTS = ("newcomers", "front_door", "starvation", "faults", "storm", "soak")  # on runs/ml-100k
+SCRIPTS = ("newcomers", "side_by_side", "front_door", "starvation", "faults", "storm", "soak")  # on runs/ml-100k
 
 
 def measure(group: Group, rounds: int, threads: int) -> list[dict[str, Any]]:

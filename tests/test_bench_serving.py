@@ -244,6 +244,30 @@ def test_the_cost_of_the_front_door_is_the_median_of_the_rounds_ratios(bench):
     assert front_door.troubles({"rows": [{**slow, "what": "recommend, exact, 1 client"}]}) == []
 
 
+def test_training_side_by_side_is_compared_by_the_median_of_the_rounds_ratios(bench):
+    side_by_side, records = bench("side_by_side"), bench("records")
+    alone, beside = (
+        [{"seconds": s, "peak_mb": mb} for s, mb in rows]
+        for rows in (
+            ((100, 900), (120, 950), (90, 920)),
+            ((50, 2000), (80, 2100), (60, 1900)),
+        )
+    )
+    found = side_by_side.compared({side_by_side.ALONE: alone, side_by_side.BESIDE: beside})
+    assert found == {
+        "rounds": 3,
+        "alone_seconds": 100,
+        "alone_peak_mb": 920,
+        "beside_seconds": 60,
+        "beside_peak_mb": 2000,
+        "ratio": 1.5,
+        "ratio_range": [1.5, 2.0],
+    }
+    text = records._side_by_side_table({**found, "changes": [], "dataset": "ml-100k", "machine": "a machine, 2 cores"})
+    assert "| several models at a time | 60 | 2,000 MB |" in text
+    assert text.endswith("3 rounds on ml-100k, a machine, 2 cores. **1.50** times as fast (1.50 to 2.00).")
+
+
 def test_faults_are_held_to_their_bounds(bench):
     faults = bench("faults")
     row = {"fault": "nothing, for a minute", "failed": 0, "wrong": 0, "seconds_to_recover": 0.0, "told": []}
