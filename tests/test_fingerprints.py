@@ -143,8 +143,8 @@ def test_the_fingerprint_of_a_training_covers_the_files_of_networks_that_its_own
     imported = {files.get(module_of(target, files)) for file in counted for target in imports(file)}
     needed = {file.relative_to(ROOT).as_posix() for file in imported - counted - {None}}
     missing = {file for file in needed if file.startswith(NETWORK_FILES) and not in_rooms(file, train.ROOMS)}
-    # every setting is in the fingerprint by its value; rated sets do not use the scores of shared negatives
-    others = {"ncf-history": "models/networks/ncf.py", "dlrm-rated-sets": "models/networks/_dlrm_negatives.py"}
+    # rated sets do not use the scores of shared negatives
+    others = {"dlrm-rated-sets": "models/networks/_dlrm_negatives.py"}
     assert missing == ({others[name]} if name in others else set())
 
 

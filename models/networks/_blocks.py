@@ -16,9 +16,10 @@ from torch.nn.functional import pad
 
 from core.columns import HISTORY, HISTORY_OWNER, LABEL, MOVIE_ID, USER_ID
 from core.json_files import STRICT
+from models.data.batches import Batch
 from models.data.features import Features
 from models.data.history import NOTHING
-from models.networks.base import NetworkSettings, PositiveInt
+from models.networks.base import NetworkSettings, PositiveInt, Recommender
 
 
 def id_embeddings(features: Features, dim: int, names: tuple[str, ...] = (USER_ID, MOVIE_ID)) -> mm.TabularInputBlock:
@@ -65,6 +66,18 @@ def embedding_of(block: nn.Module, name: str) -> nn.Embedding:
 def table_of(block: nn.Module, name: str) -> Tensor:
     """Its table, float [rows, dim]."""
     return embedding_of(block, name).weight
+
+
+def inputs_against(model: Recommender, batch: Batch) -> dict[str, Tensor]:
+    """What positives and shared negatives are looked up by, int64 rows of tables, by name.
+
+    Positives' users, [n], and histories, [n, length]; their movies and then those of the negatives, [n + k].
+    """
+    inputs = {USER_ID: model.user_rows(batch.user), MOVIE_ID: model.movie_rows(batch.movies())}
+    if model.uses_history:
+        history = batch.history or model.now(batch.user)
+        inputs[HISTORY] = model.movie_rows(history.movies)
+    return inputs
 
 
 def products_against(user: Tensor, movie: Tensor) -> Tensor:

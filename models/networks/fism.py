@@ -14,9 +14,16 @@ from torch import Tensor, nn
 
 from core.columns import MOVIE_ID
 from core.json_files import STRICT
+from models.data.batches import Batch
 from models.data.features import Features
-from models.networks._blocks import RatedBefore, RatedBeforeSettings, id_embeddings
-from models.networks.base import NETWORKS, Network
+from models.networks._blocks import (
+    RatedBefore,
+    RatedBeforeSettings,
+    id_embeddings,
+    inputs_against,
+    products_against,
+)
+from models.networks.base import NETWORKS, Network, Recommender
 from models.search_space import OneOf, Uniform
 
 
@@ -50,6 +57,13 @@ def assemble(features: Features, settings: FISMSettings) -> nn.Module:
     return mm.Block(Similarities(movie, RatedBefore(features, settings.dim, settings.alpha)))
 
 
+def against(model: Recommender, batch: Batch) -> Tensor:
+    """Scores of positives and of shared negatives, whose products are one matrix product."""
+    block = next(module for module in model.modules() if isinstance(module, Similarities))
+    inputs = inputs_against(model, batch)
+    return products_against(block.rated(inputs), block.movie(inputs)[MOVIE_ID]) + model.offset
+
+
 NETWORKS.add(
     "fism",
     Network(
@@ -62,6 +76,7 @@ NETWORKS.add(
             "history": OneOf(10, 20, 50, 100),
             "alpha": Uniform(0.0, 1.0),
         },
+        against=against,
         tasks=("ranking",),
         is_baseline=True,
         in_run=False,

@@ -18,8 +18,8 @@ from models.cut import Cut, Head
 from models.data.batches import Batch
 from models.data.features import Features
 from models.networks._blocks import (
-    embedding_of,
     id_embeddings,
+    inputs_against,
     layers,
     neumf,
     table_of,
@@ -72,8 +72,8 @@ def against(model: Recommender, batch: Batch) -> Tensor:
     """Scores of positives and of shared negatives: the first layer is a sum of a user's and a movie's part."""
     blocks, _, output_layer = model.network.values
     gmf, tower = blocks.branches["gmf"], blocks.branches["mlp"]
-    rows = {USER_ID: model.user_rows(batch.user), MOVIE_ID: model.movie_rows(batch.movies())}
-    products, inputs = ({name: embedding_of(block, name)(rows[name]) for name in rows} for block in (gmf, tower))
+    rows = inputs_against(model, batch)
+    products, inputs = (branch.values[0](rows) for branch in (gmf, tower))  # of the blocks that look embeddings up
     first, *rest = trained_layers(tower)
     weights = dict(zip(MLP_INPUTS, first.weight.split([inputs[name].shape[1] for name in MLP_INPUTS], dim=1)))
     of_user, of_movie = inputs[USER_ID] @ weights[USER_ID].T + first.bias, inputs[MOVIE_ID] @ weights[MOVIE_ID].T

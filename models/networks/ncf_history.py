@@ -12,7 +12,7 @@ from core.json_files import STRICT
 from models.data.features import Features
 from models.networks._blocks import RatedBefore, UserAndRatedBefore, id_embeddings, neumf
 from models.networks.base import NETWORKS, Network, PositiveInt
-from models.networks.ncf import NCFSettings
+from models.networks.ncf import NCFSettings, against
 from models.search_space import Log, OneOf, Uniform
 
 
@@ -50,6 +50,7 @@ NETWORKS.add(
             "weight_decay": Log(1e-7, 1e-3),
             "history": OneOf(10, 20, 50, 100),
         },
+        against=against,
         is_baseline=True,
         in_run=False,
     ),

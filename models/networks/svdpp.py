@@ -7,7 +7,7 @@ their sum over the root of their number. Here a rating knows of the movies that 
 import merlin.models.torch as mm
 from torch import Tensor, nn
 
-from core.columns import HISTORY, MOVIE_ID, USER_ID
+from core.columns import MOVIE_ID, USER_ID
 from models.data.batches import Batch
 from models.data.features import Features
 from models.networks._blocks import (
@@ -16,6 +16,7 @@ from models.networks._blocks import (
     RatedBeforeSettings,
     UserAndRatedBefore,
     id_embeddings,
+    inputs_against,
     products_against,
 )
 from models.networks.base import NETWORKS, Network, Recommender
@@ -31,9 +32,7 @@ def assemble(features: Features, settings: RatedBeforeSettings) -> nn.Module:
 def against(model: Recommender, batch: Batch) -> Tensor:
     """Scores of positives and of shared negatives, whose products are one matrix product."""
     block = next(module for module in model.modules() if isinstance(module, UserAndRatedBefore))
-    history = batch.history or model.now(batch.user)
-    inputs = {USER_ID: model.user_rows(batch.user), MOVIE_ID: model.movie_rows(batch.movies())}
-    vectors = block({**inputs, HISTORY: model.movie_rows(history.movies)})
+    vectors = block(inputs_against(model, batch))
     user = vectors[USER_ID]
     return products_against(user[:, :-1], vectors[MOVIE_ID]) + user[:, -1:] + model.offset
 

@@ -27,7 +27,10 @@ SIZES = {
     "dlrm without history": {"history": 0, "user_statistics": False},
     "dlrm of one layer": {"history": LENGTH, "user_statistics": False, "bottom": (), "top": (5,)},
     "ncf": {"mlp_dim": 5},
+    "ncf-history": {"mlp_dim": 5, "history": LENGTH},
     "mf": {},
+    "svdpp": {"history": LENGTH},
+    "fism": {"history": LENGTH, "alpha": 0.3},
 }
 
 
