@@ -17,6 +17,10 @@ from core.resources import peak_mb
 SAID, DONE, FAILED = "said", "done", "failed"  # what a process sends
 
 
+def nothing() -> None:
+    """Does nothing."""
+
+
 class RemoteError(Exception):
     """An exception in another process: its traceback as text."""
 
@@ -43,7 +47,12 @@ class Results:
 
 
 def side_by_side(
-    function: Callable[..., Any], calls: Sequence[tuple], processes: int, heard: Callable[..., None]
+    function: Callable[..., Any],
+    calls: Sequence[tuple],
+    processes: int,
+    heard: Callable[..., None],
+    *,
+    first: Callable[[], None] = nothing,
 ) -> Results:
     """`function(*call, say)` for each call, in fresh processes; each takes the next call when it is done with one.
 
@@ -51,6 +60,7 @@ def side_by_side(
         function: of a module that a fresh process can import.
         processes: how many at once.
         heard: called here with the number of a call, and with what the function gave to `say`.
+        first: called at the start of each process; of a module, too.
 
     Raises:
         UserError: a process was ended, by the kernel for instance, as memory ran out.
@@ -64,7 +74,7 @@ def side_by_side(
 
     def start() -> None:
         here, there = context.Pipe()
-        process = context.Process(target=_work, args=(function, there, os.getpid()), daemon=True)
+        process = context.Process(target=_work, args=(function, first, there, os.getpid()), daemon=True)
         process.start()
         there.close()
         working[here] = _Process(process, waiting.pop())
@@ -110,10 +120,11 @@ def _end(one: _Process, pipe: Connection) -> None:
     one.process.join()
 
 
-def _work(function: Callable[..., Any], pipe: Connection, parent: int) -> None:
+def _work(function: Callable[..., Any], first: Callable[[], None], pipe: Connection, parent: int) -> None:
     """A process: does what it is sent, until nothing more comes."""
     end_with(parent, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this
+    first()
     while True:
         try:
             call = pipe.recv()

@@ -124,7 +124,7 @@ def train_seeds(
             if ends:
                 bar(1, f"{together[number].title}, seed {together[number].settings.seed}: {note}")
 
-        side_by_side(_train_beside, [(found,) for found in together], processes, heard)
+        side_by_side(_train_beside, [(found,) for found in together], processes, heard, first=quiet_libraries)
         bar.finish("")
 
 
@@ -215,12 +215,13 @@ def _side_by_side(trainings: list[_Training], processes: int) -> float:
             else:
                 shown[number](by, note)
 
-        return side_by_side(_train_beside, [(one,) for one in trainings], processes, heard).peak_mb
+        return side_by_side(
+            _train_beside, [(one,) for one in trainings], processes, heard, first=quiet_libraries
+        ).peak_mb
 
 
 def _train_beside(one: _Training, say: Callable[..., None]) -> None:
     """Trains one model in a process of its own."""
-    quiet_libraries()
     say(0, "loading PyTorch and Merlin Models")
     say(0, _train(one, say), True)
 

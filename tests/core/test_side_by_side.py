@@ -19,6 +19,14 @@ def double(number: int, say) -> int:
     return 2 * number
 
 
+def mark() -> None:
+    os.environ["MARKED"] = "yes"
+
+
+def marked(_: int, say) -> str:
+    return os.environ.get("MARKED", "")
+
+
 def process_id(_: int, say) -> int:
     time.sleep(0.2)
     return os.getpid()
@@ -64,6 +72,11 @@ def test_each_process_takes_the_next_call():
     found = side_by_side(process_id, [(0,)] * 4, 2, print).values
     assert len(set(found)) == 2
     assert os.getpid() not in found
+
+
+def test_something_is_done_first_in_each_process_and_not_here():
+    assert side_by_side(marked, [(0,), (1,), (2,)], 2, print, first=mark).values == ["yes"] * 3
+    assert marked(0, print) == ""
 
 
 def test_no_more_processes_than_calls():
