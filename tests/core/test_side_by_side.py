@@ -12,6 +12,7 @@ import pytest
 from core.errors import UserError
 from core.side_by_side import side_by_side
 from tests.names import HANG_SECONDS
+from tests.processes import take_interrupts
 
 
 def double(number: int, say) -> int:
@@ -112,7 +113,12 @@ def test_processes_end_with_the_one_that_started_them(tmp_path, number):
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     with subprocess.Popen(
-        [sys.executable, script], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, script],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=take_interrupts,
     ) as parent:
         processes = [int(parent.stdout.readline()) for _ in range(2)]
         parent.send_signal(number)
