@@ -47,11 +47,16 @@ def schedule(names: Sequence[str], has_secret: bool, rng: random.Random) -> Iter
         yield from rng.sample(every, len(every))
 
 
-def _lane(names: Sequence[str], target: Target, seconds: float, turn: float, seed: int, out: Any) -> None:
+def _lane(
+    names: Sequence[str], target: Target, seconds: float, turn: float, whole_round: bool, seed: int, out: Any
+) -> None:
     rng, outcomes = random.Random(seed), dict[str, Counter[str]]()
     until = time.monotonic() + seconds
+    needed = len(names) * (2 if target.secret else 1) if whole_round else 0
     for number, (name, with_secret) in enumerate(schedule(names, bool(target.secret), rng)):
         left = until - time.monotonic()
+        if left <= 0 and number < needed:
+            left = turn
         if left <= 0:
             break
         attacker = target if with_secret else replace(target, secret="")
@@ -74,13 +79,20 @@ class Attackers:
 
 @contextmanager
 def attacking(
-    target: Target, seconds: float, lanes: Sequence[Sequence[str]] = LANES, turn: float = TURN, seed: int = 0
+    target: Target,
+    seconds: float,
+    lanes: Sequence[Sequence[str]] = LANES,
+    turn: float = TURN,
+    *,
+    whole_round: bool = False,
+    seed: int = 0,
 ) -> Iterator[Attackers]:
     """Attacks while the block runs, and for no longer than `seconds`; waits for the end of them.
 
     Args:
         lanes: names in `ATTACKS`, for each process.
         turn: seconds of an attack, before the next of its lane comes.
+        whole_round: whether each is made once whatever time that takes, as on a slow machine.
 
     Raises:
         SystemExit: an attacker broke, or did not end.
@@ -88,7 +100,9 @@ def attacking(
     context = multiprocessing.get_context("spawn")
     out, attackers = context.Queue(), Attackers()
     processes = [
-        context.Process(target=_lane, args=(lane, target, seconds, turn, seed + 1000 * number, out), daemon=True)
+        context.Process(
+            target=_lane, args=(lane, target, seconds, turn, whole_round, seed + 1000 * number, out), daemon=True
+        )
         for number, lane in enumerate(lanes)
     ]
     for process in processes:

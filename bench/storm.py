@@ -46,7 +46,7 @@ def measure(run_folder: Path, minutes: float, warm_up: float, turn: float) -> di
             time.sleep(SETTLE_SECONDS)
             seen = clients.take()  # the warm-up's count too
             before, triton, said = running.memory(), running.triton().pid, len(running.told())
-            with attacking(running.target, minutes * 60, turn=turn, seed=1) as attackers:
+            with attacking(running.target, minutes * 60, turn=turn, whole_round=True, seed=1) as attackers:
                 pass
             time.sleep(SETTLE_SECONDS)
             seen.add(clients.take())
@@ -80,7 +80,7 @@ def troubles(found: dict[str, Any]) -> list[str]:
         wrong.append(f"good requests: {counts} {found['reasons'] or ''}")
     wrong += records.memory_troubles(found, GROWTH)
     if missing(found):
-        wrong.append(f"attacks that were not made: {', '.join(missing(found))}; give the storm more time")
+        wrong.append(f"attacks that were not made: {', '.join(missing(found))}; give each a longer turn")
     return wrong
 
 
