@@ -141,6 +141,13 @@ class BiasedDot(nn.Module):
         return product + user[:, -1:] + movie[:, -1:]
 
 
+def biased_dots_against(model: Recommender, batch: Batch) -> Tensor:
+    """Scores of positives and of shared negatives of a `BiasedDot` over a block of embeddings: one matrix product."""
+    vectors = model.network.values[0](inputs_against(model, batch))
+    user = vectors[USER_ID]
+    return products_against(user[:, :-1], vectors[MOVIE_ID]) + user[:, -1:] + model.offset
+
+
 def neumf(
     features: Features,
     inputs: Callable[[int], nn.Module],

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from core.columns import MOVIE_ID, USER_ID
 from models.cut import Cut, DotHead
-from models.data.batches import Batch
 from models.data.features import Features
-from models.networks._blocks import BiasedDot, id_embeddings, products_against, table_of
+from models.networks._blocks import BiasedDot, biased_dots_against, id_embeddings, table_of
 from models.networks.base import NETWORKS, Network, NetworkSettings, Recommender
 from models.search_space import OneOf
 
@@ -20,13 +19,6 @@ from models.search_space import OneOf
 def assemble(features: Features, settings: NetworkSettings) -> nn.Module:
     """The network over the inputs of both ids."""
     return mm.Block(id_embeddings(features, settings.dim + 1), BiasedDot())
-
-
-def against(model: Recommender, batch: Batch) -> Tensor:
-    """Scores of positives and of shared negatives, whose products are one matrix product."""
-    tables = dict(model.embedding_tables())
-    user, movie = tables[USER_ID](model.user_rows(batch.user)), tables[MOVIE_ID](model.movie_rows(batch.movies()))
-    return products_against(user[:, :-1], movie) + user[:, -1:] + model.offset
 
 
 def cut(model: Recommender, users: Tensor, movies: Tensor) -> Cut:
@@ -52,7 +44,7 @@ NETWORKS.add(
         assemble=assemble,
         space={"dim": OneOf(16, 32, 64, 128)},
         cut=cut,
-        against=against,
+        against=biased_dots_against,
         is_baseline=True,
     ),
     position=30,

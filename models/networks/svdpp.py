@@ -5,21 +5,18 @@ their sum over the root of their number. Here a rating knows of the movies that 
 """
 
 import merlin.models.torch as mm
-from torch import Tensor, nn
+from torch import nn
 
-from core.columns import MOVIE_ID, USER_ID
-from models.data.batches import Batch
 from models.data.features import Features
 from models.networks._blocks import (
     BiasedDot,
     RatedBefore,
     RatedBeforeSettings,
     UserAndRatedBefore,
+    biased_dots_against,
     id_embeddings,
-    inputs_against,
-    products_against,
 )
-from models.networks.base import NETWORKS, Network, Recommender
+from models.networks.base import NETWORKS, Network
 from models.search_space import OneOf
 
 
@@ -27,14 +24,6 @@ def assemble(features: Features, settings: RatedBeforeSettings) -> nn.Module:
     """The network over the inputs of both ids and the history."""
     ids = id_embeddings(features, settings.dim + 1)
     return mm.Block(UserAndRatedBefore(ids, RatedBefore(features, settings.dim)), BiasedDot())
-
-
-def against(model: Recommender, batch: Batch) -> Tensor:
-    """Scores of positives and of shared negatives, whose products are one matrix product."""
-    block = next(module for module in model.modules() if isinstance(module, UserAndRatedBefore))
-    vectors = block(inputs_against(model, batch))
-    user = vectors[USER_ID]
-    return products_against(user[:, :-1], vectors[MOVIE_ID]) + user[:, -1:] + model.offset
 
 
 NETWORKS.add(
@@ -45,7 +34,7 @@ NETWORKS.add(
         assemble=assemble,
         history_length=lambda settings: settings.history,
         space={"dim": OneOf(16, 32, 64, 128), "history": OneOf(10, 20, 50, 100)},
-        against=against,
+        against=biased_dots_against,
         is_baseline=True,
         in_run=False,
     ),
