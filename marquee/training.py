@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ from marquee.inputs import require_features, require_writable
 from models.protocols.base import default_protocols
 
 if TYPE_CHECKING:
-    from models.evaluation.compare_seeds import ToTrain
     from models.training.events import Events
     from models.training.settings import TrainSettings
 
@@ -100,22 +99,20 @@ def train_seeds(
     """
     from models.data.load import training_rows
     from models.evaluation.compare_seeds import to_train
-    from models.training.devices import threads_for
 
-    def one(found: "ToTrain") -> _Training:
-        rows = training_rows(run, found.protocol)
-        return _Training(
-            run=found.split,
-            protocol=found.protocol,
-            name=found.name,
-            settings=found.settings,
+    needed = [
+        _training(
+            one.split,
+            training_rows(run, one.protocol),
+            protocol=one.protocol,
+            name=one.name,
+            settings=one.settings,
             device=device,
-            samples=_samples(rows, found.protocol, found.settings),
-            threads=threads_for(found.settings.batch_size),
-            target=found.target,
+            target=one.target,
         )
-
-    together, processes = _together([one(found) for found in to_train(run, protocols, seeds, others)])
+        for one in to_train(run, protocols, seeds, others)
+    ]
+    together, processes = _together(needed)
     if not together:
         return
     with progress(f"training, {processes} models at a time", len(together), "models") as bar:
@@ -124,27 +121,22 @@ def train_seeds(
             if ends:
                 bar(1, f"{together[number].title}, seed {together[number].settings.seed}: {note}")
 
-        side_by_side(_train_beside, [(found,) for found in together], processes, heard, first=quiet_libraries)
+        _in_processes(together, processes, heard)
         bar.finish("")
 
 
 def _trainings(run: Run, options: TrainOptions) -> list[_Training]:
     from models import registry
     from models.data.load import training_rows
-    from models.training.devices import threads_for
     from models.training.settings import with_changes
 
     def one(protocol: str, name: str, rows: int) -> _Training:
         chosen = registry.chosen_settings(run, protocol, name, rows)
         settings = with_changes(name, chosen.settings, {**options.changes, "seed": options.seed}, f"{name}, {protocol}")
-        return _Training(
-            run=run,
-            protocol=protocol,
-            name=name,
-            settings=settings,
-            device=options.device,
-            samples=_samples(rows, protocol, settings),
-            threads=options.threads or threads_for(settings.batch_size),
+        found = _training(run, rows, protocol=protocol, name=name, settings=settings, device=options.device)
+        return replace(
+            found,
+            threads=options.threads or found.threads,
             events=options.tensorboard / protocol / name if options.tensorboard else None,
             source=_settings_line(name, protocol, chosen.source, options.changes),
         )
@@ -158,11 +150,35 @@ def _trainings(run: Run, options: TrainOptions) -> list[_Training]:
     return found
 
 
-def _samples(rows: int, protocol: str, settings: "TrainSettings") -> int:
-    """How many samples a training is over, at most."""
+def _training(
+    run: Run,
+    rows: int,
+    *,
+    protocol: str,
+    name: str,
+    settings: "TrainSettings",
+    device: str,
+    target: Path | None = None,
+) -> _Training:
+    """A training with as many threads as it gains from.
+
+    Args:
+        rows: training ratings.
+    """
+    from models.training.devices import threads_for
     from models.training.loop import samples_per_epoch
 
-    return samples_per_epoch(rows, protocol, settings) * settings.epochs * (2 if settings.refit else 1)
+    epochs = settings.epochs * (2 if settings.refit else 1)
+    return _Training(
+        run=run,
+        protocol=protocol,
+        name=name,
+        settings=settings,
+        device=device,
+        samples=samples_per_epoch(rows, protocol, settings) * epochs,
+        threads=threads_for(settings.batch_size),
+        target=target,
+    )
 
 
 def _together(trainings: list[_Training]) -> tuple[list[_Training], int]:
@@ -218,6 +234,15 @@ def _side_by_side(trainings: list[_Training], processes: int) -> float:
         return side_by_side(
             _train_beside, [(one,) for one in trainings], processes, heard, first=quiet_libraries
         ).peak_mb
+
+
+def _in_processes(trainings: list[_Training], processes: int, heard: Callable[..., None]) -> float:
+    """Trains models, so many at once; returns the memory of their processes, in MB.
+
+    Args:
+        heard: given the number of a training, and what `_train_beside` says of it.
+    """
+    return side_by_side(_train_beside, [(one,) for one in trainings], processes, heard, first=quiet_libraries).peak_mb
 
 
 def _train_beside(one: _Training, say: Callable[..., None]) -> None:
