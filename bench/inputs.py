@@ -5,11 +5,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    from core.run_folder import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the benchmarks are scripts, and Marquee is run from its checkout
@@ -52,6 +56,18 @@ def served(scale: float) -> Path:
         marquee("train", *where, "--protocol", "leave-one-out", "--model", model, "--epochs", "1")
     marquee("export", *where, "--default-model", "dlrm")
     marquee("export", *where, "--runtime", "merlin")
+    return run
+
+
+def linked(prepared: "Run", folder: Path) -> "Run":
+    """A run folder of its own in a folder, with links to the tables and features of one that is prepared."""
+    from core.run_folder import Run  # not above: peers import this in environments of their own
+
+    run = Run(folder / prepared.root.name)
+    run.root.mkdir(parents=True, exist_ok=True)
+    for one in (prepared.tables, prepared.features):
+        if not (run.root / one.name).is_symlink():
+            (run.root / one.name).symlink_to(one.resolve())
     return run
 
 

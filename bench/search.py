@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from inputs import ROOT, WORK
+from inputs import ROOT, WORK, linked
 
 from core.json_files import read_json, write_json
 from core.run_folder import Run
@@ -58,11 +58,7 @@ class Study:
 
     def link(self) -> None:
         """Makes its run folder."""
-        root = self.folder / self.run.root.name
-        root.mkdir(parents=True, exist_ok=True)
-        for one in (self.run.tables, self.run.features):
-            if not (root / one.name).is_symlink():
-                (root / one.name).symlink_to(one.resolve())
+        linked(self.run, self.folder)
 
     def search(self, say: Callable[[str], None]) -> bool:
         """Runs it to its end; returns whether it ended well."""

@@ -24,10 +24,7 @@ WEIGHTS = "models/*/*/weights.safetensors"
 def trained(prepared: Run, how: tuple[str, ...], changes: list[str]) -> tuple[dict[str, float], dict[str, bytes]]:
     """Trains everything that `run` trains in a run folder of its own: seconds and memory, and the weights by path."""
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(Path(folder) / prepared.root.name)
-        run.root.mkdir()
-        for one in (prepared.tables, prepared.features):
-            (run.root / one.name).symlink_to(one.resolve())
+        run = inputs.linked(prepared, Path(folder))
         settings = [part for change in changes for part in ("--set", change)]
         inputs.marquee("train", "--dataset", run.root.name, "--runs", folder, *how, *settings)
         found = sorted(run.root.glob(WEIGHTS))
