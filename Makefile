@@ -7,7 +7,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Of the fast tests: each process takes the next file. Those that serve are run one by one.
+# Each process takes the next file.
 PARALLEL := -n 2 --dist loadfile
 # The Merlin image's versions, for Python 3.10. IMAGE_PYTHON= chooses the interpreter; pyenv's `python3.10` may be there and not run.
 IMAGE := docker/image-23.12
@@ -33,7 +33,7 @@ run: $(READY) ## MovieLens-100K to recommendations from Triton, in one command
 
 test: $(READY) debian dashboard-venv ## every test: fast ones first, then those that train and serve, then the page in a browser
 	@$(BIN)/python -m pytest -m "not slow" $(PARALLEL) $(ARGS)
-	@$(BIN)/python -m pytest -m slow $(ARGS)
+	@$(BIN)/python -m pytest -m slow $(PARALLEL) $(ARGS)
 	@$(BROWSER) -m pytest tests/dashboard/browser tests/report/browser $(ARGS)
 
 test-fast: $(READY) ## the tests that take seconds

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from core.errors import naming
+from core.libraries import quiet_libraries
 from core.progress import console, progress
-from core.quiet import quiet_libraries
 from core.run_folder import DEFAULT_DATASET, DEFAULT_RUNS, DEFAULT_SEED, Run
 from core.terminal import lasting_output
 from marquee import __version__, dashboard, health, pipeline, ratings, reporting, research, serve, serving, training

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.artifacts import CHECKOUT
+from core.libraries import set_up_libraries
 from core.progress import Bar, bars, console, progress, working
-from core.quiet import quiet_libraries
 from core.resources import measured
 from core.run_folder import DEFAULT_SEED, Run
 from core.side_by_side import side_by_side
@@ -232,7 +232,7 @@ def _side_by_side(trainings: list[_Training], processes: int) -> float:
                 shown[number](by, note)
 
         return side_by_side(
-            _train_beside, [(one,) for one in trainings], processes, heard, first=quiet_libraries
+            _train_beside, [(one,) for one in trainings], processes, heard, first=set_up_libraries
         ).peak_mb
 
 
@@ -242,7 +242,7 @@ def _in_processes(trainings: list[_Training], processes: int, heard: Callable[..
     Args:
         heard: given the number of a training, and what `_train_beside` says of it.
     """
-    return side_by_side(_train_beside, [(one,) for one in trainings], processes, heard, first=quiet_libraries).peak_mb
+    return side_by_side(_train_beside, [(one,) for one in trainings], processes, heard, first=set_up_libraries).peak_mb
 
 
 def _train_beside(one: _Training, say: Callable[..., None]) -> None:
