@@ -90,12 +90,13 @@ def test_every_peer_has_a_script_and_pinned_requirements():
         assert all("==" in line for line in lines if line), requirements.name
 
 
-def test_the_readme_shows_the_accuracy_of_the_files(accuracy, tmp_path):
-    page = tmp_path / "README.md"
-    text = (BENCH.parent / "README.md").read_text()
-    page.write_text(text)
-    accuracy.write(page)
-    assert page.read_text() == text
+def test_the_pages_show_the_accuracy_and_the_studies_of_the_files(accuracy, tmp_path):
+    texts = {name: (folder / "README.md").read_text() for name, folder in (("page", BENCH.parent), ("studies", BENCH))}
+    pages = {name: tmp_path / f"{name}.md" for name in texts}
+    for name, page in pages.items():
+        page.write_text(texts[name])
+    accuracy.write(**pages)
+    assert {name: page.read_text() for name, page in pages.items()} == texts
 
 
 @pytest.mark.parametrize("path", sorted((BENCH / "accuracy").glob("ml-*.json")), ids=lambda path: path.stem)

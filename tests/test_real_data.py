@@ -49,7 +49,7 @@ def test_the_double_colon_layout_is_read_whole(shared_data):
 
 @pytest.mark.slow
 def test_the_whole_pipeline_on_real_ratings_beats_popularity(shared_data, tmp_path):
-    command = [sys.executable, "-m", "marquee", "run", "--dataset", "ml-latest-small", "--epochs", "2"]
+    command = [sys.executable, "-m", "marquee", "run", "--dataset", "ml-latest-small", "--epochs", "1"]
     command += ["--data", str(shared_data / "ml-latest-small"), "--runs", str(tmp_path)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=HANG_SECONDS)
     assert result.returncode == 0, result.stderr
