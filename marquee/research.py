@@ -149,6 +149,10 @@ def compare(
     dataset: DatasetOption = DEFAULT_DATASET,
     runs: RunsOption = DEFAULT_RUNS,
     protocol: ProtocolOption = "standard",
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help=f"{', '.join(NETWORK_NAMES)}. May be given several times. Default: all.", metavar="NAME"),
+    ] = None,
     seeds: SeedsOption = 5,
     splits: SplitsOption = 1,
     seed: SeedOption = DEFAULT_SEED,
@@ -162,7 +166,7 @@ def compare(
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
-    """Train everything with several seeds, and test which model is better.
+    """Train everything, or the networks that --model names, with several seeds, and test which model is better.
 
     Prints means over seeds, 95 % intervals, and paired tests, corrected for the number of pairs. With one split an
     interval covers the users; with several, training and splits too. What is already trained is reused. In the file,
@@ -170,6 +174,7 @@ def compare(
     data, settings and code.
     """
     run = pipeline.run_folder(dataset, runs)
+    among = [check_choice(name, NETWORK_NAMES, "model") for name in dict.fromkeys(model or ())]
     protocols = chosen_protocols(protocol)
     out = out or run.root / "comparison.json"
     if pair:
@@ -179,20 +184,22 @@ def compare(
         require_features(run, protocols)
         with working("loading PyTorch and Merlin Models"):
             from marquee.splits import other_splits
-            from models.evaluation import compare_seeds
+            from models import registry
+            from models.evaluation import compare_seeds, comparison_file
         _set_threads(threads)
         chosen = _device(device)
-        compare_seeds.kept(run, out, protocols, chosen)  # refuses a file of another kind before hours of work
+        protocols = registry.protocols_for_any(among, protocols)
+        comparison_file.kept(run, out, protocols, chosen)  # refuses a file of another kind before hours of work
         others = other_splits(run, protocols, splits)
         numbers = [seed + n for n in range(seeds)]
         if threads is None:
-            train_seeds(run, protocols, numbers, device, others)
-        with progress("models and seeds", compare_seeds.steps(run, protocols, seeds, others), "models") as bar:
-            found = compare_seeds.compare(run, protocols, numbers, chosen, bar, others)
+            train_seeds(run, protocols, numbers, device, others, among)
+        with progress("models and seeds", compare_seeds.steps(run, protocols, seeds, others, among), "models") as bar:
+            found = compare_seeds.compare(run, protocols, numbers, chosen, bar, others, among)
             bar.finish("")
         with only_writer(out):
-            rest, sentences = compare_seeds.kept(run, out, protocols, chosen)
-            write_json(out, compare_seeds.merged(found, rest))
+            rest, sentences = comparison_file.kept(run, out, protocols, chosen)
+            write_json(out, comparison_file.merged(found, rest))
     for sentence in sentences:
         console.print(Text(sentence), soft_wrap=True)
     for part in seeds_tables(found):

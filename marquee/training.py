@@ -1,6 +1,6 @@
 """The stage `train`: models one after the other, or, where that is worth it, side by side on the processor's cores."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -90,12 +90,18 @@ def train(run: Run, options: TrainOptions) -> None:
 
 
 def train_seeds(
-    run: Run, protocols: tuple[str, ...], seeds: list[int], device: str, others: Mapping[str, Sequence[Run]]
+    run: Run,
+    protocols: tuple[str, ...],
+    seeds: list[int],
+    device: str,
+    others: Mapping[str, Sequence[Run]],
+    among: Collection[str],
 ) -> None:
     """Trains what `compare` needs side by side, where that is worth it; else nothing, as `compare` trains it then.
 
     Args:
         others: runs of other random splits, by protocol.
+        among: the networks that are asked for; empty for all.
     """
     from models.data.load import training_rows
     from models.evaluation.compare_seeds import to_train
@@ -110,7 +116,7 @@ def train_seeds(
             device=device,
             target=one.target,
         )
-        for one in to_train(run, protocols, seeds, others)
+        for one in to_train(run, protocols, seeds, others, among)
     ]
     together, processes = _together(needed)
     if not together:

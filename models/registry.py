@@ -1,6 +1,6 @@
 """Everything that stands in a comparison, by name: networks that are trained, and baselines that are fitted at once."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,14 @@ def networks_for(protocol: str, rows: int) -> tuple[str, ...]:
     return tuple(name for name in names if NETWORKS[name].in_run)
 
 
-def rivals_for(protocol: str, rows: int) -> tuple[str, ...]:
-    """Which networks `compare` trains for so many training ratings: for large data, none that `run` never trains."""
+def rivals_for(protocol: str, rows: int, among: Collection[str] = ()) -> tuple[str, ...]:
+    """Which networks `compare` trains for so many training ratings: for large data, none that `run` never trains.
+
+    Args:
+        among: the networks that are asked for; empty for those.
+    """
+    if among:
+        return tuple(name for name in networks_of(protocol) if name in among)
     return tuple(name for name in networks_of(protocol) if rows < LARGE or NETWORKS[name].in_run)
 
 
@@ -57,6 +63,16 @@ def protocols_for(name: str, asked: Sequence[str]) -> tuple[str, ...]:
         fitting = ", ".join(protocol for protocol in PROTOCOLS if name in networks_of(protocol))
         raise UserError(f"{name} cannot be trained for {', '.join(asked)}; choose a protocol of {fitting}")
     return found
+
+
+def protocols_for_any(names: Sequence[str], asked: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the protocols whose task is one of any of the networks; all where none is named.
+
+    Raises:
+        UserError: there is none for one of them.
+    """
+    fitting = {protocol for name in names for protocol in protocols_for(name, asked)}
+    return tuple(protocol for protocol in asked if protocol in fitting or not names)
 
 
 def baselines_for(protocol: str, rows: int, tables: Path | None = None) -> dict[str, Baseline]:

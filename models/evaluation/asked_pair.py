@@ -9,7 +9,7 @@ import torch
 from core.errors import UserError
 from core.json_files import read_json
 from core.run_folder import Run
-from models.evaluation import compare_seeds
+from models.evaluation import comparison_file
 from models.evaluation.pairs import sentence
 from models.protocols.base import PROTOCOLS
 
@@ -48,5 +48,5 @@ def results_holding(run: Run, path: Path) -> tuple[dict[str, dict[str, Any]], li
     found = read_json(path, run.command("compare"))
     device = str(found.get("device", "")) if isinstance(found, dict) else ""
     kind = "cpu" if device.startswith("CPU") else "cuda"  # that it is read here changes nothing
-    holding, sentences = compare_seeds.kept(run, path, (), torch.device(kind))
+    holding, sentences = comparison_file.kept(run, path, (), torch.device(kind))
     return holding, [said for name, said in zip(found["protocols"], sentences) if name not in holding]

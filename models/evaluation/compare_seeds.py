@@ -4,7 +4,7 @@ The test questions of a split stay the same; what a seed changes is weights, ord
 scores the test set once. Where the split is random, several can be judged, each with every seed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,6 @@ import pyarrow.parquet as pq
 import torch
 
 from core.artifacts import fingerprint, package_versions, read_manifest
-from core.errors import UserError
-from core.json_files import read_json
 from core.run_folder import Run
 from core.stage_code import stage_code
 from models import registry
@@ -73,6 +71,7 @@ def compare(
     device: torch.device,
     advance: Advance,
     others: Mapping[str, Sequence[Run]] = NO_OTHERS,
+    among: Collection[str] = (),
 ) -> dict[str, Any]:
     """Trains and judges every model with every seed, on every split.
 
@@ -80,6 +79,7 @@ def compare(
         advance: reported 1 for each model, seed and split, with a note.
         others: runs of other random splits of the same ratings, prepared, by protocol; one without is judged on its
             own split alone.
+        among: the networks that are asked for; empty for all. Baselines are always judged.
 
     Returns:
         Per protocol each model's metrics: their mean over seeds and splits, the 95 % interval, and each seed's; the
@@ -93,21 +93,27 @@ def compare(
         "device": device_name(device),
         "versions": package_versions(),
         "protocols": {
-            protocol: _compare((run, *others.get(protocol, ())), protocol, seeds, device, advance)
+            protocol: _compare((run, *others.get(protocol, ())), protocol, seeds, device, advance, among)
             for protocol in protocols
         },
     }
 
 
 def _compare(
-    runs: Sequence[Run], protocol: str, seeds: list[int], device: torch.device, advance: Advance
+    runs: Sequence[Run],
+    protocol: str,
+    seeds: list[int],
+    device: torch.device,
+    advance: Advance,
+    among: Collection[str],
 ) -> dict[str, Any]:
     """A protocol's part of the file, from the run and those of other splits."""
     run = runs[0]
     rows = training_rows(run, protocol)
     first = registry.networks_of(protocol)[0]
     known = known_to(registry.chosen_settings(run, protocol, first, rows).settings)
-    found = [_of_split(run, one, protocol, seeds, known, device, advance) for one in runs]
+    names = registry.rivals_for(protocol, rows, among)
+    found = [_of_split(run, one, protocol, names, seeds, known, device, advance) for one in runs]
     tested = rows_of(run, protocol, ("test",)) / max(1, rows_of(run, protocol, known))
     judged = {
         "seeds": seeds,
@@ -130,21 +136,23 @@ def _of_split(
     run: Run,
     split: Run,
     protocol: str,
+    names: Sequence[str],
     seeds: list[int],
     known: tuple[str, ...],
     device: torch.device,
     advance: Advance,
 ) -> _OfSplit:
-    """Trains and judges every model on one split, with the settings of the run.
+    """Trains and judges models on one split, with the settings of the run.
 
     Args:
+        names: of the networks.
         split: the run of the split, which is `run` itself where it is the one that is prepared there.
     """
     features = load_features(split, protocol)
     rows = training_rows(run, protocol)
     judged: dict[str, list[Judged]] = {}
     seconds: dict[str, float] = {}
-    for name in registry.rivals_for(protocol, rows):
+    for name in names:
         judged[name], seconds[name] = _networks(run, split, features, name, seeds, device, advance)
     for name, baseline in registry.baselines_for(protocol, rows, run.tables).items():
         chosen = seeds if baseline.uses_chance else seeds[:1]
@@ -183,58 +191,17 @@ def _manifest(run: Run, protocol: str) -> dict[str, Any]:
     return read_manifest(run.features_of(PROTOCOLS[protocol].split), run.command("prepare"))
 
 
-def kept(run: Run, path: Path, asked: Sequence[str], device: torch.device) -> tuple[dict[str, Any], list[str]]:
-    """What a file holds of other protocols than those that are asked about, as far as it still holds true.
-
-    Returns:
-        The results by protocol, and a sentence on each, and on each that is dropped.
-
-    Raises:
-        UserError: the file is there, and is not what `compare` writes.
-    """
-    if not path.is_file():
-        return {}, []
-    before = read_json(path, run.command("compare"))
-    protocols = before.get("protocols") if isinstance(before, dict) else None
-    if not isinstance(protocols, dict) or not all(isinstance(one, dict) for one in protocols.values()):
-        raise UserError(f"{path} is not what compare writes; delete it, or choose another file with --out")
-    results, sentences = {}, []
-    for name in (name for name in protocols if name not in asked):
-        reason = _stale(run, before.get("dataset"), name, protocols[name], device)
-        if not reason:
-            results[name] = protocols[name]
-        sentences.append(f"{path}: {name} is dropped, as {reason}" if reason else f"{path}: keeps {name} as it is")
-    return results, sentences
-
-
-def _stale(run: Run, dataset: Any, protocol: str, judged: dict[str, Any], device: torch.device) -> str:
-    """Why a protocol's results do not hold any more; empty where they do."""
-    if dataset != run.root.name:
-        return f"it is of the dataset {dataset}"
-    if protocol not in PROTOCOLS:
-        return "there is no such protocol"
-    try:
-        now = origin(run, protocol, device)
-    except UserError:
-        return "its features are not there any more"
-    if "data" not in judged:
-        return "it does not say which data it is of"
-    if judged["data"] != now["data"]:
-        return "the data have changed since"
-    return "" if judged.get("made_from") == now["made_from"] else "settings, code or device have changed since"
-
-
-def merged(found: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
-    """What was found, with the results of other protocols, in the order of the protocols."""
-    protocols = {**others, **found["protocols"]}
-    return {**found, "protocols": {name: protocols[name] for name in PROTOCOLS if name in protocols}}
-
-
-def steps(run: Run, protocols: tuple[str, ...], seeds: int, others: Mapping[str, Sequence[Run]] = NO_OTHERS) -> int:
+def steps(
+    run: Run,
+    protocols: tuple[str, ...],
+    seeds: int,
+    others: Mapping[str, Sequence[Run]] = NO_OTHERS,
+    among: Collection[str] = (),
+) -> int:
     """How often `compare` will report that a model is done; arguments as there, but `seeds` says how many."""
     rows = {protocol: training_rows(run, protocol) for protocol in protocols}
     return sum(
-        (len(registry.rivals_for(p, rows[p])) * seeds + len(registry.baselines_for(p, rows[p], run.tables)))
+        (len(registry.rivals_for(p, rows[p], among)) * seeds + len(registry.baselines_for(p, rows[p], run.tables)))
         * (1 + len(others.get(p, ())))
         for p in protocols
     )
@@ -258,14 +225,18 @@ class ToTrain:
 
 
 def to_train(
-    run: Run, protocols: Sequence[str], seeds: Sequence[int], others: Mapping[str, Sequence[Run]] = NO_OTHERS
+    run: Run,
+    protocols: Sequence[str],
+    seeds: Sequence[int],
+    others: Mapping[str, Sequence[Run]] = NO_OTHERS,
+    among: Collection[str] = (),
 ) -> list[ToTrain]:
     """Every network that `compare` needs, of every seed and split, trained already or not; arguments as there."""
     return [
         _to_train(run, split, protocol, name, seed)
         for protocol in protocols
         for split in (run, *others.get(protocol, ()))
-        for name in registry.rivals_for(protocol, training_rows(run, protocol))
+        for name in registry.rivals_for(protocol, training_rows(run, protocol), among)
         for seed in seeds
     ]
 

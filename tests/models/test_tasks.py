@@ -109,6 +109,15 @@ def test_a_single_network_is_trained_for_the_protocols_of_its_task(ranker):
     assert "\n" not in str(caught.value)
 
 
+def test_what_is_compared_by_name_is_compared_by_the_protocols_of_its_task(ranker):
+    assert registry.protocols_for_any((), (RANKING, "random-split")) == (RANKING, "random-split")
+    assert registry.protocols_for_any(("ranker",), ("random-split", RANKING)) == (RANKING,)
+    assert registry.protocols_for_any(("ranker", "dlrm"), ("random-split", RANKING)) == ("random-split", RANKING)
+    assert registry.rivals_for("random-split", 0, ("ranker", "ncf", "dlrm")) == ("dlrm", "ncf")
+    with pytest.raises(UserError, match=r"^ranker cannot be trained for random-split"):
+        registry.protocols_for_any(("dlrm", "ranker"), ("random-split",))
+
+
 def test_train_refuses_a_network_of_another_task_in_one_line(ranker, prepared, tmp_path):
     run = Run(tmp_path / prepared.root.name)
     run.root.mkdir()

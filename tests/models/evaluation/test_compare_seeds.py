@@ -14,6 +14,7 @@ from core.run_folder import Run
 from marquee.app import main
 from models.data.load import load_features
 from models.evaluation import compare_seeds as seeds
+from models.evaluation import comparison_file
 from models.evaluation.judgement import PerUser, judge_rows
 from models.evaluation.pairs import all_pairs, as_json, sentences
 from models.evaluation.summaries import summary
@@ -119,13 +120,31 @@ def test_a_seed_that_is_trained_is_not_trained_again(run, compared):
     assert sum(reported) == seeds.steps(run, ("random-split",), 2)
 
 
+def test_networks_that_are_named_are_judged_alone_beside_the_baselines(run, compared, tmp_path, capsys):
+    out = tmp_path / "some.json"
+    arguments = ["compare", "--runs", str(run.root.parent), "--dataset", "ml-latest-small", "--seeds", "2"]
+    with pytest.raises(SystemExit) as stopped:
+        main([*arguments, "--model", "sasrec", "--model", "mf", "--protocol", "leave-one-out", "--out", str(out)])
+    assert stopped.value.code == 0, capsys.readouterr().err
+    found = json.loads(out.read_text())["protocols"]
+    models = found["leave-one-out"]["models"]
+    assert set(models) == {"mf", "sasrec", *baselines_for("leave-one-out", 0)}
+    for name, one in models.items():
+        assert one["metrics"] == compared["protocols"]["leave-one-out"]["models"][name]["metrics"]
+    assert found["leave-one-out"]["pairs"] == len(models) * (len(models) - 1) // 2
+    with pytest.raises(SystemExit) as stopped:
+        main([*arguments, "--model", "sasrec", "--protocol", "rating", "--out", str(out)])
+    assert stopped.value.code == 2
+    assert "sasrec cannot be trained for rating" in capsys.readouterr().err
+
+
 def test_a_protocol_takes_the_place_of_its_former_results():
     found = {"dataset": "d", "seeds": [1], "protocols": {"rating": 3}}
-    assert list(seeds.merged(found, {"rating": 1, "leave-one-out": 2})["protocols"].items()) == [
+    assert list(comparison_file.merged(found, {"rating": 1, "leave-one-out": 2})["protocols"].items()) == [
         ("leave-one-out", 2),
         ("rating", 3),
     ]
-    assert seeds.merged(found, {}) == found
+    assert comparison_file.merged(found, {}) == found
 
 
 def before(run: Run, path, **changes) -> None:
@@ -136,12 +155,12 @@ def before(run: Run, path, **changes) -> None:
 
 def test_results_of_another_protocol_stay_whatever_their_seeds(run, tmp_path):
     path = tmp_path / "comparison.json"
-    assert seeds.kept(run, path, ("leave-one-out",), CPU) == ({}, [])
+    assert comparison_file.kept(run, path, ("leave-one-out",), CPU) == ({}, [])
     before(run, path)
-    results, sentences = seeds.kept(run, path, ("leave-one-out",), CPU)
+    results, sentences = comparison_file.kept(run, path, ("leave-one-out",), CPU)
     assert results["rating"]["verdict"] == "Kept."
     assert sentences == [f"{path}: keeps rating as it is"]
-    assert seeds.kept(run, path, ("rating",), CPU) == ({}, [])
+    assert comparison_file.kept(run, path, ("rating",), CPU) == ({}, [])
 
 
 @pytest.mark.parametrize(
@@ -154,7 +173,7 @@ def test_results_of_another_protocol_stay_whatever_their_seeds(run, tmp_path):
 def test_results_that_do_not_hold_any_more_are_dropped_with_the_reason(run, tmp_path, changes, reason):
     path = tmp_path / "comparison.json"
     before(run, path, **changes)
-    assert seeds.kept(run, path, ("leave-one-out",), CPU) == ({}, [f"{path}: rating is dropped, as {reason}"])
+    assert comparison_file.kept(run, path, ("leave-one-out",), CPU) == ({}, [f"{path}: rating is dropped, as {reason}"])
 
 
 def test_results_of_other_data_or_without_a_word_on_it_are_dropped(run, tmp_path):
@@ -165,7 +184,7 @@ def test_results_of_other_data_or_without_a_word_on_it_are_dropped(run, tmp_path
         ({"dataset": run.root.name, "protocols": {"old": {}}}, "there is no such protocol"),
     ):
         path.write_text(json.dumps(written))
-        results, (sentence,) = seeds.kept(run, path, ("leave-one-out",), CPU)
+        results, (sentence,) = comparison_file.kept(run, path, ("leave-one-out",), CPU)
         assert results == {}
         assert sentence.endswith(reason)
 
@@ -187,7 +206,7 @@ def test_a_file_of_another_kind_is_refused(run, tmp_path, text):
     path = tmp_path / "other.json"
     path.write_text(text)
     with pytest.raises(UserError, match="is not what compare writes"):
-        seeds.kept(run, path, ("rating",), CPU)
+        comparison_file.kept(run, path, ("rating",), CPU)
 
 
 # -- nothing to compare by ---------------------------------------------------------------------------------------------
