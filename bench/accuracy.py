@@ -20,8 +20,7 @@ from study_table import studies_section
 
 from core.json_files import write_json
 from models.baselines.base import baselines_of
-from models.evaluation.metrics.base import metrics_of
-from models.evaluation.ncf_paper import METRICS, PROTOCOL, PUBLISHED
+from models.evaluation.ncf_paper import ALL_MOVIES, METRICS, PROTOCOL, PUBLISHED
 from models.networks.base import NETWORKS
 from models.protocols.base import PROTOCOLS, default_protocols, protocol_groups
 
@@ -116,15 +115,18 @@ def _figure(row: dict[str, Any], metric: str) -> str:
 
 
 def paper_section(found: dict[str, Any]) -> str:
-    """The NCF paper's benchmark: means over seeds, beside what was published."""
-    titles = " | ".join(metrics_of(PROTOCOLS[PROTOCOL].task)[metric].title for metric in METRICS)
-    lines = [f"| model | {titles} | seeds |", "|---|---|---|---|"]
+    """The NCF paper's benchmark: means over seeds, beside what was published, which is of sampled movies alone."""
+    columns = {metric: heading for heading, metric in PROTOCOLS[PROTOCOL].columns if metric in (*METRICS, *ALL_MOVIES)}
+    lines = ["| model | " + " | ".join(heading.replace("\n", ", ") for heading in columns.values()) + " | seeds |"]
+    lines.append("|---" * (len(columns) + 2) + "|")
     results = found["results"]
     by_model = {name: [r for r in results if r["model"] == name] for name in dict.fromkeys(r["model"] for r in results)}
-    for name, rows in sorted(by_model.items(), key=lambda item: -mean(r["ndcg@10"] for r in item[1])):
-        cells = " | ".join(_mean([row[metric] for row in rows]) for metric in METRICS)
+    for name, rows in sorted(by_model.items(), key=lambda item: -mean(r[ALL_MOVIES[-1]] for r in item[1])):
+        cells = " | ".join(_mean([row[metric] for row in rows]) for metric in columns)
         lines.append(f"| {_label(PROTOCOL, name)} | {cells} | {len(rows)} |")
-    lines += [f"| *published: {source}* | {hits} | {gain} | |" for source, (hits, gain) in found["published"].items()]
+    for source, figures in found["published"].items():
+        known = dict(zip(METRICS, figures))
+        lines.append(f"| *published: {source}* | {' | '.join(str(known.get(metric, '')) for metric in columns)} | |")
     return "\n".join(lines)
 
 

@@ -128,7 +128,9 @@ def test_the_published_paper_results_are_in_their_format(accuracy):
     }
     for name in ("dlrm", "ncf", "mf"):
         assert len({result["seed"] for result in found["results"] if result["model"] == name}) >= 3
-    assert all(result.keys() == {"model", "seed", "hr@10", "ndcg@10"} for result in found["results"])
+    figures = {"hr@10", "ndcg@10", "full_hr@10", "full_ndcg@10"}
+    assert all(result.keys() >= {"model", "seed", "data", "made_from", *figures} for result in found["results"])
+    assert len({result["data"] for result in found["results"]}) == 1
 
 
 def test_under_every_fault_no_answer_was_wrong_and_harmless_faults_failed_no_request(records):
