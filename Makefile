@@ -19,7 +19,7 @@ IMAGE_TEST = PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python $(IMAGE_VENV)/bin/pyt
 # One training, export and parity with a real Triton.
 IMAGE_SLOW := tests/ensemble/test_parity.py
 # The tests that are run once more under a counted driver: that is for the lock, as the image has cuDF.
-IMAGE_WITHOUT := tests/core/test_gpu.py::test_the_fast_suites_of_features_and_of_models_data_pass_there
+IMAGE_WITHOUT := tests/core/test_gpu.py::test_the_fast_suites_of_workflows_and_of_models_data_pass_there
 
 # The page's packages, and the browser tests', which start the rest with the main environment's Python.
 DASHBOARD := .venv-dashboard

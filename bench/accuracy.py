@@ -55,9 +55,8 @@ def dataset_section(found: dict[str, Any]) -> str:
     seeds = next((judged.get("seeds") for judged in alone.values()), None) or found["seeds"]
     lines = [f"**{name}** ({size}; {len(seeds)} training seeds)"]
     for protocol, judged in alone.items():
-        columns = _columns(protocol, judged["models"])
-        lines += ["", f"| {PROTOCOLS[protocol].title} | " + " | ".join(columns.values()) + " | seeds |"]
-        lines.append("|---" * (len(columns) + 2) + "|")
+        columns = _columns(protocol, [row["metrics"] for row in judged["models"].values()])
+        lines += ["", *_head(PROTOCOLS[protocol].title, columns)]
         for model, row in judged["models"].items():
             cells = " | ".join(_figure(row, metric) for metric in columns)
             seeds = max(len(values) for values in row["per_seed"].values())
@@ -77,10 +76,9 @@ def group_table(group: str, parts: dict[str, Any]) -> list[str]:
     """
     first = next(iter(parts))
     models = parts[first]["models"]
-    columns = _columns(first, models)
+    columns = _columns(first, [row["metrics"] for row in models.values()])
     what = f"{PROTOCOLS[first].question.partition(' (')[0]} (mean of {len(parts)} {group}, sd over the {group})"
-    lines = [f"| {what} | {' | '.join(columns.values())} | seeds |"]
-    lines.append("|---" * (len(columns) + 2) + "|")
+    lines = _head(what, columns)
     for model in models:
         rows = [judged["models"][model] for judged in parts.values()]
         cells = [_mean([row["metrics"][metric] for row in rows]) for metric in columns]
@@ -89,9 +87,14 @@ def group_table(group: str, parts: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _columns(protocol: str, models: dict[str, Any]) -> dict[str, str]:
-    """The headings of the metrics that any model of a table has."""
-    there = {metric for row in models.values() for metric in row["metrics"]} - set(LEFT_OUT.get(protocol, ()))
+def _head(first: str, columns: dict[str, str]) -> list[str]:
+    """The first two lines of a table of models."""
+    return [f"| {first} | {' | '.join(columns.values())} | seeds |", "|---" * (len(columns) + 2) + "|"]
+
+
+def _columns(protocol: str, found: list[dict[str, Any]]) -> dict[str, str]:
+    """The headings of the metrics that any model of a table has; its figures are by metric."""
+    there = {metric for figures in found for metric in figures} - set(LEFT_OUT.get(protocol, ()))
     columns = PROTOCOLS[protocol].columns
     return {metric: heading.replace("\n", ", ") for heading, metric in columns if metric in there}
 
@@ -116,10 +119,9 @@ def _figure(row: dict[str, Any], metric: str) -> str:
 
 def paper_section(found: dict[str, Any]) -> str:
     """The NCF paper's benchmark: means over seeds, beside what was published, which is of sampled movies alone."""
-    columns = {metric: heading for heading, metric in PROTOCOLS[PROTOCOL].columns if metric in (*METRICS, *ALL_MOVIES)}
-    lines = ["| model | " + " | ".join(heading.replace("\n", ", ") for heading in columns.values()) + " | seeds |"]
-    lines.append("|---" * (len(columns) + 2) + "|")
     results = found["results"]
+    columns = _columns(PROTOCOL, results)
+    lines = _head("model", columns)
     by_model = {name: [r for r in results if r["model"] == name] for name in dict.fromkeys(r["model"] for r in results)}
     for name, rows in sorted(by_model.items(), key=lambda item: -mean(r[ALL_MOVIES[-1]] for r in item[1])):
         cells = " | ".join(_mean([row[metric] for row in rows]) for metric in columns)

@@ -72,6 +72,13 @@ def family_of(pid: int) -> list[psutil.Process]:
         return []
 
 
+def wait_until_served(process: subprocess.Popen, log: Path) -> None:
+    """An error says that no Triton answers, in the middle of its line."""
+    says = re.compile("^Triton answers", re.MULTILINE)
+    wait_for(lambda: says.search(log.read_text()) or process.poll() is not None, "the server")
+    assert process.poll() is None, log.read_text()
+
+
 def wait_for(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + HANG_SECONDS
     while not condition():
@@ -534,8 +541,7 @@ def test_serving_ends_with_its_command_and_leaves_no_process(finished, tmp_path,
     run, _ = finished
     log, port = tmp_path / "serve.log", free_port()
     with started("serve", *SMALL, "--runs", run.root.parent, "--port", port, log=log) as process:
-        wait_for(lambda: "Triton answers" in log.read_text() or process.poll() is not None, "the server")
-        assert "error:" not in log.read_text(), log.read_text()
+        wait_until_served(process, log)
         family = family_of(process.pid)
         assert len(family) >= 3  # the command, Triton, its stubs
         if number == signal.SIGTERM:
@@ -597,8 +603,7 @@ def test_one_model_alone_is_evaluated_exported_and_served(prepared, tmp_path, ca
     assert f"{other} is not trained for leave-one-out" in line
     log, port = tmp_path / "serve.log", free_port()
     with started("serve", *where, "--port", port, log=log) as process:
-        wait_for(lambda: "Triton answers" in log.read_text() or process.poll() is not None, "the server")
-        assert "error:" not in log.read_text(), log.read_text()
+        wait_until_served(process, log)
         asked = (*where, "--url", f"127.0.0.1:{port}")
         assert main_here("recommend", *asked, "--user", 1) == 0, capsys.readouterr().err
         assert len(titles_in(capsys.readouterr().out)) == 10
