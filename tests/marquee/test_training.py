@@ -127,13 +127,13 @@ def test_compare_trains_its_seeds_side_by_side_and_uses_them(run, machine, monke
     machine(2, FOUR)
     monkeypatch.setattr(training, "WORTH_PROCESSES", 0)
     monkeypatch.setattr("models.registry.rivals_for", lambda *_: ("mf",))
-    train_seeds(run, ("leave-one-out",), [5, 6], "auto", {})
+    train_seeds(run, ("leave-one-out",), [5, 6], "auto", {}, ())
     assert "2 models at a time" in capsys.readouterr().out
     folders = [run.of_seed("leave-one-out", "mf", seed) for seed in (5, 6)]
     before = [(folder / "manifest.json").stat().st_mtime_ns for folder in folders]
     seeds = [read_json(folder / "config.json")["seed"] for folder in folders]
     assert seeds == [5, 6]
-    train_seeds(run, ("leave-one-out",), [5, 6], "auto", {})
+    train_seeds(run, ("leave-one-out",), [5, 6], "auto", {}, ())
     assert not capsys.readouterr().out
     compare(run, ("leave-one-out",), [5, 6], torch.device("cpu"), lambda *_: None)
     assert [(folder / "manifest.json").stat().st_mtime_ns for folder in folders] == before
