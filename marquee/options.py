@@ -15,7 +15,7 @@ from workflows.sources.datasets import DATASETS
 
 # Every list of choices that help texts and messages name. None of them imports a heavy package.
 DATASET_NAMES = tuple(DATASETS)
-SYNTHETIC_NAMES = ("ml-20m", "ml-25m", "ml-32m", "ml-latest-small")  # the releases that `synth` imitates
+SYNTHETIC_NAMES = ("ml-20m", "ml-25m", "ml-32m", "ml-latest-small", "netflix")  # the releases that `synth` imitates
 NETWORK_NAMES = names_of_files("models.networks")
 RUNTIME_NAMES = ("marquee", "merlin")
 STRATEGY_NAMES = ("exact", "two-stage")

@@ -30,3 +30,9 @@ for _name in ("ml-100k", "ml-1m", "ml-10m"):
     LICENCES.add(_name, _NO_COPIES)
 for _name in ("ml-20m", "ml-25m", "ml-32m", "ml-latest-small"):
     LICENCES.add(_name, _SAME_TERMS)
+# From the README of the Netflix Prize's training set.
+LICENCES.add(
+    "netflix",
+    "Netflix, the publisher, allowed no commercial use and no redistribution without separate permission, and has "
+    "withdrawn the data.",
+)

@@ -33,6 +33,8 @@ class ReaderContract:
         entry: the layout itself, where nothing but the test adds it to `LAYOUTS`.
         separator: of the fields, which no title holds; "" where the layout quotes.
         genres: some that the layout can hold, in the order in which it lists them.
+        tick: seconds; the layout keeps times as multiples of it.
+        movie_opens: whether a line with the movie stands before each rating's own.
     """
 
     name: ClassVar[str]
@@ -46,10 +48,12 @@ class ReaderContract:
     entry: ClassVar[Layout | None] = None
     separator: ClassVar[str] = ""
     genres: ClassVar[tuple[str, ...]] = ("Action", "Comedy", "Drama", "War")
+    tick: ClassVar[int] = 1
+    movie_opens: ClassVar[bool] = False
 
-    def rating_text(self, row: tuple, way: Way) -> str:
-        """A rating (user id, movie id, stars, time) as a line of the ratings file."""
-        return self.rating_line.format(**dict(zip(("user", "movie", "stars", "time"), row)))
+    def rating_lines(self, row: tuple, way: Way | None = None) -> list[str]:
+        """A rating (user id, movie id, stars, time) as lines of the ratings file, its own the last."""
+        return [self.rating_line.format(**dict(zip(("user", "movie", "stars", "time"), row)))]
 
     def movie_text(self, movie: object, title: str, year: int, genres: list[str], way: Way) -> str | None:
         """A movie as a line of the movies file; None where the contract is to write `movie_line` only."""
@@ -78,8 +82,8 @@ class ReaderContract:
 
     def with_rating(self, folder: Path, user: object, movie: object, stars: object, time: object) -> Path:
         """Writes the files with one more rating."""
-        line = self.rating_line.format(user=user, movie=movie, stars=stars, time=time)
-        return self.write(folder, {self.layout.ratings_file: f"{line}\n"})
+        lines = self.rating_lines((user, movie, stars, time))
+        return self.write(folder, {self.layout.ratings_file: "".join(f"{line}\n" for line in lines)})
 
     def refusal(self, folder: Path) -> str:
         with pytest.raises(UserError) as caught:
@@ -93,6 +97,11 @@ class ReaderContract:
     def lines(self, file: str) -> int:
         """How many lines the file of the small dataset has."""
         return self.files[file].count("\n")
+
+    @property
+    def rating_line_number(self) -> int:
+        """Of the line of one more rating, where that is the last."""
+        return self.lines(self.layout.ratings_file) + 1 + self.movie_opens
 
     # -- what is read --------------------------------------------------------------------------------------------------
 
@@ -136,9 +145,9 @@ class ReaderContract:
     def test_of_a_repeated_rating_the_last_by_time_stays(self, tmp_path):
         user, movie, stars, time = self.ratings[0]
         other = 1.0 if stars != 1 else 2.0
-        tables = read_tables(self.with_rating(tmp_path, user, movie, int(other), time + 1))
+        tables = read_tables(self.with_rating(tmp_path, user, movie, int(other), time + self.tick))
         assert tables.repeated == 1
-        assert ratings_of(tables) == [*self.ratings[1:], (user, movie, other, time + 1)]
+        assert ratings_of(tables) == [*self.ratings[1:], (user, movie, other, time + self.tick)]
 
     def test_the_users_file_may_be_missing(self, tmp_path):
         if not self.layout.users_file:
@@ -172,7 +181,7 @@ class ReaderContract:
                 return
             assert not damaged, f"{damaged} was not refused"
             assert way.encoding != "utf-16"
-            assert ratings_of(tables) == ratings
+            assert ratings_of(tables) == [(*row[:3], row[3] - row[3] % self.tick) for row in ratings]
             known = {row[0]: row for row in movies_of(tables)}
             assert sorted(known) == sorted({row[0] for row in movies} | {row[1] for row in ratings})
             if self.movie_text(1, "", 0, [], way) is not None:
@@ -190,8 +199,8 @@ class ReaderContract:
         """Writes the files; returns how the message about the damage must begin, "" without one."""
         damaged = ""
         lines = {
-            "ratings": [self.rating_text(row, way) for row in ratings],
-            "movies": [self.movie_written(row, way) for row in movies],
+            "ratings": [self.rating_lines(row, way) for row in ratings],
+            "movies": [[self.movie_written(row, way)] for row in movies],
         }
         rows = {"ratings": ratings, "movies": movies}
         names = {"ratings": self.layout.ratings_file, "movies": self.layout.movies_file}
@@ -200,9 +209,10 @@ class ReaderContract:
             header = [] if first[0].isdigit() else [first]
             if damage.kind != "none" and damage.file == kind and lines[kind]:
                 place = damage.place % len(lines[kind])
-                lines[kind][place] = self.damaged(kind, rows[kind][place], lines[kind][place], way, damage)
-                damaged = f"{folder / name}: line {way.line_of(place + len(header))} "
-            data = way.encoded(way.text([*header, *lines[kind]]))
+                lines[kind][place][-1] = self.damaged(kind, rows[kind][place], lines[kind][place][-1], way, damage)
+                before = len(header) + sum(map(len, lines[kind][: place + 1])) - 1
+                damaged = f"{folder / name}: line {way.line_of(before)} "
+            data = way.encoded(way.text([*header, *(line for some in lines[kind] for line in some)]))
             assume(data is not None)
             (folder / name).write_bytes(data or b"\n")
         if self.layout.users_file:
@@ -216,7 +226,7 @@ class ReaderContract:
     def damaged(self, kind: str, row: tuple, line: str, way: Way, damage: Damage) -> str:
         if damage.kind == "id":
             other = (damage.text, *row[1:])
-            return self.rating_text(other, way) if kind == "ratings" else self.movie_written(other, way)
+            return self.rating_lines(other, way)[-1] if kind == "ratings" else self.movie_written(other, way)
         separator = self.separator or ","
         return f"{line}{separator}1" if damage.kind == "long" else str(row[0])
 
@@ -254,7 +264,8 @@ class ReaderContract:
         folder = self.with_rating(tmp_path, *row)
         message = self.refusal(folder)
         assert str(folder / self.layout.ratings_file) in message
-        assert f"line {self.lines(self.layout.ratings_file) + 1}" in message
+        line = self.rating_line_number - (self.movie_opens and place == 1)
+        assert f"line {line}" in message
 
     def test_a_rating_that_is_cut_off_is_named_by_its_line(self, tmp_path):
         message = self.refusal(self.write(tmp_path, {self.layout.ratings_file: "1\n"}))
@@ -263,7 +274,7 @@ class ReaderContract:
     @pytest.mark.parametrize("stars", [0, 6, "NaN"])
     def test_stars_out_of_range_are_named_by_the_line(self, tmp_path, stars):
         message = self.refusal(self.with_rating(tmp_path, 1, 20, stars, 100))
-        assert f"line {self.lines(self.layout.ratings_file) + 1} has rating " in message
+        assert f"line {self.rating_line_number} has rating " in message
 
     def test_a_negative_id_is_refused(self, tmp_path):
         assert "userId -1" in self.refusal(self.with_rating(tmp_path / "user", -1, 20, 3, 100))

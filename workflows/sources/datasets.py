@@ -148,3 +148,17 @@ DATASETS.add(
     ),
     position=70,
 )
+
+# -- others ------------------------------------------------------------------------------------------------------------
+
+DATASETS.add(
+    "netflix",
+    Dataset(
+        "netflix",
+        ratings=100_480_507,  # Bennett and Lanning, "The Netflix Prize", KDD Cup 2007
+        users=480_189,
+        movies=17_770,
+        layout="netflix",  # no source: Netflix has withdrawn the files
+    ),
+    position=80,
+)

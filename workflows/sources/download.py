@@ -24,9 +24,8 @@ from core.progress import progress
 
 GROUPLENS = "https://files.grouplens.org/datasets/movielens"
 TIMEOUT = 15  # seconds without a byte
-
-
-LIKE_RELEASE = re.compile(r"synth-(?P<like>ml-(?:[0-9]+m|latest-small))(?:-(?P<scale>[0-9.e-]+))?")  # synth's own names
+# The names that synth gives
+LIKE_RELEASE = re.compile(r"synth-(?P<like>ml-(?:[0-9]+m|latest-small)|netflix)(?:-(?P<scale>[0-9.e-]+))?")
 PIP_SECONDS = 300  # that pip may take for a package
 
 

@@ -224,7 +224,7 @@ def find_release(place: Place, layout_name: str | None = None) -> Release:
         LAYOUTS.choose(layout_name)
     found = _releases(place, place.members())
     if not found:
-        raise UserError(f"{place.path} holds no MovieLens ratings; expected one of {_ratings_files()} in it")
+        raise UserError(f"{place.path} holds no ratings that can be read; expected one of {_ratings_files()} in it")
     found = _with_movies(found)
     eligible = [release for release in found if release.name == layout_name] or found
     chosen, *rest = eligible

@@ -10,11 +10,12 @@ import pyarrow.compute as pc
 from core.columns import RAW_MOVIE, TIMESTAMP
 from workflows.sources.datasets import Dataset
 
+DAY = 86_400  # seconds
 UNKNOWN_SHARE = 0.1  # of the rated movies, or of the users, from which on the files are of different releases
 
 
 def misfits(ratings: pa.Table, ratings_file: Path, described: dict[str, tuple[Path, pd.DataFrame]]) -> list[str]:
-    """Sentences about files that do not seem to belong together, or to be whole.
+    """Sentences about files that do not seem to belong together.
 
     Args:
         ratings: as they are in their file.
@@ -30,17 +31,28 @@ def misfits(ratings: pa.Table, ratings_file: Path, described: dict[str, tuple[Pa
                 f"{path} does not describe {unknown:,} of the {len(rated):,} {what} that {ratings_file.name} has; "
                 "are both of the same release?"
             )
-    return found + _cut_off(ratings, ratings_file)
+    return found
 
 
-def _cut_off(ratings: pa.Table, path: Path) -> list[str]:
-    """A last row that may have been cut off in its time: what is left of it is still a number, but a smaller one."""
+def cut_off(ratings: pa.Table, path: Path) -> list[str]:
+    """A sentence about a last row that may have been cut off in its time: what is left is still a number, but less."""
     times = ratings[TIMESTAMP].to_numpy()
     if len(times) < 2 or times[-1] >= times[:-1].min() or _ends_a_line(path):
         return []
     return [
         f"{path} seems to be cut off: its last line does not end, and its time, {times[-1]}, is before all others; "
         "copy the file again if there should be more"
+    ]
+
+
+def days_only(ratings: pa.Table) -> list[str]:
+    """A sentence where all times are midnight: what came first on a day is then not known."""
+    times = ratings[TIMESTAMP].to_numpy()
+    if times[0] % DAY or times.min() == times.max() or (times % DAY).any():
+        return []
+    return [
+        "times are whole days: of a user's ratings of one day, the later in the file counts as the later one "
+        "(leave-one-out holds it out), and none of them is in another one's history"
     ]
 
 

@@ -51,7 +51,7 @@ def read_ratings(path: Path, separator: str, header: tuple[str, ...] | None = No
         raise UserError(f"{path}: {shown(' '.join(str(error).split()))}; copy the file again") from None
     if bad := out_of_range(table):
         row, what, remedy = bad
-        line = next(number for n, (number, _) in enumerate(_lines(path, header)) if n == row)
+        line = next(number for n, (number, _) in enumerate(lines_of(path, header)) if n == row)
         refuse(path, line, what, remedy)
     return table
 
@@ -136,7 +136,7 @@ def _quotes_are_whole(content: mmap.mmap) -> bool:
 # -- what is wrong -----------------------------------------------------------------------------------------------------
 
 
-def _lines(path: Path, header: tuple[str, ...] | None) -> Iterator[tuple[int, str]]:
+def lines_of(path: Path, header: tuple[str, ...] | None = None) -> Iterator[tuple[int, str]]:
     """The lines that are not blank, without the header, each with its number."""
     with open(path, encoding="utf-8-sig", errors="replace", newline=None) as file:
         for number, line in enumerate(file, 1):
@@ -147,7 +147,7 @@ def _lines(path: Path, header: tuple[str, ...] | None) -> Iterator[tuple[int, st
 
 def _refuse_malformed(path: Path, separator: str, header: tuple[str, ...] | None) -> None:
     """Names the first line that is not a rating; does nothing where there is none."""
-    for number, line in _lines(path, header):
+    for number, line in lines_of(path, header):
         fields = line.split(separator)
         if len(fields) != len(RATINGS_COLUMNS):
             found = f"has {len(fields)} fields ({shown(line)}) where {len(RATINGS_COLUMNS)} were expected"
@@ -155,10 +155,11 @@ def _refuse_malformed(path: Path, separator: str, header: tuple[str, ...] | None
         for name, text in zip(RATINGS_COLUMNS, fields):
             if separator == "," and len(text) > 1 and text[0] == text[-1] == '"':
                 text = text[1:-1]
-            _refuse_field(path, number, name, text)
+            refuse_field(path, number, name, text)
 
 
-def _refuse_field(path: Path, line: int, name: str, text: str) -> None:
+def refuse_field(path: Path, line: int, name: str, text: str) -> None:
+    """Refuses a field of the ratings, by its column, that is no number of that column's type."""
     kind = RATINGS_TYPES[name]
     if pa.types.is_floating(kind):
         if not DECIMAL.fullmatch(text):

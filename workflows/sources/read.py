@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from core.columns import GENDER, GENRES, MOVIES_COLUMNS, OCCUPATION, RAW_MOVIE, RAW_USER, TIMESTAMP, TITLE, YEAR
 from core.errors import UserError
 from workflows.sources.find import Folder, Release, find_release
-from workflows.sources.fit import misfits
+from workflows.sources.fit import cut_off, days_only, misfits
 from workflows.sources.frames import clean_category, clean_genres, plausible_year
 from workflows.sources.layouts.base import Layout
 from workflows.sources.ratings import out_of_range
@@ -68,8 +68,7 @@ def read_files(layout: Layout, files: Mapping[str, Path]) -> Tables:
         if name in files and files[name].stat().st_size == 0:
             raise UserError(f"{files[name]} is empty; copy it again from the dataset's zip")
     ratings_file, movies_file = files[layout.ratings_file], files[layout.movies_file]
-    ratings = layout.ratings(ratings_file)
-    check_ratings(ratings, ratings_file)
+    ratings, notes = _all_ratings(layout, files)
     movies = _clean_movies(layout.movies(movies_file), movies_file)
     described = {RAW_MOVIE: (movies_file, movies)}
     users = pd.DataFrame({RAW_USER: _distinct(ratings, RAW_USER)})
@@ -77,9 +76,26 @@ def read_files(layout: Layout, files: Mapping[str, Path]) -> Tables:
         about = _clean_users(layout.users(files[layout.users_file]))
         users = users.merge(about, on=RAW_USER, how="left")
         described[RAW_USER] = (files[layout.users_file], about)
-    notes = tuple(misfits(ratings, ratings_file, described))
+    notes += misfits(ratings, ratings_file, described)
     ratings, repeated = drop_repeated(ratings)
-    return Tables(ratings, _complete_movies(movies, ratings), users.astype({RAW_USER: "int32"}), repeated, notes)
+    users = users.astype({RAW_USER: "int32"})
+    return Tables(ratings, _complete_movies(movies, ratings), users, repeated, tuple(notes))
+
+
+def _all_ratings(layout: Layout, files: Mapping[str, Path]) -> tuple[pa.Table, list[str]]:
+    """The ratings of all their files, and sentences about what is suspicious in the files or missing."""
+    there = [name for name in layout.ratings_files if name in files]
+    missing = [name for name in layout.ratings_files if name not in files]
+    tables, notes = [], []
+    for name in there:
+        tables.append(layout.ratings(files[name]))
+        check_ratings(tables[-1], files[name])
+        notes += cut_off(tables[-1], files[name])
+    ratings = pa.concat_tables(tables)
+    if missing:
+        read = f"{len(there)} of {len(layout.ratings_files)} files of ratings are read"
+        notes.append(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: {read}")
+    return ratings, notes + days_only(ratings)
 
 
 def check_files(release: Release) -> None:

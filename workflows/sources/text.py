@@ -112,19 +112,22 @@ class Row(list[str]):
         refuse(self.path, self.line, what, remedy)
 
 
-def text_rows(path: Path, separator: str, *, fields: int, header: tuple[str, ...] | None = None) -> list[Row]:
+def text_rows(
+    path: Path, separator: str, *, fields: int, header: tuple[str, ...] | None = None, rest: bool = False
+) -> list[Row]:
     """The rows of a small delimited file, without its header. The first field is an id.
 
     Args:
         fields: how many each row must have.
         header: what the first line must begin with; None where the file has none.
+        rest: whether the last field is the rest of the line, separators and quotes included.
 
     Raises:
         UserError: another header, a row with another number of fields, or two rows of one id that differ, named by
             their lines; text that is neither UTF-8 nor Latin-1.
     """
     rows: list[Row] = []
-    for row in _rows(path, decoded(path), separator):
+    for row in _rows(path, decoded(path), separator, fields - 1 if rest else -1):
         if header and not rows:
             if row[: len(header)] != list(header):
                 refuse_header(path, separator.join(row), separator.join(header))
@@ -151,14 +154,18 @@ def refuse_header(path: Path, found: str, expected: str) -> NoReturn:
     raise UserError(f"{path}: the first line is {shown(found)} where {expected!r} was expected; {remedy}")
 
 
-def _rows(path: Path, text: str, separator: str) -> Iterator[Row]:
-    """The rows that are not blank. Only comma-separated files quote; elsewhere quotes are part of the text."""
-    if separator != ",":
+def _rows(path: Path, text: str, separator: str, splits: int) -> Iterator[Row]:
+    """The rows that are not blank. Only comma-separated files quote; elsewhere quotes are part of the text.
+
+    Args:
+        splits: at how many separators a line is split, from its beginning; -1 for all. Of some, nothing quotes.
+    """
+    if separator != "," or splits >= 0:
         for number, line in enumerate(LINE_END.split(text), 1):
             if line.strip():
                 if separator == "::" and ODD_COLONS.search(line):
                     refuse(path, number, f"has ':::', where the separator '::' could be either end: {shown(line)}")
-                yield Row(line.split(separator), path, number)
+                yield Row(line.split(separator, splits), path, number)
         return
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     start = 1

@@ -22,7 +22,8 @@ from workflows.synthetic.write import readme, write_movies, write_ratings, write
 LARGEST_SCALE = 4.0
 FEWEST_USERS = 50
 CATALOGUE = 10  # times what a user rates on average: the fewest movies, so that there are some left to recommend
-TAGGINGS = {"ml-20m": 465_564, "ml-25m": 1_093_360, "ml-32m": 2_000_072, "ml-latest-small": 3_683}  # GroupLens' numbers
+# GroupLens' numbers; the Netflix Prize had no tags
+TAGGINGS = {"ml-20m": 465_564, "ml-25m": 1_093_360, "ml-32m": 2_000_072, "ml-latest-small": 3_683, "netflix": 0}
 LIKE = {
     name: Shape(DATASETS[name].users, DATASETS[name].movies, DATASETS[name].ratings, tags)
     for name, tags in TAGGINGS.items()

@@ -87,7 +87,9 @@ def write_ratings(
 
 
 def write_tags(rng: np.random.Generator, path: Path, truth: Truth, ratings: Ratings, tags: int) -> None:
-    """At most one tag for a rating, given after it."""
+    """At most one tag for a rating, given after it; nothing where there are none."""
+    if not tags:
+        return
     rows = np.sort(rng.choice(len(ratings.movie), tags, replace=False, shuffle=False))
     words = pa.array(rng.integers(0, len(TAGS), tags).astype(np.int8))
     columns = {
@@ -131,7 +133,7 @@ It was written by
 
     python -m marquee synth --like {like} --scale {scale} --seed {seed}
 
-in the layout and about the size of GroupLens' {like}: {shape.ratings:,} ratings and {shape.tags:,} tags of
+in MovieLens' CSV layout and about the size of {like}: {shape.ratings:,} ratings and {shape.tags:,} tags of
 {shape.movies:,} movies by {shape.users:,} users. workflows/synthetic/truth.py in Marquee says how they were drawn.
 The truth-*.parquet files hold what they were drawn from, and synth.json the best metrics that any model can reach.
 

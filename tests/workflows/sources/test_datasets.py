@@ -314,7 +314,7 @@ def test_data_goes_before_the_home(movielens, tmp_path, home):
     assert "60 users" in fetch(tmp_path / "tables", movielens)
 
 
-@pytest.mark.parametrize("name", [name for name in DATASETS if name != "ml-100k"])
+@pytest.mark.parametrize("name", [name for name in DATASETS if name != "ml-100k" and DATASETS[name].sources])
 def test_without_a_network_the_message_says_what_to_do(tmp_path, home, name):
     message = refusal(tmp_path / "tables", dataset=get_dataset(name))
     assert get_dataset(name).sources[0].url in message

@@ -317,7 +317,7 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     assert "neither a folder nor a file" in refusal(tmp_path / "pipe", tmp_path / "tables")
     os.mkfifo(tmp_path / "ratings.csv")
-    assert "holds no MovieLens ratings" in refusal(tmp_path, tmp_path / "tables")
+    assert "holds no ratings that can be read" in refusal(tmp_path, tmp_path / "tables")
 
 
 # -- bounds ------------------------------------------------------------------------------------------------------------
@@ -382,7 +382,7 @@ def test_links_and_paths_that_lead_elsewhere_are_not_followed(tmp_path):
             info = tarfile.TarInfo(name)
             info.size = len(content)
             out.addfile(info, io.BytesIO(content.encode()))
-    assert "holds no MovieLens ratings" in refusal(tmp_path / "x.tar", tmp_path / "tables")
+    assert "holds no ratings that can be read" in refusal(tmp_path / "x.tar", tmp_path / "tables")
     assert not (tmp_path / "ml").exists()
 
 

@@ -1,5 +1,6 @@
-"""MovieLens' four file layouts, from small files written by hand, and what is said about files that are bad."""
+"""MovieLens' four file layouts and Netflix', from small files written by hand, and what is said about bad ones."""
 
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -69,8 +70,8 @@ class TestMovielensCsv(ReaderContract):
     rating_line = "{user},{movie},{stars},{time}"
     movie_line = "{movie},Ran (1985),Drama"
 
-    def rating_text(self, row, way):
-        return ",".join(f'"{field}"' if way.quoted else str(field) for field in row)
+    def rating_lines(self, row, way=None):
+        return [",".join(f'"{field}"' if way and way.quoted else str(field) for field in row)]
 
     def movie_text(self, movie, title, year, genres, way):
         return csv_line([movie, with_year(title, year), "|".join(genres) or "(no genres listed)"], way.quoted)
@@ -117,6 +118,60 @@ class TestRecbole(ReaderContract):
 
     def movie_text(self, movie, title, year, genres, way):
         return "\t".join([str(movie), title, str(year or ""), " ".join(genres)])
+
+
+DAY = 86_400
+NETFLIX = {
+    "combined_data_1.txt": "10:\n1,4,1970-01-02\n2,5,1970-01-04\n20:\n1,1,1970-01-03\n",
+    "movie_titles.csv": '10,1995,Heat\n20,NULL,Something, the Movie: 2,000 "AD", Amélie\n',
+}
+
+
+class TestNetflix(ReaderContract):
+    name = "netflix"
+    files = NETFLIX
+    encoding = "latin-1"
+    ratings = ((1, 10, 4.0, DAY), (2, 10, 5.0, 3 * DAY), (1, 20, 1.0, 2 * DAY))
+    movies = ((10, "Heat", 1995, []), (20, 'Something, the Movie: 2,000 "AD", Amélie', 0, []))
+    users = ((1,), (2,))
+    movie_line = "{movie},1985,Ran"
+    genres = ()
+    tick = DAY
+    movie_opens = True
+
+    def rating_lines(self, row, way=None):
+        user, movie, stars, time = row
+        day = datetime(1970, 1, 1) + timedelta(seconds=time) if isinstance(time, int) else None
+        return [f"{movie}:", f"{user},{stars},{day.date() if day else time}"]
+
+    def movie_text(self, movie, title, year, genres, way):
+        return f"{movie},{year or 'NULL'},{title}"
+
+    def damaged(self, kind, row, line, way, damage):
+        if kind == "movies" and damage.kind == "long":  # a comma more is one of the title's
+            return str(row[0])
+        return super().damaged(kind, row, line, way, damage)
+
+    def test_the_ratings_of_all_files_are_read_and_a_missing_one_is_said(self, tmp_path):
+        more = {"combined_data_2.txt": "30:\n2,3,1999-12-31\n", "combined_data_4.txt": "40:\n41:\n3,2,2005-12-31\n"}
+        tables = read_tables(write(tmp_path, {**NETFLIX, **more}))
+        assert ratings_of(tables) == [*self.ratings, (2, 30, 3.0, 10_956 * DAY), (3, 41, 2.0, 13_148 * DAY)]
+        assert tables.notes[0] == "combined_data_3.txt is missing: 3 of 4 files of ratings are read"
+        assert tables.notes[1].startswith("times are whole days")
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("1,4,1970-01-02\n10:\n", "line 1 is a rating before any movie's line"),
+            ("10:\n1,4,1970-02-30\n", "line 2 has timestamp '1970-02-30', which is not a day"),
+            ("10:\n1,4,1970-1-3\n", "line 2 has timestamp '1970-1-3', which is not a day"),
+            ("10:\n1,4,1970-01-02\n9999999999:\n", "line 3 has movieId '9999999999', which is too large"),
+            ("10:\n1,4\n", "line 2 has 2 fields"),
+            ("10:\n\n20:\n", "holds no ratings"),
+        ],
+    )
+    def test_what_is_no_rating_is_named(self, tmp_path, text, said):
+        assert said in self.refusal(write(tmp_path, {**NETFLIX, "combined_data_1.txt": text}))
 
 
 # -- the layouts -------------------------------------------------------------------------------------------------------

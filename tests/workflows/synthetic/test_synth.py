@@ -244,7 +244,7 @@ def test_a_scale_out_of_range_is_refused(tmp_path, scale):
 
 
 def test_other_bad_arguments_are_refused(tmp_path):
-    with pytest.raises(UserError, match="choose one of ml-20m, ml-25m, ml-32m, ml-latest-small"):
+    with pytest.raises(UserError, match="choose one of ml-20m, ml-25m, ml-32m, ml-latest-small, netflix"):
         synthesise(tmp_path / "x", "ml-1m", 1, 0, quiet)
     with pytest.raises(UserError, match=r"50 users of ml-latest-small with under 20 .* give 0\.009918 or more"):
         synthesise(tmp_path / "x", "ml-latest-small", 0.009, 0, quiet)

@@ -17,11 +17,12 @@ from core.registry import Registry
 
 @dataclass(frozen=True)
 class Layout:
-    """A file layout. A folder with the ratings file has this layout.
+    """A file layout. A folder with the (first) ratings file has this layout.
 
     Attributes:
         title: what messages call it.
         ratings, movies, users: read one file each, given its path; they raise `UserError` for a malformed one.
+        more_ratings_files: whose ratings follow, where a release has them in several files; each may be missing.
         users_file: may be missing in a folder, as not every release describes its users.
     """
 
@@ -31,13 +32,19 @@ class Layout:
     ratings: Callable[[Path], pa.Table]
     movies_file: str
     movies: Callable[[Path], pd.DataFrame]
+    more_ratings_files: tuple[str, ...] = ()
     users_file: str | None = None
     users: Callable[[Path], pd.DataFrame] | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
         """The names of its files, the ratings first."""
-        return tuple(name for name in (self.ratings_file, self.movies_file, self.users_file) if name)
+        return tuple(name for name in (*self.ratings_files, self.movies_file, self.users_file) if name)
+
+    @property
+    def ratings_files(self) -> tuple[str, ...]:
+        """The names of the files of its ratings, in order."""
+        return self.ratings_file, *self.more_ratings_files
 
 
 LAYOUTS: Registry[Layout] = Registry("layout", "workflows.sources.layouts")  # in the order in which they are looked for
