@@ -60,6 +60,25 @@ class Batch:
         return torch.cat([self.movie, self.negatives().movie])
 
 
+def all_shared(user: Tensor, movies: Tensor, history: History | None) -> Batch:
+    """Users who share all movies that are asked about, with nothing left out of any statistics.
+
+    Args:
+        user, movies: int64 [n] and int64 [k]; the first movie stands as every user's own, too.
+        history: of each user; None where the network knows of none.
+    """
+    nothing, everyone = torch.full_like(movies, FOLDS), movies.new_ones((len(user), len(movies)), dtype=torch.bool)
+    return Batch(
+        user=user,
+        movie=movies[:1].expand(len(user)),
+        fold=nothing[:1].expand(len(user)),
+        label=torch.ones(len(user), device=user.device),
+        weight=None,
+        history=history,
+        shared=Shared(movies, nothing, everyone),
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
     """How training samples are made.

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from core.errors import UserError
+from models.data.batches import all_shared
 from models.data.features import Features
 from models.data.history import History, Timeline, timeline
 from models.data.interactions import Candidates, Interactions
@@ -65,15 +66,19 @@ def row_scorer(
     return score
 
 
-def list_scorer(model: Recommender) -> ScoreLists | None:
+def list_scorer(model: Recommender, protocol: str) -> ScoreLists | None:
     """The model as a function of int64 [u] users and int64 [m] movies to probabilities of each with each.
 
-    In matrix products of the model's cut for serving, which is several times faster than pair by pair. None where the
-    network has no cut, or is not on the CPU.
+    In matrix products, which is several times faster than pair by pair: of the model's cut for serving, on the CPU, or
+    as it learns against shared movies. None where the network has neither.
     """
-    if NETWORKS[model.name].cut is None or model.offset.device.type != "cpu":
-        return None
+    network = NETWORKS[model.name]
+    if network.cut is not None and model.offset.device.type == "cpu":
+        return _by_cut(model)
+    return None if network.against is None else _by_shared_movies(model, protocol)
 
+
+def _by_cut(model: Recommender) -> ScoreLists:
     @torch.inference_mode()
     def score(user: np.ndarray, movie: np.ndarray) -> np.ndarray:
         model.eval()
@@ -81,6 +86,24 @@ def list_scorer(model: Recommender) -> ScoreLists | None:
         head = parts.head.for_one_user()
         rows, vectors, hidden = (torch.from_numpy(part) for part in (parts.users, parts.vectors, parts.hidden))
         return np.stack([head(row, vectors, hidden).numpy() for row in rows.split(1)])
+
+    return score
+
+
+def _by_shared_movies(model: Recommender, protocol: str) -> ScoreLists:
+    answer, device = PROTOCOLS[protocol].answer, model.offset.device
+
+    @torch.inference_mode()
+    def score(user: np.ndarray, movie: np.ndarray) -> np.ndarray:
+        model.eval()
+        movies = torch.from_numpy(movie).to(device)
+        parts = []
+        for users in torch.from_numpy(user).to(device).split(max(1, SCORING_ROWS // len(movies))):
+            history = model.now(users) if model.uses_history else None
+            batch = all_shared(users, movies, history)
+            raw = model.against(batch)[:, 1:] - model.offset
+            parts.append(answer(raw * model.scale + model.offset).cpu().numpy())
+        return np.concatenate(parts)
 
     return score
 
@@ -101,7 +124,7 @@ def network_scorer(model: Recommender, device: torch.device, protocol: str, past
             # copies, as arrays that were read from files cannot be written to, of which PyTorch warns
             user, not_before = torch.tensor(questions.user), torch.tensor(questions.not_before)
             then = model.as_of(user, past.at(user.long(), past.places_of(user, not_before).long()))
-        pairs, lists = pair_scorer(then, device, protocol), list_scorer(then)
+        pairs, lists = pair_scorer(then, device, protocol), list_scorer(then, protocol)
         return Asked(
             lambda user, movie: _numbers(pairs(user, movie)),
             None if lists is None else lambda user, movie: _numbers(lists(user, movie)),

@@ -21,7 +21,8 @@ CPU = torch.device("cpu")
 PROTOCOL = "leave-one-out"
 LENGTH = 4
 WITH_HISTORY = ("dlrm", "sasrec")
-WITH_CUT = ("dlrm", "ncf", "sasrec", "mf")
+BY_CUT = ("dlrm", "ncf", "sasrec", "mf")
+BY_SHARED_MOVIES = ("svdpp", "fism", "ncf-history", "dlrm-without-history")
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +63,12 @@ def test_as_of_changes_the_users_asked_about_and_not_the_model(features, name):
     assert torch.equal(then.offset, model.offset)  # weights, scale and offset are the model's own
 
 
-@pytest.mark.parametrize("name", WITH_CUT)
+@pytest.mark.parametrize("name", BY_CUT + BY_SHARED_MOVIES)
 def test_scores_of_lists_are_those_of_pairs(features, name):
     """Of a model left in training, too: nothing is dropped."""
     model = made(features, name).train()
     users, movies = np.array([2, 5, 9, features.users - 1]), np.arange(features.movies)
-    found = list_scorer(model)(users, movies)
+    found = list_scorer(model, PROTOCOL)(users, movies)
     assert (found.shape, found.dtype) == ((4, features.movies), np.float32)
     pairs = pair_scorer(model, CPU, PROTOCOL)(np.repeat(users, len(movies)), np.tile(movies, 4))
     np.testing.assert_allclose(found, pairs.reshape(found.shape), atol=1e-5)
@@ -120,5 +121,5 @@ def test_probabilities_of_a_softmax_that_was_not_calibrated_stay_apart(features)
         model.scale.fill_(1.0)
         model.offset.fill_(SOFTMAX_OFFSET)
         model.network.table.table.weight[:, -1] = torch.linspace(5, 20, len(model.network.table.table.weight))
-    found = list_scorer(model)(np.array([2]), np.arange(3, model.movie_embeddings))
+    found = list_scorer(model, PROTOCOL)(np.array([2]), np.arange(3, model.movie_embeddings))
     assert len(np.unique(found)) == found.size
