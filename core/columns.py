@@ -15,6 +15,7 @@ GENRES = "genres"
 GENDER = "gender"
 AGE = "age"
 OCCUPATION = "occupation"
+ORIGINAL_ID = "id"  # of movies and users, where the canonical tables number them
 
 RATINGS_COLUMNS = (RAW_USER, RAW_MOVIE, RATING, TIMESTAMP)
 MOVIES_COLUMNS = (RAW_MOVIE, TITLE, YEAR, GENRES)

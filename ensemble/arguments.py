@@ -27,14 +27,16 @@ def ids(name: str, values: Any) -> np.ndarray:
     """Ids of users or movies: a list, tuple, range, NumPy array, pandas Series, or tensor, with one dimension.
 
     Floats that are whole are taken, below 2^53, where each is one integer only: a pandas column that once had a missing
-    value holds such ids. Booleans and strings are not ids.
+    value holds such ids. Text is taken where all ids are text, as some tables' ids are. Booleans are not ids.
 
     Returns:
-        int64 [n].
+        int64 [n], or object [n] of bytes where the ids are text.
 
     Raises:
         UserError: it is none of these, or a value is not a whole number that fits in 64 bits; the message says which.
     """
+    if _is_text(values):
+        return texts(name, list(values))
     if isinstance(values, (list, tuple, range)):
         if set(map(type, values)) <= {int}:
             try:
@@ -54,6 +56,33 @@ def ids(name: str, values: Any) -> np.ndarray:
     if array.dtype.kind == "f" and bool(np.all((np.abs(array) < EXACT) & (array == np.trunc(array)))):
         return array.astype(np.int64)
     return ids(name, array.tolist() if array.dtype.kind in "uf" else list(array))
+
+
+def _is_text(values: Any) -> bool:
+    """Whether ids begin with a text."""
+    listed = isinstance(values, (list, tuple)) or getattr(getattr(values, "dtype", None), "kind", "") in ("U", "O")
+    return listed and len(values) > 0 and isinstance(next(iter(values)), str)
+
+
+def texts(name: str, values: list[Any]) -> np.ndarray:
+    """Ids that are text, object [n] of bytes.
+
+    Raises:
+        UserError: one of them is not text, or cannot be sent.
+    """
+    found = np.empty(len(values), object)
+    for place, value in enumerate(values):
+        found[place] = choice(f"{name}, number {place + 1},", value)
+    return found
+
+
+def one_id(name: str, value: Any) -> np.ndarray:
+    """One id, int64 [1] or object [1] of bytes.
+
+    Raises:
+        UserError: it is neither text nor a whole number that fits in 64 bits.
+    """
+    return texts(name, [value]) if isinstance(value, str) else np.array([whole(name, value)], np.int64)
 
 
 def _array(name: str, values: Any) -> np.ndarray:
@@ -90,7 +119,7 @@ def whole(name: str, value: Any) -> int:
 
 
 def pairs(user_ids: Any, movie_ids: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The users and movies of (user, movie) pairs, int64 [n] each.
+    """The users and movies of (user, movie) pairs, [n] each, as `ids` gives them.
 
     Raises:
         UserError: they are not ids, or not of the same shape.

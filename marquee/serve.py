@@ -157,14 +157,14 @@ def serve(
         supervisor.watch()
 
 
-def _introduce(ports: Ports, user: int, source: Run | Path, secret_file: Path | None, tls: bool) -> None:
+def _introduce(ports: Ports, user: int | str, source: Run | Path, secret_file: Path | None, tls: bool) -> None:
     """Says where the server answers, and a question to begin with.
 
     Args:
         source: the run, or the repository, that holds the titles.
     """
     console.print("Triton answers at", data_text(ports.url, "bold"), "(gRPC). Ask it from another terminal:")
-    question = f"recommend --user {user}"
+    question = f"recommend --user {shlex.quote(str(user))}"
     question += f" --url {shlex.quote(ports.url)}" if ports.url != DEFAULT_URL else ""
     question += f" --secret-file {shlex.quote(str(secret_file))}" if secret_file else ""
     question += " --ca ROOT_CERTIFICATE" if tls else ""

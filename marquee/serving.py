@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from core.columns import MOVIE_ID, USER_ID
 from core.errors import UserError
 from core.progress import console
 from core.run_folder import DEFAULT_DATASET, DEFAULT_RUNS
@@ -33,7 +34,6 @@ from marquee.options import (
     VerifyKeyOption,
     check_choice,
     listed,
-    movielens_id,
 )
 from models.protocols.base import served_protocols
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from core.run_folder import Run
     from ensemble.client import Access
     from marquee.exported import Exported
+    from marquee.ids import Id
 
 
 def export(
@@ -99,11 +100,9 @@ def recommend(
     user: UserOption = None,
     k: KOption = DEFAULT_K,
     history: Annotated[
-        list[int] | None,
+        list[str] | None,
         typer.Option(
-            help="MovieLens id of a movie that a new user likes. May be given several times, the latest last.",
-            parser=movielens_id,
-            metavar="ID",
+            help="Id of a movie that a new user likes. May be given several times, the latest last.", metavar="ID"
         ),
     ] = None,
     model: ServedModelOption = "",
@@ -124,12 +123,13 @@ def recommend(
         raise UserError("give --user, or --history for a new user")
     access = _access(secret_file, ca, certificate, key)
     source = _source(dataset, runs, repository)
-    question = Question(user, k, tuple(history or ()), model, strategy)
+    liked = tuple(_id(source, MOVIE_ID, one, "--history") for one in history or ())
+    question = Question(None if user is None else _id(source, USER_ID, user, "--user"), k, liked, model, strategy)
     console.print(recommendations(source, url, question, access))
 
 
 def similar(
-    movie: Annotated[int, typer.Option(help="MovieLens movie id.", parser=movielens_id, metavar="ID")],
+    movie: Annotated[str, typer.Option(help="Movie id.", metavar="ID")],
     k: KOption = DEFAULT_K,
     dataset: DatasetOption = DEFAULT_DATASET,
     runs: RunsOption = DEFAULT_RUNS,
@@ -146,16 +146,14 @@ def similar(
 
     access = _access(secret_file, ca, certificate, key)
     source = _source(dataset, runs, repository)
-    movies, scores = client.similar(url, movie, k, access=access, command=source.command("serve"))
-    console.print(similar_table(source, movie, movies, scores))
+    one = _id(source, MOVIE_ID, movie, "--movie")
+    movies, scores = client.similar(url, one, k, access=access, command=source.command("serve"))
+    console.print(similar_table(source, one, movies, scores))
 
 
 def score(
-    user: Annotated[int, typer.Option(help="MovieLens user id.", parser=movielens_id, metavar="ID")],
-    movie: Annotated[
-        list[int],
-        typer.Option(help="MovieLens movie id. May be given several times.", parser=movielens_id, metavar="ID"),
-    ],
+    user: Annotated[str, typer.Option(help="User id.", metavar="ID")],
+    movie: Annotated[list[str], typer.Option(help="Movie id. May be given several times.", metavar="ID")],
     model: ServedModelOption = "",
     dataset: DatasetOption = DEFAULT_DATASET,
     runs: RunsOption = DEFAULT_RUNS,
@@ -172,8 +170,11 @@ def score(
 
     access = _access(secret_file, ca, certificate, key)
     source = _source(dataset, runs, repository)
-    scores, known = client.score(url, [user] * len(movie), movie, model, access=access, command=source.command("serve"))
-    console.print(scores_table(source, user, movie, scores, known))
+    who = _id(source, USER_ID, user, "--user")
+    movies = [_id(source, MOVIE_ID, one, "--movie") for one in movie]
+    serve = source.command("serve")
+    scores, known = client.score(url, [who] * len(movies), movies, model, access=access, command=serve)
+    console.print(scores_table(source, who, movies, scores, known))
 
 
 def _source(dataset: str, runs: Path, repository: Path | None) -> "Run | Exported":
@@ -183,6 +184,12 @@ def _source(dataset: str, runs: Path, repository: Path | None) -> "Run | Exporte
     from marquee.exported import Exported
 
     return Exported(repository)
+
+
+def _id(source: "Run | Exported", name: str, text: str, option: str) -> "Id":
+    from marquee.ids import id_of
+
+    return id_of(source, name, text, option)
 
 
 def secret_of(path: Path | None) -> str:

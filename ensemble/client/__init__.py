@@ -9,7 +9,7 @@ from ensemble.client.asynchronous import AsyncClient
 from ensemble.client.errors import AwayError, BusyError, NoServerError, NoTlsError, NotServedError, TimedOutError
 from ensemble.client.kept import Client
 from ensemble.client.once import connection, infer, recommend, score, similar
-from ensemble.client.questions import Recommendations, Scores, Similar, tensor
+from ensemble.client.questions import Recommendations, Scores, Similar, ids_tensor, tensor
 
 __all__ = [
     "SERVE",
@@ -29,6 +29,7 @@ __all__ = [
     "TimedOutError",
     "check_secret",
     "connection",
+    "ids_tensor",
     "infer",
     "recommend",
     "score",

@@ -12,6 +12,7 @@ from ensemble.client.access import OPEN, Access
 from ensemble.client.asking import SERVE, TIMEOUT, Asking, Attempts
 from ensemble.client.questions import (
     Answered,
+    Id,
     Question,
     Recommendations,
     Request,
@@ -60,16 +61,16 @@ class AsyncClient:
             await self._triton.close()
 
     async def score(
-        self, user_ids: Sequence[int], movie_ids: Sequence[int], model: str = "", *, timeout: float | None = None
+        self, user_ids: Sequence[Id], movie_ids: Sequence[Id], model: str = "", *, timeout: float | None = None
     ) -> Scores:
         """As `Client.score`."""
         return await self._ask(scores_of(user_ids, movie_ids, model), timeout)
 
     async def recommend(
         self,
-        user_id: int | None = None,
+        user_id: Id | None = None,
         k: int = DEFAULT_K,
-        history: Sequence[int] = (),
+        history: Sequence[Id] = (),
         model: str = "",
         strategy: str = "",
         *,
@@ -78,7 +79,7 @@ class AsyncClient:
         """As `Client.recommend`."""
         return await self._ask(recommendations_for(user_id, k, history, model, strategy), timeout)
 
-    async def similar(self, movie_id: int, k: int = DEFAULT_K, *, timeout: float | None = None) -> Similar:
+    async def similar(self, movie_id: Id, k: int = DEFAULT_K, *, timeout: float | None = None) -> Similar:
         """As `Client.similar`."""
         return await self._ask(similar_to(movie_id, k), timeout)
 

@@ -11,6 +11,7 @@ from ensemble.client.access import OPEN, Access
 from ensemble.client.asking import SERVE, TIMEOUT, Asking, Attempts
 from ensemble.client.questions import (
     Answered,
+    Id,
     Question,
     Recommendations,
     Request,
@@ -71,12 +72,13 @@ class Client:
         self._triton.close()
 
     def score(
-        self, user_ids: Sequence[int], movie_ids: Sequence[int], model: str = "", *, timeout: float | None = None
+        self, user_ids: Sequence[Id], movie_ids: Sequence[Id], model: str = "", *, timeout: float | None = None
     ) -> Scores:
         """Probabilities of (user, movie) pairs, any number of them: many are asked for in parts, one after the other.
 
         Args:
-            user_ids, movie_ids: raw MovieLens ids, [n] each: whole numbers in a list, an array, a Series or a tensor.
+            user_ids, movie_ids: raw ids, [n] each: whole numbers in a list, an array, a Series or a tensor; text where
+                a table's own are.
             model: a network such as `dlrm` or `ncf`; empty for the repository's default.
             timeout: seconds for all of it; the client's where it is None.
 
@@ -87,9 +89,9 @@ class Client:
 
     def recommend(
         self,
-        user_id: int | None = None,
+        user_id: Id | None = None,
         k: int = DEFAULT_K,
-        history: Sequence[int] = (),
+        history: Sequence[Id] = (),
         model: str = "",
         strategy: str = "",
         *,
@@ -110,7 +112,7 @@ class Client:
         """
         return self._ask(recommendations_for(user_id, k, history, model, strategy), timeout)
 
-    def similar(self, movie_id: int, k: int = DEFAULT_K, *, timeout: float | None = None) -> Similar:
+    def similar(self, movie_id: Id, k: int = DEFAULT_K, *, timeout: float | None = None) -> Similar:
         """The `k` movies most like one.
 
         Args:

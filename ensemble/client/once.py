@@ -13,13 +13,14 @@ from ensemble.client.access import OPEN, Access
 from ensemble.client.asking import SERVE, TIMEOUT
 from ensemble.client.errors import user_error
 from ensemble.client.kept import Client
+from ensemble.client.questions import Id
 from ensemble.triton_models.limits import DEFAULT_K
 
 
 def score(
     url: str,
-    user_ids: Sequence[int],
-    movie_ids: Sequence[int],
+    user_ids: Sequence[Id],
+    movie_ids: Sequence[Id],
     model: str = "",
     *,
     access: Access = OPEN,
@@ -34,9 +35,9 @@ def score(
 
 def recommend(
     url: str,
-    user_id: int | None = None,
+    user_id: Id | None = None,
     k: int = DEFAULT_K,
-    history: Sequence[int] = (),
+    history: Sequence[Id] = (),
     model: str = "",
     strategy: str = "",
     *,
@@ -44,7 +45,7 @@ def recommend(
     timeout: float = TIMEOUT,
     command: str = SERVE,
 ) -> tuple[np.ndarray, np.ndarray, bool]:
-    """`Client.recommend`: int64 movie ids and float32 scores, best first; and whether the answer is personal."""
+    """`Client.recommend`: movie ids and float32 scores, best first; and whether the answer is personal."""
     with Client(url, access=access, timeout=timeout, command=command) as client:
         answer = client.recommend(user_id, k, history, model, strategy)
     return answer.movie_id, answer.score, answer.known
@@ -52,14 +53,14 @@ def recommend(
 
 def similar(
     url: str,
-    movie_id: int,
+    movie_id: Id,
     k: int = DEFAULT_K,
     *,
     access: Access = OPEN,
     timeout: float = TIMEOUT,
     command: str = SERVE,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`Client.similar`: int64 movie ids and float32 cosines, best first."""
+    """`Client.similar`: movie ids and float32 cosines, best first."""
     with Client(url, access=access, timeout=timeout, command=command) as client:
         answer = client.similar(movie_id, k)
     return answer.movie_id, answer.score

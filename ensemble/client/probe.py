@@ -12,10 +12,10 @@ from tritonclient.utils import InferenceServerException
 
 from core.errors import UserError
 from ensemble import arguments
-from ensemble.client import Access, TimedOutError, connection, tensor
+from ensemble.client import Access, TimedOutError, connection, ids_tensor, tensor
 from ensemble.headers import CANARY_HEADER
 
-UNKNOWN = -1  # an id that neither a user nor a movie has
+UNKNOWN = {"INT64": -1, "BYTES": ""}  # an id that hardly a user or movie has, by the type of ids
 SHED = "RESOURCE_EXHAUSTED"
 Answer = TypeVar("Answer")
 
@@ -69,12 +69,16 @@ def ready(url: str, access: Access, timeout: float) -> Readiness:
         NotReadyError: a model does not answer, or not as it must; `SheddingError` where the server sheds a question.
         UserError: an argument is not what it must be, or a file cannot be used.
     """
-    user, movie = tensor("user_id", [UNKNOWN], np.int64), tensor("movie_id", [UNKNOWN], np.int64)
     k = tensor("k", [1], np.int32)
     with _asking(url, access, timeout) as asker:
+        kinds = asker.inputs("score")
+        user, movie = (
+            ids_tensor(name, arguments.one_id(name, UNKNOWN[kinds.get(name, "INT64")]))
+            for name in ("user_id", "movie_id")
+        )
         asker.infer("score", [user, movie], "score")
         named = asker.infer("recommend", [user, k], "movie_id")
-        asker.infer("similar", [tensor("movie_id", named, np.int64), k], "movie_id")
+        asker.infer("similar", [ids_tensor("movie_id", named), k], "movie_id")
         return Readiness(tuple(asker.versions), tuple(sorted(set(asker.versions.values()), key=int)))
 
 
@@ -105,6 +109,12 @@ class _Asker:
                 raise
             raise SheddingError(f"busy: {' '.join(str(error.message()).split())}") from None
 
+    def inputs(self, model: str) -> dict[str, str]:
+        """The type of each input of a model."""
+        self.model = model
+        said = self.ask(lambda left: self.server.get_model_metadata(model, headers=self.headers, client_timeout=left))
+        return {one.name: one.datatype for one in said.inputs}
+
     def infer(self, model: str, inputs: Sequence[grpc.InferInput], output: str) -> np.ndarray:
         """The one value of an output, [1]."""
         self.model = model
@@ -113,7 +123,7 @@ class _Asker:
         )
         self.versions[model] = answer.get_response().model_version
         found = answer.as_numpy(output)
-        if found is None or found.shape != (1,) or not np.isfinite(found).all():
+        if found is None or found.shape != (1,) or (found.dtype.kind == "f" and not np.isfinite(found).all()):
             raise NotReadyError(f"its {output} is {'missing' if found is None else found.tolist()!s:.60}")
         return found
 

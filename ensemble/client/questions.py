@@ -17,6 +17,7 @@ from ensemble.triton_models.limits import DEFAULT_K, LARGEST_BATCH
 PAIRS_AT_ONCE = LARGEST_BATCH // 2  # of one request
 
 Answered = TypeVar("Answered")
+Id = int | str  # text where a table's own ids are
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Recommendations:
     """What `recommend` answers.
 
     Attributes:
-        movie_id: int64 [k], the best first.
+        movie_id: int64 [k], or object [k] of str where the ids are text, the best first.
         score: float32 [k].
         known: whether the answer is personal. If not, these are the most rated movies, and each score is the share of
             users that rated the movie.
@@ -68,7 +69,7 @@ class Similar:
     """What `similar` answers.
 
     Attributes:
-        movie_id: int64 [k], the most alike first.
+        movie_id: int64 [k], or object [k] of str where the ids are text, the most alike first.
         score: float32 [k] cosines.
         version: the version of the repository that answered.
     """
@@ -76,6 +77,21 @@ class Similar:
     movie_id: np.ndarray
     score: np.ndarray
     version: int
+
+
+def ids_tensor(name: str, values: np.ndarray) -> grpc.InferInput:
+    """An input of ids, as `arguments` gives them: whole numbers or text."""
+    return tensor(name, values, np.object_ if values.dtype.kind == "O" else np.int64)
+
+
+def ids_of(answer: grpc.InferResult, name: str) -> np.ndarray:
+    """An output of ids: int64 [n], or object [n] of str."""
+    found = answer.as_numpy(name)
+    if found is None or found.dtype.kind != "O":
+        return np.asarray(found)
+    text = np.empty(len(found), object)
+    text[:] = [one.decode("utf-8", "replace") for one in found]
+    return text
 
 
 def tensor(name: str, values: Sequence | np.ndarray, dtype: type) -> grpc.InferInput:
@@ -86,7 +102,7 @@ def tensor(name: str, values: Sequence | np.ndarray, dtype: type) -> grpc.InferI
     return made
 
 
-def scores_of(user_ids: Sequence[int], movie_ids: Sequence[int], model: str) -> Question[Scores]:
+def scores_of(user_ids: Sequence[Id], movie_ids: Sequence[Id], model: str) -> Question[Scores]:
     """Pairs in requests of `PAIRS_AT_ONCE`. Where the repository's version changes between two of them, those that the
     version before answered are asked again: a result is of one version.
 
@@ -100,7 +116,7 @@ def scores_of(user_ids: Sequence[int], movie_ids: Sequence[int], model: str) -> 
     version = None
     while left := [place for place in range(len(parts)) if place not in answers or _version(answers[place]) != version]:
         part = parts[left[0]]
-        pairs = [tensor("user_id", users[part], np.int64), tensor("movie_id", movies[part], np.int64)]
+        pairs = [ids_tensor("user_id", users[part]), ids_tensor("movie_id", movies[part])]
         answer = answers[left[0]] = yield Request("score", [*pairs, *chosen])
         version = _version(answer)
     score, known = (
@@ -110,7 +126,7 @@ def scores_of(user_ids: Sequence[int], movie_ids: Sequence[int], model: str) -> 
 
 
 def recommendations_for(
-    user_id: int | None, k: int, history: Sequence[int], model: str, strategy: str
+    user_id: Id | None, k: int, history: Sequence[Id], model: str, strategy: str
 ) -> Question[Recommendations]:
     """
     Raises:
@@ -119,28 +135,28 @@ def recommendations_for(
     inputs = [] if user_id is None else [_one("user_id", user_id)]
     liked = arguments.ids("history", history)
     if len(liked) or user_id is None:
-        inputs.append(tensor("history", liked, np.int64))
+        inputs.append(ids_tensor("history", liked))
     inputs += [_k(k), *_choice("model", model), *_choice("strategy", strategy)]
     answer = yield Request("recommend", inputs)
     known = bool(answer.as_numpy("known")[0])
-    return Recommendations(answer.as_numpy("movie_id"), answer.as_numpy("score"), known, _version(answer))
+    return Recommendations(ids_of(answer, "movie_id"), answer.as_numpy("score"), known, _version(answer))
 
 
-def similar_to(movie_id: int, k: int = DEFAULT_K) -> Question[Similar]:
+def similar_to(movie_id: Id, k: int = DEFAULT_K) -> Question[Similar]:
     """
     Raises:
         UserError: an argument is not what it must be.
     """
     answer = yield Request("similar", [_one("movie_id", movie_id), _k(k)])
-    return Similar(answer.as_numpy("movie_id"), answer.as_numpy("score"), _version(answer))
+    return Similar(ids_of(answer, "movie_id"), answer.as_numpy("score"), _version(answer))
 
 
 def _version(answer: grpc.InferResult) -> int:
     return int(answer.get_response().model_version or 0)
 
 
-def _one(name: str, value: int) -> grpc.InferInput:
-    return tensor(name, [arguments.whole(name, value)], np.int64)
+def _one(name: str, value: Id) -> grpc.InferInput:
+    return ids_tensor(name, arguments.one_id(name, value))
 
 
 def _k(k: int) -> grpc.InferInput:

@@ -1,6 +1,6 @@
 """The trained networks and the exported files, asked the same questions before a version is sealed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,13 @@ class OfflineCheck:
         self.recommendations = Recommendations(recommend)
 
     def pairs(self, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Random pairs, known and unknown: raw ids of users and of movies, int64 [count], then their indices."""
+        """Random pairs, known and unknown: raw ids of users and of movies, [count], then their indices."""
         raw, index = [], []
         for table in (self.scores.users, self.scores.movies):
             place = np.where(self.rng.random(count) < UNKNOWN, -1, self.rng.integers(0, len(table.ids), count))
-            raw.append(np.where(place < 0, -1, table.ids[place]))
+            ids = table.ids[place]
+            ids[place < 0] = table.nobody
+            raw.append(ids)
             index.append(np.where(place < 0, OUT_OF_VOCABULARY, table.index[place]))
         return raw[0], raw[1], index[0], index[1]
 
@@ -72,19 +74,21 @@ class OfflineCheck:
         scores = {name: score(user, movie).tolist() for name, score in self.trained.items()}
         users = self.scores.users
         places = self.rng.integers(0, len(users.ids), SAMPLE_PEOPLE)
-        people = [(int(users.ids[place]), int(users.index[place])) for place in places]
+        people = [(users.ids[place], int(users.index[place])) for place in places]
         best = [self._recommended(name, *person) for name in self.trained for person in people]
         listed = [self._listed(name, length) for name in self.readers for length in LISTS]
-        asked = {"user_id": raw_user.tolist(), "movie_id": raw_movie.tolist()}
+        nobody = {"user_id": plain([users.nobody])[0], "movie_id": plain([self.scores.movies.nobody])[0]}
+        asked = {"user_id": plain(raw_user), "movie_id": plain(raw_movie), "nobody": nobody}
         return {**asked, "scores": scores, "recommend": best, "listed": listed}
 
-    def _recommended(self, name: str, user_id: int, index: int) -> dict[str, Any]:
+    def _recommended(self, name: str, user_id: int | bytes, index: int) -> dict[str, Any]:
         catalogue = self.scores.movies.index
         expected = self.trained[name](np.full(len(catalogue), index), catalogue)
         expected[self.recommendations.rated_by(index)] = -np.inf
         movies, found, _ = self.recommendations.recommend(user_id, strategy="exact", model=name)
         _check_equal(f"{name}'s recommendations", found, _best(expected, len(found)))
-        return {"model": name, "user_id": user_id, "movie_id": movies.tolist(), "score": found.tolist()}
+        who = plain([user_id])[0]
+        return {"model": name, "user_id": who, "movie_id": plain(movies), "score": found.tolist()}
 
     def _listed(self, name: str, length: int) -> dict[str, Any]:
         catalogue = self.scores.movies
@@ -94,7 +98,12 @@ class OfflineCheck:
         history = catalogue.ids[places]
         movies, found, _ = self.recommendations.recommend(None, history=history, strategy="exact", model=name)
         _check_equal(f"{name}'s recommendations for lists", found, _best(expected, len(found)))
-        return {"model": name, "history": history.tolist(), "movie_id": movies.tolist(), "score": found.tolist()}
+        return {"model": name, "history": plain(history), "movie_id": plain(movies), "score": found.tolist()}
+
+
+def plain(ids: Iterable[Any]) -> list[int | str]:
+    """Ids as JSON has them."""
+    return [one.decode() if isinstance(one, bytes) else int(one) for one in ids]
 
 
 def _best(scores: np.ndarray, count: int) -> np.ndarray:

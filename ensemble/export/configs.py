@@ -1,5 +1,6 @@
 """Each Triton model's `config.pbtxt`: its tensors, and how Triton runs it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ensemble.triton_models.limits import LARGEST_BATCH, LARGEST_HISTORY
@@ -58,6 +59,12 @@ class Signature:
         bounded = [tensor for tensor in self.inputs if tensor.at_most is not None]
         return found | {f"marquee.{tensor.name}_at_most": str(tensor.at_most) for tensor in bounded}
 
+    def with_kinds(self, kinds: Mapping[str, str]) -> "Signature":
+        """The same with other types of some tensors, by their names."""
+        inputs = tuple(replace(one, kind=kinds.get(one.name, one.kind)) for one in self.inputs)
+        outputs = tuple(replace(one, kind=kinds.get(one.name, one.kind)) for one in self.outputs)
+        return replace(self, inputs=inputs, outputs=outputs)
+
     def config(self, name: str, version: int, *more: str, ragged: bool = False) -> str:
         """`config.pbtxt`.
 
@@ -78,6 +85,7 @@ class Signature:
         return "\n".join([*lines, f"version_policy {{ specific {{ versions: [ {version} ] }} }}", ""])
 
 
+INT64, TEXT = "TYPE_INT64", "TYPE_STRING"  # of ids
 SCORE = Signature(
     (
         Input("user_id", "TYPE_INT64", -1),
@@ -104,18 +112,23 @@ SIMILAR = Signature(
 )
 
 
-def configs(version: int) -> dict[str, str]:
+def configs(version: int, user_ids: str = INT64, movie_ids: str = INT64) -> dict[str, str]:
     """Every Triton model's `config.pbtxt`.
+
+    Args:
+        user_ids, movie_ids: the types of the ids, `INT64` or `TEXT`.
 
     `score` is what clients ask, with tensors of one dimension, which Triton cannot batch. It hands them on as they are,
     as a row each, to `scorer`, where all that wait are answered together.
     """
+    kinds = {"user_id": user_ids, "movie_id": movie_ids, "history": movie_ids}
+    score, recommend, similar = (signature.with_kinds(kinds) for signature in (SCORE, RECOMMEND, SIMILAR))
     batched = (f"max_batch_size: {MOST_TOGETHER}", "dynamic_batching { }")
     return {
-        "score": SCORE.config("score", version, 'platform: "ensemble"', UNBATCHED, _hand_on_to(SCORER, SCORE)),
-        SCORER: replace(SCORE, private=BEHIND_SCORE).config(SCORER, version, *PYTHON, *batched, ragged=True),
-        "recommend": RECOMMEND.config("recommend", version, *PYTHON, UNBATCHED),
-        "similar": SIMILAR.config("similar", version, *PYTHON, UNBATCHED),
+        "score": score.config("score", version, 'platform: "ensemble"', UNBATCHED, _hand_on_to(SCORER, score)),
+        SCORER: replace(score, private=BEHIND_SCORE).config(SCORER, version, *PYTHON, *batched, ragged=True),
+        "recommend": recommend.config("recommend", version, *PYTHON, UNBATCHED),
+        "similar": similar.config("similar", version, *PYTHON, UNBATCHED),
     }
 
 

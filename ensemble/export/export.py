@@ -1,7 +1,6 @@
 """The command `export`: trained networks to a version in the Triton model repository."""
 
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from torch import nn
 
@@ -21,6 +21,7 @@ from core.run_folder import Run
 from core.stage_code import stage_code
 from ensemble.export.check import OfflineCheck
 from ensemble.export.configs import SCORER, configs
+from ensemble.export.ids import kind_of, write_with_own_ids
 from ensemble.export.lists import list_reader
 from ensemble.export.model_card import model_card
 from ensemble.export.newcomers import fit_newcomers
@@ -208,7 +209,7 @@ def _write(run: Run, made_from: str, key: Path | None, trained: dict[str, Traine
         unknown_index=OUT_OF_VOCABULARY,
     )
     with new_version(run.repository, made_from, key, details) as (out, version):
-        folders = _write_models(out, version, features, serving)
+        folders = _write_models(run, out, version, features, serving)
         for name, one in trained.items():
             write_network(name, one.cut, folders[SCORER], one_user=False)
             _write_ranking(folders["recommend"], name, one.cut, fitted[name])
@@ -233,10 +234,10 @@ def _network_config(retrieval: Retrieval) -> dict[str, Any]:
     return {"strategy": "two-stage" if two_stages else "exact", "recall@10": round(retrieval.recall, 4)}
 
 
-def _write_models(out: Path, version: int, features: Features, serving: ServingConfig) -> dict[str, Path]:
+def _write_models(run: Run, out: Path, version: int, features: Features, serving: ServingConfig) -> dict[str, Path]:
     """Each Triton model's configuration, code and lookup tables; returns their version folders."""
     folders = {}
-    for model, config in configs(version).items():
+    for model, config in configs(version, kind_of(run, USER_ID), kind_of(run, MOVIE_ID)).items():
         folder = folders[model] = out / model / str(version)
         folder.mkdir(parents=True)
         for file in (out / model / CONFIG, folder / CONFIG):
@@ -244,7 +245,8 @@ def _write_models(out: Path, version: int, features: Features, serving: ServingC
     for model, ids in IDS.items():
         write_code(folders[model], model)
         for name in ids:
-            shutil.copy(features.folder / "vocabulary" / f"{name}.parquet", folders[model] / vocabulary_file(name))
+            vocabulary = pq.read_table(features.folder / "vocabulary" / f"{name}.parquet")
+            write_with_own_ids(run, name, vocabulary, folders[model] / vocabulary_file(name))
         write_json(folders[model] / SERVING, serving.as_json())
     return folders
 

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 
 from core.columns import MOVIE_ID, RAW_MOVIE, TITLE, YEAR
 from core.run_folder import Run
+from ensemble.export.ids import write_with_own_ids
 
 SCHEMA = pa.schema({MOVIE_ID: pa.int64(), TITLE: pa.string(), YEAR: pa.int16()})
 
@@ -19,4 +20,4 @@ def write_titles(run: Run, path: Path) -> None:
     """
     movies = pq.read_table(run.tables / "movies.parquet", columns=[RAW_MOVIE, TITLE, YEAR])
     titles = movies.rename_columns([MOVIE_ID, TITLE, YEAR]).cast(SCHEMA).sort_by(MOVIE_ID)
-    pq.write_table(titles.replace_schema_metadata(), path)
+    write_with_own_ids(run, MOVIE_ID, titles, path)

@@ -8,7 +8,7 @@ from tritonclient.grpc import model_config_pb2
 
 from core.errors import UserError
 from core.json_files import read_json
-from ensemble import client
+from ensemble import arguments, client
 from ensemble.client import Access
 from ensemble.front_door.signature import PRIVATE
 from ensemble.parity import is_equal, largest_difference
@@ -37,7 +37,8 @@ class Canary:
     def __init__(self, release: Release):
         self.release = release
         self.sample = read_json(release.folder / "score" / str(release.version) / SAMPLE)
-        movie = next(movie for movie in self.sample["movie_id"] if movie >= 0)  # -1 stands for an unknown one
+        nobody = self.sample.get("nobody", {"movie_id": -1})["movie_id"]  # versions before ids could be text have none
+        movie = next(movie for movie in self.sample["movie_id"] if movie != nobody)
         self.ids = {"user_id": self.sample["recommend"][0]["user_id"], "movie_id": movie}
         self.configs = {
             name: text_format.Parse((release.folder / name / CONFIG).read_text(), model_config_pb2.ModelConfig())
@@ -68,7 +69,7 @@ class Canary:
         config = self.configs[model]
         shape = (1, 1) if config.max_batch_size else (1,)  # a model that Triton batches takes requests of one row
         names = [tensor.name for tensor in config.input if tensor.name in self.ids]
-        inputs = [client.tensor(name, np.full(shape, self.ids[name]), np.int64) for name in names]
+        inputs = [client.ids_tensor(name, arguments.one_id(name, self.ids[name]).reshape(shape)) for name in names]
         result = client.infer(url, model, inputs, access, timeout=timeout)
         version = result.get_response().model_version
         if version != str(self.release.version):
@@ -105,7 +106,8 @@ def _check_recommended(asked: client.Client, row: dict[str, Any]) -> None:
     # Movies that score the same may change places; the last one, with a movie that is not in the list.
     gaps = np.abs(np.diff(expected, prepend=np.inf, append=expected[-1:]))
     alone = np.minimum(gaps[:-1], gaps[1:]) > TIE
-    if not np.array_equal(found.movie_id[alone], np.array(row["movie_id"])[alone]):
+    movies = np.array(row["movie_id"], found.movie_id.dtype)
+    if not np.array_equal(found.movie_id[alone], movies[alone]):
         raise WrongAnswerError(f"{what} gives {who} other movies than the trained network does")
 
 

@@ -17,7 +17,7 @@ from .recommendations import NO_MOVIES, Recommendations
 
 class TritonPythonModel:
     """user_id INT64[1] or history INT64[m] or both; k INT32[1], model and strategy STRING[1] (optional)
-    -> movie_id INT64[k], score FP32[k], known BOOL[1]."""
+    -> movie_id INT64[k], score FP32[k], known BOOL[1]. Ids that are text are STRING."""
 
     def initialize(self, args: dict[str, str]) -> None:
         self.recommendations = Recommendations(version_folder(args))
@@ -30,7 +30,7 @@ class TritonPythonModel:
         if user_id is None and history is None:
             raise BadRequest("user_id is missing; someone without one is asked for with a history")
         movies, scores, known = self.recommendations.recommend(
-            None if user_id is None else int(user_id[0]),
+            None if user_id is None else user_id[0],
             optional_int(request, "k", DEFAULT_K),
             NO_MOVIES if history is None else history,
             optional_text(request, "strategy"),

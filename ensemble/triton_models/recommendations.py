@@ -39,7 +39,7 @@ class Recommendations:
 
     def recommend(
         self,
-        user_id: int | None,
+        user_id: int | bytes | None,
         k: int = DEFAULT_K,
         history: np.ndarray = NO_MOVIES,
         strategy: str = "",
@@ -49,7 +49,7 @@ class Recommendations:
 
         Args:
             user_id: None for someone without an id, who is answered as one whose id is in no table.
-            history: int64 [m], raw ids of movies that someone unknown likes, the latest last: SASRec reads them as the
+            history: [m], raw ids of movies that someone unknown likes, the latest last: SASRec reads them as the
                 user's history, for other networks a row is fitted. Ids that are in no table
                 are ignored; an id that is listed more than once counts where it is last. A known user's are left out
                 of the answer, and change nothing else.
@@ -58,7 +58,8 @@ class Recommendations:
             model: a network such as `dlrm`; empty for the repository's default.
 
         Returns:
-            int64 movie ids and float32 scores, best first, equal scores in the catalogue's order; fewer than `k` where
+            Movie ids, as `Lookup` has them, and float32 scores, best first, equal scores in the catalogue's order;
+            fewer than `k` where
             the user has rated nearly everything. Whether the answer is personal: False for an unknown user without
             history, who gets the most rated movies, with the share of all users that rated each as the score.
 
@@ -66,7 +67,7 @@ class Recommendations:
             BadRequest: `k` outside 1 to 1000, a history of more than 10,000, no such strategy or model.
         """
         ranking, strategy = self._check(k, history, strategy, model)
-        user = self.users.unknown if user_id is None else int(self.users(np.array([user_id]))[0][0])
+        user = self.users.unknown if user_id is None else self.users.index_of(user_id)
         listed = self.movies(history)[0]
         listed = without_repeats(listed[listed != self.movies.unknown])
         excluded = listed - self.first

@@ -11,7 +11,8 @@ NOT_ONE_ROW = "this model answers for `score`, which sends it requests of one ro
 
 
 class TritonPythonModel:
-    """user_id and movie_id INT64[1, n], model STRING[1, 1] (optional) -> score FP32[1, n], known BOOL[1, n]."""
+    """user_id and movie_id INT64[1, n] (text: STRING), model STRING[1, 1] (optional)
+    -> score FP32[1, n], known BOOL[1, n]."""
 
     def initialize(self, args: dict[str, str]) -> None:
         self.scores = Scores(version_folder(args))

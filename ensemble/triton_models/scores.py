@@ -45,7 +45,7 @@ class Scores:
         """Probabilities of pairs.
 
         Args:
-            user_id, movie_id: int64 [n], raw MovieLens ids.
+            user_id, movie_id: [n], raw ids, of the type that `Lookup` has.
             model: a network such as `dlrm`; empty for the default.
 
         Returns:

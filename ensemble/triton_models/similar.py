@@ -8,7 +8,7 @@ from .similar_movies import SimilarMovies
 
 
 class TritonPythonModel:
-    """movie_id INT64[1]; k INT32[1] (optional) -> movie_id INT64[k], score FP32[k]."""
+    """movie_id INT64[1]; k INT32[1] (optional) -> movie_id INT64[k], score FP32[k]. Ids that are text are STRING."""
 
     def initialize(self, args: dict[str, str]) -> None:
         self.similar_movies = SimilarMovies(version_folder(args))
@@ -18,6 +18,6 @@ class TritonPythonModel:
 
     def answer(self, request: "pb_utils.InferenceRequest") -> "pb_utils.InferenceResponse":
         movies, scores = self.similar_movies.similar(
-            int(required_input(request, "movie_id")[0]), optional_int(request, "k", DEFAULT_K)
+            required_input(request, "movie_id")[0], optional_int(request, "k", DEFAULT_K)
         )
         return response(movie_id=movies, score=scores)

@@ -51,6 +51,24 @@ def test_ids_of_every_right_kind(what):
     assert found.tolist() == expected
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["b", "é"],
+        ("b", "é"),
+        np.array(["b", "é"]),
+        np.array(["b", "é"], object),
+        pd.Series(["b", "é"], index=[7, 8]),
+        pd.Index(["b", "é"]),
+    ],
+)
+def test_ids_that_are_text_are_sent_as_text(values):
+    found = arguments.ids("movie_id", values)
+    assert (found.dtype, found.tolist()) == (object, [b"b", "é".encode()])
+    assert arguments.one_id("user_id", "é").tolist() == ["é".encode()]
+    assert arguments.one_id("user_id", 5).tolist() == [5]
+
+
 # Each with what the message must say.
 WRONG_IDS = {
     "a fraction": ([1.9, 50.7], "movie_id, number 1, is 1.9"),
@@ -67,9 +85,9 @@ WRONG_IDS = {
     "booleans in a tensor": (torch.tensor([True]), "is True"),
     "a string": ("a", "'a'"),
     "digits": ("12", "'12'"),
-    "digits in a list": (["1", "2"], "number 1, is '1'"),
     "digits among numbers": ([1, "2"], "number 2, is '2'"),
-    "digits in an array": (np.array(["1"]), "'1'"),
+    "a number among texts": (["a", 5], "number 2, is 5; it must be a string"),
+    "what cannot be sent": (["a", "\ud800"], "number 2, is '\\ud800', which is not text"),
     "bytes": (b"12", "b'12'"),
     "a number alone": (1, "a list or an array"),
     "a list in a list": ([[1, 2]], "number 1, is [1, 2]"),
@@ -149,8 +167,8 @@ def test_what_is_not_one_number_is_refused_before_anything_is_sent(value):
         "movie_id": lambda: client.similar("127.0.0.1:1", value),
         "k": lambda: client.similar("127.0.0.1:1", 1, value),
     }.items():
-        if name == "user_id" and value is None:
-            continue  # someone without an id
+        if (name == "user_id" and value is None) or (name != "k" and isinstance(value, str)):
+            continue  # someone without an id, or an id that is text
         with pytest.raises(UserError) as refused:
             ask()
         assert one_line(refused).startswith(f"{name} is ")

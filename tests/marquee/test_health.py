@@ -36,8 +36,20 @@ def health(*arguments: object, folder: Path = ROOT) -> subprocess.CompletedProce
     )
 
 
-class Shedding(service_pb2_grpc.GRPCInferenceServiceServicer):
-    """A server that sheds every question, and keeps what came with it."""
+class Described(service_pb2_grpc.GRPCInferenceServiceServicer):
+    """A server that says which ids its models take."""
+
+    def ModelMetadata(self, request, context):
+        kinds = {"user_id": "INT64", "movie_id": "INT64"}
+        inputs = [
+            service_pb2.ModelMetadataResponse.TensorMetadata(name=name, datatype=kind, shape=[-1])
+            for name, kind in kinds.items()
+        ]
+        return service_pb2.ModelMetadataResponse(name=request.name, inputs=inputs)
+
+
+class Shedding(Described):
+    """A server that sheds every question to its models, and keeps what came with it."""
 
     def __init__(self) -> None:
         self.metadata: list[dict[str, str]] = []
@@ -53,7 +65,7 @@ class Shedding(service_pb2_grpc.GRPCInferenceServiceServicer):
         context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "512 requests are under way; ask again later")
 
 
-class Wrong(service_pb2_grpc.GRPCInferenceServiceServicer):
+class Wrong(Described):
     """A server that answers every question without any output."""
 
     def ModelInfer(self, request, context):

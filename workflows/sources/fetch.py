@@ -73,10 +73,10 @@ def fetch_tables(dataset: Dataset, data: Path | None, tables: Path, say: Say, mo
         details: dict[str, Any] = {"source": source, "seen": seen, "unread": release.notes, "notes": notes}
         details[LARGEST_USER] = int(own.users[RAW_USER].max())
         with new_folder(tables, made_from, dataset=dataset.name, **details) as out:
-            _write(found, {} if more else files, out)
+            write_tables(found, {} if more else files, out)
     for note in [*release.notes, *notes]:
         say(f"warning: {note}")
-    say(f"{dataset.name} from {source}: {_numbers(own)}")
+    say(f"{dataset.name} from {source}: {numbers_read(own)}")
     if more:
         say(f"{more}: {added}")
     return True
@@ -118,14 +118,19 @@ class _Written:
         return False
 
 
-def _numbers(found: Tables) -> str:
+def numbers_read(found: Tables) -> str:
     """How many ratings, users and movies were read."""
     numbers = f"{len(found.ratings):,} ratings, {len(found.users):,} users, {len(found.movies):,} movies"
     dropped = f" ({found.repeated:,} repeated ratings dropped, the last of each kept)" if found.repeated else ""
     return numbers + dropped
 
 
-def _write(found: Tables, files: Mapping[str, Path], out: Path) -> None:
+def write_tables(found: Tables, files: Mapping[str, Path], out: Path) -> None:
+    """Writes the canonical tables in Parquet, and copies what is known of their truth.
+
+    Args:
+        files: of the dataset, by name.
+    """
     pq.write_table(found.ratings, out / "ratings.parquet")
     pq.write_table(pa.Table.from_pandas(found.movies, preserve_index=False), out / "movies.parquet")
     pq.write_table(pa.Table.from_pandas(found.users, preserve_index=False), out / "users.parquet")

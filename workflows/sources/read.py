@@ -69,7 +69,7 @@ def read_files(layout: Layout, files: Mapping[str, Path]) -> Tables:
             raise UserError(f"{files[name]} is empty; copy it again from the dataset's zip")
     ratings_file, movies_file = files[layout.ratings_file], files[layout.movies_file]
     ratings, notes = _all_ratings(layout, files)
-    movies = _clean_movies(layout.movies(movies_file), movies_file)
+    movies = clean_movies(layout.movies(movies_file), movies_file)
     described = {RAW_MOVIE: (movies_file, movies)}
     users = pd.DataFrame({RAW_USER: _distinct(ratings, RAW_USER)})
     if layout.users and layout.users_file and layout.users_file in files:
@@ -121,7 +121,7 @@ def check_ratings(ratings: pa.Table, path: Path) -> None:
         raise UserError(f"{path}: rating {row + 1} {what}; {remedy}")
 
 
-def _clean_movies(movies: pd.DataFrame, path: Path) -> pd.DataFrame:
+def clean_movies(movies: pd.DataFrame, path: Path) -> pd.DataFrame:
     """The movies as categories need them, whatever layout they are from; of equal rows the first.
 
     Raises:
