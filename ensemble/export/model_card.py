@@ -22,6 +22,7 @@ from models.protocols.base import PROTOCOLS
 from models.training.train import TrainedConfig, read_config
 from workflows.licences import licence_of
 from workflows.sources.datasets import DATASETS
+from workflows.sources.table_columns import remembered
 
 TABLES = ("ratings", "users", "movies")
 NOT_EVALUATED = "not evaluated"
@@ -100,8 +101,10 @@ def _data(run: Run) -> str:
     name = run.root.name
     sources = [source.address for source in DATASETS[name].sources[:1]] if name in DATASETS else []
     where = f" ({sources[0]})" if sources else ""
+    table = remembered(run.tables)
+    period = _period(rows["ratings"]) if table is None or table[1].time else ""
     return (
-        f"{name}{where}: {', '.join(counts[:-1])} and {counts[-1]}{_period(rows['ratings'])}.\n\n{licence_of(name)}\n\n"
+        f"{name}{where}: {', '.join(counts[:-1])} and {counts[-1]}{period}.\n\n{licence_of(name)}\n\n"
         "This repository holds data that is derived from the dataset: the movies' titles, and which movies each user "
         "has rated. It may be deployed to answer requests; do not publish it or pass it on unless those terms or "
         "their owner allow it."

@@ -97,7 +97,10 @@ def fit(
             callbacks.record(history[-1])
             if value is None and not progress.best and protocol.needs_validation:
                 reason = undefined_in(judged)[metric]
-                raise UserError(f"{metric} cannot be judged on the validation rows of {features.folder}: {reason}")
+                raise UserError(
+                    f"{metric} cannot be judged on the validation rows of {features.folder}: {reason}; "
+                    "choose another --protocol, or add ratings"
+                )
             if best is None or (value is not None and sign * value > sign * best):
                 progress.best = row["epoch"]
                 progress.best_weights = {key: weight.clone() for key, weight in mean.state_dict().items()}

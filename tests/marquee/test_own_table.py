@@ -96,6 +96,7 @@ def test_a_table_of_another_domain_from_its_file_to_answers(tmp_path, orders):
             client.recommend(7)
     assert "those of orders are others" in refusal("dashboard", "--dataset", "orders", *at)
     assert "those of orders are others" in refusal("export", "--runtime", "merlin", "--dataset", "orders", *at)
+    assert "orders: 540 ratings, 60 users and 40 movies.\n" in (run.repository / "MODEL_CARD.md").read_text()
     version = read_manifest(run.repository)["version"]
     titles = pq.read_table(run.repository / "score" / str(version) / "titles.parquet")
     assert titles["movie_id"].to_pylist() == titles["title"].to_pylist() == sorted(set(own.sku))
