@@ -46,7 +46,8 @@ def get_dataset(name: str) -> Dataset:
     if name.startswith(SYNTHETIC) and Path(name).name == name:
         return Dataset(name, layout="movielens-csv", sources=(MadeBySynth(),))
     if name not in DATASETS:
-        raise UserError(f"unknown dataset {name!r}; choose one of {', '.join(DATASETS)}, what synth has made, or a table's file")
+        known = ", ".join(DATASETS)
+        raise UserError(f"unknown dataset {name!r}; choose one of {known}, what synth has made, or a table's file")
     return DATASETS[name]
 
 
