@@ -58,8 +58,8 @@ DatasetOption = Annotated[
     typer.Option(
         "--dataset",
         "-d",
-        help=f"{listed(DATASET_NAMES)}, a synthetic one from `synth`, or a table of your own: a CSV or Parquet file at "
-        "first, then its name.",
+        help=f"{listed(DATASET_NAMES)}, a synthetic one from `synth`, or a table of your own: the path or address of a "
+        "CSV or Parquet file at first, then its name.",
         metavar="NAME",
     ),
 ]
@@ -72,10 +72,10 @@ ColumnsOption = Annotated[
     ),
 ]
 DataOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        help="Folder, zip or tar with the dataset's files, or its ratings file. Default: $MARQUEE_DATA/NAME, then a "
-        "download.",
+        help="Folder, zip or tar with the dataset's files, or its ratings file; or the address of one of these, such "
+        "as s3://bucket/ml-25m.zip. Default: $MARQUEE_DATA/NAME, then a download.",
         metavar="PATH",
     ),
 ]

@@ -1,6 +1,6 @@
 """Tables of the user's own on the command line: their run folders, and which of their columns says what."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from core.artifacts import MANIFEST
@@ -8,6 +8,7 @@ from core.errors import UserError
 from core.run_folder import Run
 from models.protocols.base import PROTOCOLS
 from workflows.sources.datasets import DATASETS, SYNTHETIC
+from workflows.sources.remote import at_hand, is_remote
 from workflows.sources.table_columns import Columns, is_table, name_of, parse_columns, remembered
 
 
@@ -28,12 +29,15 @@ def run_of(dataset: str, runs: Path) -> Run | None:
     return run if remembered(run.tables) else None
 
 
-def asked_for(run: Run, dataset: str, columns: str, others: Mapping[str, object]) -> tuple[Path, Columns] | None:
-    """The table that is asked for, and its columns; None for a dataset.
+def asked_for(
+    run: Run, dataset: str, columns: str, others: Mapping[str, object], say: Callable[[str], None]
+) -> tuple[str, Columns] | None:
+    """The path or address of the table that is asked for, and its columns; None for a dataset.
 
     Args:
         columns: as `--columns` gives them; empty for those that the table was fetched with before.
         others: options that are for datasets alone, and their values.
+        say: is given a line for each thing that a user should know.
 
     Raises:
         UserError: nobody has said which column is which, or an option is for datasets, or for tables.
@@ -46,14 +50,16 @@ def asked_for(run: Run, dataset: str, columns: str, others: Mapping[str, object]
     for option, value in others.items():
         if value is not None:
             raise UserError(f"{option} is for a dataset by its name; a table is all that --dataset FILE says")
-    path = before[0] if before and not is_table(dataset) else Path(dataset)
+    where = before[0] if before and not is_table(dataset) else dataset
+    if not is_remote(where):
+        where = str(Path(where).absolute())
     if columns:
-        return path, parse_columns(columns)
-    if before and before[0] == path.absolute():
+        return where, parse_columns(columns)
+    if before and before[0] == where:
         return before
     from workflows.sources.any_table import suggestion
 
-    raise UserError(f"{path}: {suggestion(path)}")
+    raise UserError(f"{dataset}: {suggestion(at_hand(where, is_table, say))}")
 
 
 def with_labels(run: Run, protocols: tuple[str, ...]) -> tuple[str, ...]:

@@ -66,13 +66,13 @@ class FetchOptions:
 
     Attributes:
         dataset: a dataset's name, or the path of a table, or the name of one that was fetched before.
-        data: where the dataset's files are; None to look for them.
+        data: where the dataset's files are, a path or an address; None to look for them.
         more_ratings: a file of ratings to read beside the dataset's own; None for none.
         columns: of a table, as `--columns` gives them; empty for those that it was fetched with before.
     """
 
     dataset: str
-    data: Path | None = None
+    data: str | None = None
     more_ratings: Path | None = None
     columns: str = ""
 
@@ -82,16 +82,21 @@ def fetch(run: Run, options: FetchOptions) -> None:
     from workflows.sources.datasets import get_dataset
     from workflows.sources.fetch import fetch_tables
     from workflows.sources.fetch_table import fetch_any_table
+    from workflows.sources.find import is_raw
+    from workflows.sources.remote import at_hand
 
     say = partial(console.print, soft_wrap=True)
     others = {"--data": options.data, "--more-ratings": options.more_ratings}
-    table = own_tables.asked_for(run, options.dataset, options.columns, others)
+    table = own_tables.asked_for(run, options.dataset, options.columns, others, say)
     with measured(run, "fetch") as measure:
         if table:
-            measure.counts = fetch_any_table(*table, run.tables, say)
+            where, columns = table
+            path = at_hand(where, is_raw, say)
+            measure.counts = fetch_any_table(path, columns, run.tables, say, where=where)
             return
         dataset = get_dataset(options.dataset)
-        measure.counts = fetch_tables(dataset, options.data, run.tables, say, options.more_ratings)
+        data = None if options.data is None else at_hand(options.data, is_raw, say)
+        measure.counts = fetch_tables(dataset, data, run.tables, say, options.more_ratings)
 
 
 def prepare(run: Run, options: PrepareOptions) -> None:

@@ -9,8 +9,10 @@ from core.artifacts import read_manifest
 from core.run_folder import Run
 from ensemble.client import Client
 from ensemble.server.ports import free_port
-from tests.marquee.test_cli import marquee, refusal, started, wait_until_served
+from tests.conftest import write_movielens
+from tests.marquee.test_cli import main_here, marquee, refusal, started, wait_until_served
 from tests.names import HANG_SECONDS
+from workflows.sources.table_columns import parse_columns, remembered
 
 CUSTOMERS, PRODUCTS, GROUPS = 60, 40, 4
 COLUMNS = "user=customer,item=sku"
@@ -50,6 +52,25 @@ def test_what_is_missing_is_said_in_one_line(tmp_path, orders, what):
     given = [argument.format(orders=orders) for argument in arguments]
     assert words in refusal(*given, "--runs", tmp_path / "runs")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_at_an_address_is_remembered_by_it(tmp_path, orders, monkeypatch):
+    monkeypatch.setenv("MARQUEE_DATA", str(tmp_path / "home"))
+    runs = ("--runs", str(tmp_path / "runs"))
+    assert main_here("fetch", "--dataset", f"file://{orders}", "--columns", COLUMNS, *runs) == 0
+    tables = Run(tmp_path / "runs" / "orders").tables
+    assert remembered(tables) == (f"file://{orders}", parse_columns(COLUMNS))
+    assert main_here("fetch", "--dataset", "orders", *runs) == 0
+    assert len(list((tmp_path / "home" / "remote").iterdir())) == 1
+    assert "does not exist" in refusal("fetch", "--dataset", f"file://{tmp_path}/none.csv", "--columns", COLUMNS, *runs)
+
+
+def test_the_files_of_a_dataset_may_be_at_an_address(tmp_path, monkeypatch):
+    monkeypatch.setenv("MARQUEE_DATA", str(tmp_path / "home"))
+    data = write_movielens(tmp_path / "raw", 25, 220, seed=3)
+    options = ("fetch", "--dataset", "ml-latest-small", "--data", f"file://{data}", "--runs", str(tmp_path / "runs"))
+    assert main_here(*options) == 0
+    assert pq.read_table(Run(tmp_path / "runs" / "ml-latest-small").tables / "users.parquet").num_rows == 25
 
 
 @pytest.mark.slow

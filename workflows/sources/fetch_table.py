@@ -12,11 +12,12 @@ from workflows.sources.fetch import LARGEST_USER, Say, numbers_read, write_table
 from workflows.sources.table_columns import TABLE, Columns, name_of
 
 
-def fetch_any_table(path: Path, columns: Columns, tables: Path, say: Say) -> bool:
+def fetch_any_table(path: Path, columns: Columns, tables: Path, say: Say, *, where: str = "") -> bool:
     """Reads a table and writes the canonical ones in Parquet; does nothing where they are up to date.
 
     Args:
         say: is given one line of plain text for each thing that a user should know.
+        where: the path or address that the table is remembered by; empty for `path`.
 
     Returns:
         Whether there was anything to do.
@@ -41,7 +42,7 @@ def fetch_any_table(path: Path, columns: Columns, tables: Path, say: Say) -> boo
     details: dict[str, Any] = {
         "source": path.name,
         "notes": found.notes,
-        TABLE: {"file": str(path.absolute()), "columns": str(columns)},
+        TABLE: {"file": where or str(path.absolute()), "columns": str(columns)},
         LARGEST_USER: int(found.users[RAW_USER].max()),
     }
     with new_folder(tables, made_from, dataset=name_of(path), **details) as out:

@@ -94,10 +94,10 @@ def guessed(names: list[str]) -> Columns | None:
     return Columns(**found) if found["user"] and found["item"] else None
 
 
-def remembered(tables: Path) -> tuple[Path, Columns] | None:
-    """The file that the tables were made of, and its columns; None where they are of a dataset, or not there."""
+def remembered(tables: Path) -> tuple[str, Columns] | None:
+    """The path or address of the file that the tables were made of, and its columns; None where they are not of one."""
     try:
         table = read_manifest(tables).get(TABLE)
     except UserError:
         return None
-    return (Path(table["file"]), parse_columns(table["columns"])) if table else None
+    return (table["file"], parse_columns(table["columns"])) if table else None

@@ -259,7 +259,7 @@ def test_a_table_is_fetched_once_and_remembered(tmp_path):
     tables, path = tmp_path / "tables", csv(tmp_path, "who,what", "b,x", "a,y")
     assert fetch_any_table(path, BARE, tables, said.append)
     assert said[-1] == f"{path}: 2 ratings, 2 users, 2 movies"
-    assert remembered(tables) == (path, BARE)
+    assert remembered(tables) == (str(path), BARE)
     assert pq.read_table(tables / "users.parquet").to_pydict() == {"userId": [0, 1], "id": ["a", "b"]}
     assert not fetch_any_table(path, BARE, tables, said.append)
     assert said[-1] == f"{path}: unchanged, tables reused"
