@@ -106,7 +106,7 @@ def test_the_published_table_has_three_seeds_and_every_model(path):
     found = json.loads(path.read_text())
     for protocol, judged in found["protocols"].items():
         trained = rivals_for(protocol, 0)
-        # MovieLens-1M's is of an earlier version, which the page says
+        # MovieLens-1M's has not all of them yet, which the page says
         expected = [*trained, *baselines_for(protocol, 0)]
         assert [name for name in expected if name in judged["models"]] == list(judged["models"])
         assert path.stem == "ml-1m" or list(judged["models"]) == expected
