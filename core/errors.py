@@ -48,6 +48,11 @@ def file_of(error: BaseException) -> str:
     return " to ".join(os.fsdecode(name) for name in names if isinstance(name, (str, bytes, os.PathLike)))
 
 
+def one_line(error: BaseException) -> str:
+    """What a library says, on one line and cut; the name of its error where it says nothing."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
     """An error of the system inside that names no file is said to be about this file or folder.

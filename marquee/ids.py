@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.columns import MOVIE_ID, ORIGINAL_ID, USER_ID
+from core.columns import MOVIE_ID, USER_ID
 from core.errors import UserError
 from core.run_folder import Run
+from workflows.sources.table_columns import own_id_type
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,10 +74,8 @@ def _table(run: Run, name: str) -> Path:
 def _type(path: Path) -> "pa.DataType | None":
     """The type of a table's own ids; None where they are MovieLens', or nothing is there."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        schema = pq.read_schema(path)
+        return own_id_type(path)
     except (OSError, pa.ArrowException):
         return None
-    return schema.field(ORIGINAL_ID).type if ORIGINAL_ID in schema.names else None

@@ -84,6 +84,7 @@ def fetch(run: Run, options: FetchOptions) -> None:
     from workflows.sources.fetch_table import fetch_any_table
     from workflows.sources.find import is_raw
     from workflows.sources.remote import at_hand
+    from workflows.sources.table_columns import is_table
 
     say = partial(console.print, soft_wrap=True)
     others = {"--data": options.data, "--more-ratings": options.more_ratings}
@@ -91,7 +92,7 @@ def fetch(run: Run, options: FetchOptions) -> None:
     with measured(run, "fetch") as measure:
         if table:
             where, columns = table
-            path = at_hand(where, is_raw, say)
+            path = at_hand(where, is_table, say)
             measure.counts = fetch_any_table(path, columns, run.tables, say, where=where)
             return
         dataset = get_dataset(options.dataset)

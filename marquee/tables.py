@@ -13,11 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from core.columns import MOVIE_ID, ORIGINAL_ID, RATING, RAW_MOVIE, RAW_USER, TIMESTAMP, TITLE, YEAR
-from core.errors import UserError
+from core.errors import UserError, one_line
 from core.run_folder import Run
 from core.terminal import data_text
 from marquee.exported import Exported
 from marquee.ids import Id
+from workflows.sources.table_columns import own_id_type
 
 
 def recommendations_table(
@@ -100,7 +101,7 @@ def known_user(run: Run, wanted: Id | None = None) -> Id:
 
 def _own(path: Path, raw: str) -> str:
     """The column that has the ids as they are asked for: a table's own, or else MovieLens'."""
-    return ORIGINAL_ID if ORIGINAL_ID in pq.read_schema(path).names else raw
+    return raw if own_id_type(path) is None else ORIGINAL_ID
 
 
 def _table() -> Table:
@@ -220,5 +221,4 @@ def _readable(path: Path, remedy: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} cannot be read ({reason}); {remedy}") from None
+        raise UserError(f"{path} cannot be read ({one_line(error)}); {remedy}") from None

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from core.columns import MOVIE_ID, ORIGINAL_ID, RAW_MOVIE, RAW_USER, USER_ID
 from core.run_folder import Run
 from ensemble.export.configs import INT64, TEXT
+from workflows.sources.table_columns import own_id_type
 
 TABLES = {USER_ID: ("users", RAW_USER), MOVIE_ID: ("movies", RAW_MOVIE)}
 
@@ -21,15 +22,15 @@ def own_ids(run: Run, name: str) -> pa.Table | None:
     """
     table, raw = TABLES[name]
     path = run.tables / f"{table}.parquet"
-    if ORIGINAL_ID not in pq.read_schema(path).names:
+    if own_id_type(path) is None:
         return None
     return pq.read_table(path, columns=[raw, ORIGINAL_ID]).rename_columns([name, ORIGINAL_ID])
 
 
 def kind_of(run: Run, name: str) -> str:
     """The type of ids in Triton's configuration."""
-    own = own_ids(run, name)
-    return INT64 if own is None or pa.types.is_integer(own.schema.field(ORIGINAL_ID).type) else TEXT
+    kind = own_id_type(run.tables / f"{TABLES[name][0]}.parquet")
+    return INT64 if kind is None or pa.types.is_integer(kind) else TEXT
 
 
 def write_with_own_ids(run: Run, name: str, table: pa.Table, path: Path) -> None:

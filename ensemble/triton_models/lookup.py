@@ -33,9 +33,9 @@ class Lookup:
         self.index = columns["index"].to_numpy().astype(np.int64)
         self.ratings = columns["ratings"].to_numpy()
         self.unknown = unknown
-        self._known = columns["known"].to_numpy()
-        self._order = np.empty(0, np.int64) if self.is_text else np.argsort(self.ids, kind="stable")
-        self._sorted_ids = self.ids[self._order]
+        # Numbers are searched for in their order; text in a dictionary, in the order of the file.
+        order = np.arange(len(self.ids)) if self.is_text else np.argsort(self.ids, kind="stable")
+        self._ids, self._index, self._known = self.ids[order], self.index[order], columns["known"].to_numpy()[order]
         self._place = {one: place for place, one in enumerate(self.ids)} if self.is_text else {}
 
     def __call__(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -48,9 +48,9 @@ class Lookup:
             place = np.fromiter((self._place.get(one, -1) for one in ids), np.int64, len(ids))
             found = place >= 0
         else:
-            place = self._order[np.minimum(np.searchsorted(self._sorted_ids, ids), len(self._sorted_ids) - 1)]
-            found = self.ids[place] == ids
-        return np.where(found, self.index[place], self.unknown), found & self._known[place]
+            place = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
+            found = self._ids[place] == ids
+        return np.where(found, self._index[place], self.unknown), found & self._known[place]
 
     def index_of(self, one: int | bytes) -> int:
         """The index of one id; `unknown` for one that is not there."""

@@ -49,19 +49,19 @@ class Recommendations:
 
         Args:
             user_id: None for someone without an id, who is answered as one whose id is in no table.
-            history: [m], raw ids of movies that someone unknown likes, the latest last: SASRec reads them as the
-                user's history, for other networks a row is fitted. Ids that are in no table
-                are ignored; an id that is listed more than once counts where it is last. A known user's are left out
-                of the answer, and change nothing else.
+            history: [m], raw ids of movies that someone unknown likes, the latest last: SASRec reads them as the user's
+                history, for other networks a row is fitted. Ids that are in no table are ignored; an id that is listed
+                more than once counts where it is last. A known user's are left out of the answer, and change nothing
+                else.
             strategy: `exact` scores the whole catalogue; `two-stage` scores `candidates` movies (or 50 `k`, if that is
                 more) that a retrieval network finds; empty for the network's default.
             model: a network such as `dlrm`; empty for the repository's default.
 
         Returns:
             Movie ids, as `Lookup` has them, and float32 scores, best first, equal scores in the catalogue's order;
-            fewer than `k` where
-            the user has rated nearly everything. Whether the answer is personal: False for an unknown user without
-            history, who gets the most rated movies, with the share of all users that rated each as the score.
+            fewer than `k` where the user has rated nearly everything. Whether the answer is personal: False for an
+            unknown user without history, who gets the most rated movies, with the share of all users that rated each
+            as the score.
 
         Raises:
             BadRequest: `k` outside 1 to 1000, a history of more than 10,000, no such strategy or model.

@@ -23,7 +23,7 @@ from core.columns import (
     TITLE,
     YEAR,
 )
-from core.errors import UserError
+from core.errors import UserError, one_line
 from workflows.sources.fit import days_only
 from workflows.sources.frames import movies_frame, split_genres
 from workflows.sources.ratings import HIGHEST_RATING, LOWEST_RATING
@@ -88,10 +88,15 @@ def _is_parquet(path: Path) -> bool:
     return path.name.lower().endswith(PARQUET)
 
 
-def _schema(path: Path) -> list[str]:
-    """The names of a file's columns."""
+def require_file(path: Path) -> None:
+    """Raises a UserError unless there is such a file."""
     if not path.is_file():
         raise UserError(f"{path} {'is not a file' if path.exists() else 'does not exist'}; give a CSV or Parquet file")
+
+
+def _schema(path: Path) -> list[str]:
+    """The names of a file's columns."""
+    require_file(path)
     if not path.stat().st_size:
         raise UserError(f"{path} is empty")
     try:
@@ -130,12 +135,7 @@ def _read(path: Path, columns: Columns) -> pa.Table:
 
 def _unreadable(path: Path, error: Exception) -> UserError:
     kind = "Parquet" if _is_parquet(path) else "CSV in UTF-8 with a header"
-    return UserError(f"{path} cannot be read as {kind}: {shown_reason(error)}")
-
-
-def shown_reason(error: Exception) -> str:
-    """A library's error on one line, cut."""
-    return " ".join(str(error).split())[:200]
+    return UserError(f"{path} cannot be read as {kind}: {one_line(error)}")
 
 
 def _column(name: str) -> str:

@@ -7,7 +7,7 @@ from core.artifacts import fingerprint, new_folder, sha256, verify
 from core.columns import RAW_USER
 from core.errors import UserError
 from core.stage_code import stage_code
-from workflows.sources.any_table import read_table
+from workflows.sources.any_table import read_table, require_file
 from workflows.sources.fetch import LARGEST_USER, Say, numbers_read, write_tables
 from workflows.sources.table_columns import TABLE, Columns, name_of
 
@@ -25,8 +25,7 @@ def fetch_any_table(path: Path, columns: Columns, tables: Path, say: Say, *, whe
     Raises:
         UserError: the file cannot be read, or is not such a table.
     """
-    if not path.is_file():
-        raise UserError(f"{path} {'is not a file' if path.exists() else 'does not exist'}; give a CSV or Parquet file")
+    require_file(path)
     code = stage_code(("workflows/sources",), ("pandas", "pyarrow"))
     made_from = fingerprint(raw=sha256(path), columns=str(columns), code=code)
     try:

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from core.artifacts import fingerprint, is_current, new_folder
-from core.errors import UserError
+from core.errors import UserError, one_line
 from core.locks import held
 from core.progress import progress
 from workflows.sources.datasets import data_home
@@ -74,7 +74,7 @@ def _system(address: str) -> tuple[Any, str]:
     try:
         system, place = url_to_fs(address)
     except (ImportError, ValueError) as error:  # no package for it, or no such kind of address
-        raise UserError(f"{address} cannot be read: {_said(error)}") from None
+        raise UserError(f"{address} cannot be read: {one_line(error)}") from None
     return system, place
 
 
@@ -113,8 +113,4 @@ def _errors_of(address: str) -> Iterator[None]:
     except FileNotFoundError:
         raise UserError(f"{address} does not exist") from None
     except Exception as error:
-        raise UserError(f"{address} cannot be read: {_said(error)}") from None
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{address} cannot be read: {one_line(error)}") from None

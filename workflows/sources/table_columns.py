@@ -3,9 +3,14 @@
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core.artifacts import read_manifest
+from core.columns import ORIGINAL_ID
 from core.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 PARQUET = ".parquet"
@@ -101,3 +106,15 @@ def remembered(tables: Path) -> tuple[str, Columns] | None:
     except UserError:
         return None
     return (table["file"], parse_columns(table["columns"])) if table else None
+
+
+def own_id_type(path: Path) -> "pa.DataType | None":
+    """The type of a table's own ids in `movies.parquet` or `users.parquet`; None where its ids are the numbers there.
+
+    Raises:
+        OSError, pyarrow.ArrowException: the file is not there, or is no Parquet.
+    """
+    import pyarrow.parquet as pq
+
+    schema = pq.read_schema(path)
+    return schema.field(ORIGINAL_ID).type if ORIGINAL_ID in schema.names else None
