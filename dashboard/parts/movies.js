@@ -1,6 +1,6 @@
 // Draws a list of movies. Rows are kept by movie id from one drawing to the next, so that the keyboard's focus stays.
-// What is clicked is sent again with each later click until a drawing says that it was done: of several clicks at once
-// the page's process may see the last message only.
+// What is clicked is sent again with each later click, and after a pause, until a drawing says that it was done: of
+// several clicks at once the page's process may see the last message only, and a message may be lost.
 
 const ICONS = {
   like: "M1 21h4V9H1v12zm22-11c0-1.1-.9-2-2-2h-6.31l.95-4.57.03-.32c0-.41-.17-.79-.44-1.06L14.17 1 7.59 7.59C7.22 7.95 7 8.45 7 9v10c0 1.1.9 2 2 2h9c.83 0 1.54-.5 1.84-1.22l3.02-7.05c.09-.23.14-.47.14-.73v-2z",
@@ -14,7 +14,10 @@ const VERBS = {
   like: "Like", dislike: "Not for me:", add: "Add", remove: "Remove", open: "Show movies like", unrate: "Remove the rating of",
 };
 const SVG = "http://www.w3.org/2000/svg";
+const FIRST_PAUSE = 5000; // milliseconds before something is sent again; each is twice the one before
+const CLICK_AFTER = 100; // milliseconds within which a click follows its release, on a touch screen too
 const lists = new WeakMap();
+let pressed = null; // the list that a pointer or the space bar is down on
 
 function element(name, className, text) {
   const made = document.createElement(name);
@@ -132,23 +135,40 @@ function focused(list) {
   return { id: item.dataset.id, place: [...list.children].indexOf(item), action: now.dataset.action };
 }
 
-export default function ({ data, parentElement, setStateValue }) {
-  let list = lists.get(parentElement);
-  if (!list?.isConnected) {
-    list = element("ol", "movies");
-    list.tabIndex = -1;
-    Object.assign(list, { name: Math.random().toString(36).slice(2), sent: 0, waiting: [] });
-    parentElement.append(list);
-    lists.set(parentElement, list);
-  }
-  list.tell = setStateValue; // rows that are kept use the latest
-  if (data.done.list === list.name) list.waiting = list.waiting.filter((one) => one.number > data.done.number);
+// A click counts only where it was begun and ended on the same element, so rows are not changed in between.
+function keepWhilePressed(list) {
+  list.addEventListener("pointerdown", (event) => {
+    if (event.button === 0) pressed = list;
+  });
+  list.addEventListener("keydown", (event) => {
+    if (event.key === " ") pressed = list;
+  });
+}
+
+function released() {
+  const list = pressed;
+  pressed = null;
+  if (list) setTimeout(() => pressed !== list && list.draw(), CLICK_AFTER);
+}
+
+["pointerup", "pointercancel", "keyup", "blur"].forEach((name) => window.addEventListener(name, released, true));
+
+// Sends what is not done yet, and again until it is.
+function tell(list, pause) {
+  clearTimeout(list.again);
+  if (!list.waiting.length || !list.isConnected) return;
+  list.told += 1; // a value that Streamlit has seen calls nothing
+  list.setState("events", { list: list.name, told: list.told, waiting: [...list.waiting] });
+  list.again = setTimeout(() => tell(list, 2 * pause), pause);
+}
+
+function draw(list, data) {
   const send = (event) => {
     list.sent += 1;
     list.waiting.push({ ...event, number: list.sent });
     const item = [...list.children].find((one) => one.dataset.id === String(event.id));
     if (item) item.dataset.content = ""; // drawn again, also where the event changes nothing
-    list.tell("events", { list: list.name, waiting: [...list.waiting] });
+    tell(list, FIRST_PAUSE);
   };
   const before = focused(list);
   list.setAttribute("aria-label", data.label);
@@ -168,4 +188,20 @@ export default function ({ data, parentElement, setStateValue }) {
     list.replaceChildren(...rows);
     focusAgain(list, before);
   }
+}
+
+export default function ({ data, parentElement, setStateValue }) {
+  let list = lists.get(parentElement);
+  if (!list?.isConnected) {
+    list = element("ol", "movies");
+    list.tabIndex = -1;
+    Object.assign(list, { name: Math.random().toString(36).slice(2), sent: 0, told: 0, waiting: [] });
+    keepWhilePressed(list);
+    parentElement.append(list);
+    lists.set(parentElement, list);
+  }
+  list.setState = setStateValue; // rows that are kept use the latest
+  if (data.done.list === list.name) list.waiting = list.waiting.filter((one) => one.number > data.done.number);
+  list.draw = () => draw(list, data);
+  if (pressed !== list) list.draw();
 }

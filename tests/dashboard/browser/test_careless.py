@@ -59,6 +59,47 @@ def test_of_many_clicks_at_once_none_is_lost(visit, movies, kept):
     expect(row.get_by_label("2 stars")).to_be_checked()
 
 
+def test_a_click_counts_where_the_list_changes_while_the_button_is_down(visit, movies, kept):
+    one = visit()
+    key = new_person(one)
+    first, second = movies.search()[:2]
+    rows = one.movies("Movies to rate").get_by_role("listitem")
+    rows.first.locator("label").nth(1).hover()
+    one.page.mouse.down()
+    kept.rate(key, first, 5.0)  # from another window
+    rows.nth(1).get_by_label("3 stars").evaluate("(star) => star.click()")
+    expect(one.page.get_by_text("You have rated 2 movies")).to_be_visible()
+    one.settle()
+    one.page.mouse.up()
+    wait_until(lambda: stars(kept, key) == {first: 2.0, second: 3.0}, "the click")
+    expect(rows.first.get_by_label("2 stars")).to_be_checked()
+    expect(rows.nth(1).get_by_label("3 stars")).to_be_checked()
+
+
+def test_a_click_whose_message_was_lost_is_sent_again(visit, movies, kept):
+    one = visit()
+    lost: list[bytes] = []
+
+    def route(socket) -> None:
+        server = socket.connect_to_server()
+
+        def pass_on(message) -> None:
+            if b'"rate"' in message and not lost:
+                lost.append(message)
+            else:
+                server.send(message)
+
+        socket.on_message(pass_on)
+
+    one.context.route_web_socket("**/*", route)
+    one.page.reload()
+    key = new_person(one)
+    one.movies("Movies to rate").get_by_label("4 stars").first.evaluate("(star) => star.click()")
+    expect(one.page.get_by_text("You have rated 1 movie.")).to_be_visible()
+    assert stars(kept, key) == {movies.search()[0]: 4.0}
+    assert len(lost) == 1
+
+
 def test_the_second_click_of_a_double_click_is_not_on_the_next_movie(visit, kept):
     one = visit()
     liked = one.movies("Movies that you like").get_by_role("button")
