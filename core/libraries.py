@@ -12,6 +12,7 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", module=r"(merlin|nvtabular|torch|dask|tensorflow|pytorch_lightning)(\.|$)")
     # Merlin logs what it raises, Ctrl-C included, with a traceback of its own.
     logging.getLogger("merlin").setLevel(logging.CRITICAL)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # of a module that Merlin imports by its old name
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # where Merlin imports TensorFlow
 
 

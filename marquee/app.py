@@ -13,6 +13,7 @@ from core.progress import console, progress
 from core.run_folder import DEFAULT_DATASET, DEFAULT_RUNS, DEFAULT_SEED, Run
 from core.terminal import lasting_output
 from marquee import __version__, dashboard, health, pipeline, ratings, reporting, research, serve, serving, training
+from marquee.changes import setting_changes
 from marquee.ending import STOPPED, guarded, stopping, unraisable
 from marquee.help import CONTEXT_SETTINGS, Command, Group
 from marquee.options import (
@@ -24,6 +25,7 @@ from marquee.options import (
     DatasetOption,
     DeviceOption,
     EpochsOption,
+    FrameworkOption,
     MoreRatingsOption,
     PrecisionOption,
     ProtocolOption,
@@ -37,7 +39,6 @@ from marquee.options import (
     check_choice,
     chosen_protocols,
     listed,
-    setting_changes,
 )
 
 PROGRAM = "python -m marquee"
@@ -174,6 +175,7 @@ def train(
         int | None, typer.Option(help="Stop after this many epochs without a better validation.", min=1, metavar="N")
     ] = None,
     precision: PrecisionOption = None,
+    framework: FrameworkOption = None,
     changes: ChangesOption = None,
     seed: SeedOption = DEFAULT_SEED,
     device: DeviceOption = "auto",
@@ -191,6 +193,7 @@ def train(
         "learning_rate": learning_rate,
         "patience": patience,
         "precision": precision,
+        "framework": framework,
     }
     options = training.TrainOptions(
         model=check_choice(model, (*NETWORK_NAMES, training.ALL_MODELS), "model"),
@@ -248,6 +251,7 @@ def run(
         str | None, typer.Option(help="Id of the user to recommend to at the end. Default: the first.", metavar="ID")
     ] = None,
     precision: PrecisionOption = None,
+    framework: FrameworkOption = None,
     seed: SeedOption = DEFAULT_SEED,
     scheduler: SchedulerOption = None,
     device: DeviceOption = "auto",
@@ -258,7 +262,7 @@ def run(
 
     Results of an earlier run that are still up to date are reused.
     """
-    changes = setting_changes((), {"epochs": epochs, "precision": precision})
+    changes = setting_changes((), {"epochs": epochs, "precision": precision, "framework": framework})
     train_options = training.TrainOptions(
         device=device, threads=threads, seed=seed, changes=changes, tensorboard=tensorboard
     )

@@ -1,9 +1,8 @@
 """The command line's options that several commands share, and how their values are checked."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -20,6 +19,8 @@ NETWORK_NAMES = names_of_files("models.networks")
 RUNTIME_NAMES = ("marquee", "merlin")
 STRATEGY_NAMES = ("exact", "two-stage")
 DEVICE_NAMES = ("auto", "cpu", "cuda")
+FRAMEWORK_NAMES = ("torch", "tensorflow")
+TWIN_NAMES = names_of_files("models.tensorflow.twins")
 PRECISION_NAMES = ("auto", "float32", "bfloat16")
 PROTOCOL_GROUPS = {  # what else --protocol takes
     "both": default_protocols(),
@@ -36,6 +37,9 @@ def listed(names: Sequence[str], last: str = "or") -> str:
     'a, b or c'
     """
     return f" {last} ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+TWINS = listed(TWIN_NAMES, "and")
 
 
 def _protocol_help() -> str:
@@ -115,6 +119,14 @@ PrecisionOption = Annotated[
     typer.Option(
         help=f"Precision of matrix products in training: {listed(PRECISION_NAMES)}. "
         "auto is bfloat16 where the hardware supports it.",
+        metavar="NAME",
+    ),
+]
+FrameworkOption = Annotated[
+    str | None,
+    typer.Option(
+        help=f"What computes the steps of training: {listed(FRAMEWORK_NAMES)}. TensorFlow trains twins of {TWINS}, "
+        "from the same weights over the same batches; all else is as with torch, which is the default.",
         metavar="NAME",
     ),
 ]
@@ -258,59 +270,3 @@ def chosen_protocols(value: str) -> tuple[str, ...]:
     """
     check_choice(value, (*PROTOCOLS, *PROTOCOL_GROUPS), "protocol")
     return PROTOCOL_GROUPS.get(value, (value,))
-
-
-def setting_changes(pairs: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Changed settings as nested dictionaries, from `--set KEY=VALUE` and from the options of single settings.
-
-    Args:
-        pairs: what --set was given: `network.dim=64` sets `dim` in `network`. A value is read as JSON, or is a string
-            where it is not JSON.
-        options: settings with options of their own, such as `epochs`; None where the option was not given.
-
-    Raises:
-        UserError: a pair is not KEY=VALUE, or a setting is given twice.
-
-    >>> setting_changes(["network.dim=64", "schedule=cosine"], {"epochs": 3, "patience": None})
-    {'network': {'dim': 64}, 'schedule': 'cosine', 'epochs': 3}
-    """
-    changes: dict[str, Any] = {}
-    for pair in pairs:
-        key, separator, text = pair.partition("=")
-        path = [part.strip() for part in key.split(".")]
-        if not separator or not all(path):
-            raise UserError(f"--set {pair} is not KEY=VALUE; give it as in --set network.dim=64")
-        if path == ["seed"]:
-            raise UserError(f"--set {pair} changes the seed; use --seed instead")
-        _put(changes, path, _value_of(text))
-    for name, value in options.items():
-        if value is None:
-            continue
-        if name in changes:
-            raise UserError(f"--{name.replace('_', '-')} and --set {name}=... are the same setting; give one of them")
-        changes[name] = value
-    return changes
-
-
-def _put(changes: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    *outer, last = path
-    inner = changes
-    for part in outer:
-        inner = inner.setdefault(part, {})
-        if not isinstance(inner, dict):
-            raise UserError(f"--set {'.'.join(path)} is given twice; give each setting once")
-    if last in inner:
-        raise UserError(f"--set {'.'.join(path)} is given twice; give each setting once")
-    inner[last] = value
-
-
-def _value_of(text: str) -> Any:
-    try:
-        return json.loads(text, parse_constant=_no_constant)
-    except ValueError:
-        return text
-
-
-def _no_constant(name: str) -> Any:
-    """NaN and Infinity are not JSON, though Python reads them."""
-    raise ValueError(name)

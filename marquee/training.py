@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.artifacts import CHECKOUT
-from core.libraries import set_up_libraries
+from core.libraries import quiet_libraries, set_up_libraries
 from core.progress import Bar, bars, console, progress, working
 from core.resources import measured
 from core.run_folder import DEFAULT_SEED, Run
 from core.side_by_side import side_by_side
+from marquee.changes import settings_line
 from marquee.inputs import require_features, require_writable
 from models.protocols.base import default_protocols
 
@@ -84,8 +84,14 @@ def train(run: Run, options: TrainOptions) -> None:
         if together:
             measure.others_mb = _side_by_side(together, processes)
             measure.counts = True
+        apart = [
+            one for one in found if one not in together and one.settings.framework == "tensorflow" and _is_new(one)
+        ]
+        if apart:  # TensorFlow is imported in processes of their own alone
+            measure.others_mb = max(measure.others_mb, _side_by_side(apart, 1))
+            measure.counts = True
         for one in found:
-            if one not in together:
+            if one not in together and one not in apart:
                 measure.counts |= _alone(one)
 
 
@@ -134,17 +140,21 @@ def train_seeds(
 def _trainings(run: Run, options: TrainOptions) -> list[_Training]:
     from models import registry
     from models.data.load import training_rows
+    from models.training.frameworks import TWIN_NAMES, require_framework
     from models.training.settings import with_changes
 
     def one(protocol: str, name: str, rows: int) -> _Training:
-        chosen = registry.chosen_settings(run, protocol, name, rows)
-        settings = with_changes(name, chosen.settings, {**options.changes, "seed": options.seed}, f"{name}, {protocol}")
+        chosen, changes = registry.chosen_settings(run, protocol, name, rows), options.changes
+        if everything and name not in TWIN_NAMES:  # what has no twin is trained all the same
+            changes = {key: value for key, value in changes.items() if key != "framework"}
+        settings = with_changes(name, chosen.settings, {**changes, "seed": options.seed}, f"{name}, {protocol}")
+        require_framework(name, settings)
         found = _training(run, rows, protocol=protocol, name=name, settings=settings, device=options.device)
         return replace(
             found,
             threads=options.threads or found.threads,
             events=options.tensorboard / protocol / name if options.tensorboard else None,
-            source=_settings_line(name, protocol, chosen.source, options.changes),
+            source=settings_line(name, protocol, chosen.source, changes),
         )
 
     everything = options.model == ALL_MODELS
@@ -197,19 +207,20 @@ def _together(trainings: list[_Training]) -> tuple[list[_Training], int]:
     from distributed.system import MEMORY_LIMIT
 
     from models.training.devices import pick_device
-    from models.training.train import is_trained
 
-    found = [
-        one
-        for one in trainings
-        if one.threads == 1
-        and pick_device(one.device).type == "cpu"
-        and not is_trained(one.run, one.protocol, one.name, one.settings, pick_device(one.device), one.target)
-    ]
+    found = [one for one in trainings if one.threads == 1 and pick_device(one.device).type == "cpu" and _is_new(one)]
     beside = sum(sorted(one.samples for one in found)[:-1])
     fitting = min(psutil.virtual_memory().available, MEMORY_LIMIT) // BYTES_EACH
     processes = min(len(found), CPU_COUNT, fitting)
     return (found, processes) if processes > 1 and beside >= WORTH_PROCESSES else ([], 1)
+
+
+def _is_new(one: _Training) -> bool:
+    """Whether there is anything to train."""
+    from models.training.devices import pick_device
+    from models.training.train import is_trained
+
+    return not is_trained(one.run, one.protocol, one.name, one.settings, pick_device(one.device), one.target)
 
 
 def _alone(one: _Training) -> bool:
@@ -223,7 +234,10 @@ def _alone(one: _Training) -> bool:
 
 def _side_by_side(trainings: list[_Training], processes: int) -> float:
     """Trains models, so many at once; returns the memory of their processes, in MB."""
-    console.print(f"{processes} models at a time, each in a process of its own; --threads 1 trains one after the other")
+    if processes > 1:
+        console.print(
+            f"{processes} models at a time, each in a process of its own; --threads 1 trains one after the other"
+        )
     for one in trainings:
         console.print(one.source, soft_wrap=True)
     with bars("samples") as add:
@@ -237,9 +251,7 @@ def _side_by_side(trainings: list[_Training], processes: int) -> float:
             else:
                 shown[number](by, note)
 
-        return side_by_side(
-            _train_beside, [(one,) for one in trainings], processes, heard, first=set_up_libraries
-        ).peak_mb
+        return _in_processes(trainings, processes, heard)
 
 
 def _in_processes(trainings: list[_Training], processes: int, heard: Callable[..., None]) -> float:
@@ -248,7 +260,9 @@ def _in_processes(trainings: list[_Training], processes: int, heard: Callable[..
     Args:
         heard: given the number of a training, and what `_train_beside` says of it.
     """
-    return side_by_side(_train_beside, [(one,) for one in trainings], processes, heard, first=set_up_libraries).peak_mb
+    with_tensorflow = any(one.settings.framework == "tensorflow" for one in trainings)
+    first = quiet_libraries if with_tensorflow else set_up_libraries
+    return side_by_side(_train_beside, [(one,) for one in trainings], processes, heard, first=first).peak_mb
 
 
 def _train_beside(one: _Training, say: Callable[..., None]) -> None:
@@ -292,22 +306,3 @@ def _events(folder: Path | None) -> Iterator["Events | None"]:
     require_writable(folder, "--tensorboard")
     with closing(Events(folder)) as events:
         yield events
-
-
-def _settings_line(name: str, protocol: str, source: Path, changes: dict[str, Any]) -> str:
-    """Where a model's settings come from, in words."""
-    place = source.relative_to(CHECKOUT) if source.is_relative_to(CHECKOUT) else source
-    line = f"{name}, {protocol}: settings from {place}"
-    changed = [f"{key}={value}" for key, value in _flat(changes).items()]
-    return f"{line}, with {', '.join(changed)}" if changed else line
-
-
-def _flat(changes: dict[str, Any], before: str = "") -> dict[str, Any]:
-    """`{"network": {"dim": 64}}` as `{"network.dim": 64}`."""
-    flat: dict[str, Any] = {}
-    for key, value in changes.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{before}{key}.")
-        else:
-            flat[f"{before}{key}"] = value
-    return flat

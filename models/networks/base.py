@@ -136,15 +136,18 @@ class Recommender(nn.Module):
     def forward(
         self, user: Tensor, movie: Tensor, fold: Tensor | None = None, history: History | None = None
     ) -> Tensor:
-        """Logits, or in the protocol `rating` stars.
+        """Logits, or in the protocol `rating` stars: float32 [n], of what `inputs` is given."""
+        return self.network(self.inputs(user, movie, fold, history)).squeeze(1) * self.scale + self.offset
+
+    def inputs(
+        self, user: Tensor, movie: Tensor, fold: Tensor | None = None, history: History | None = None
+    ) -> dict[str, Tensor]:
+        """What the network sees, by name, a row for each sample (of histories that samples share, for each of them).
 
         Args:
             user, movie: int64 [n], indices.
             fold: int64 [n], the fold whose ratings the statistics must not contain; None for none left out.
             history: of each row; None for now, after all that the user has rated.
-
-        Returns:
-            float32 [n].
         """
         inputs = self.codes(user, movie)
         if self.uses_history:
@@ -156,12 +159,12 @@ class Recommender(nn.Module):
         blocks = self.continuous(user, movie, fold, history)
         if blocks:
             inputs[CONTINUOUS] = torch.cat([blocks[name] for name in CONTINUOUS_BLOCKS if name in blocks], dim=1)
-        return self.network(inputs).squeeze(1) * self.scale + self.offset
+        return inputs
 
     def against(self, batch: Any) -> Tensor:
         """The scores of positives' own movies, and of the movies that they share: float [n, 1 + k], not scaled."""
-        network_against = NETWORKS[self.name].against if self.name in NETWORKS else None
-        return network_against(self, batch) if network_against else self._against_by_pairs(batch)
+        found = NETWORKS[self.name].against if self.name in NETWORKS else None
+        return found(self, batch) if found else self._against_by_pairs(batch)
 
     def _against_by_pairs(self, batch: Batch) -> Tensor:
         own = self(batch.user, batch.movie, batch.fold, batch.history)
@@ -169,8 +172,7 @@ class Recommender(nn.Module):
         count, history = len(shared.movie), batch.history
         if history is not None:
             history = replace(history, owner=torch.arange(rows, device=own.device).repeat_interleave(count))
-        movie, fold = shared.movie.repeat(rows), shared.fold.repeat(rows)
-        others = self(batch.user.repeat_interleave(count), movie, fold, history)
+        others = self(batch.user.repeat_interleave(count), shared.movie.repeat(rows), shared.fold.repeat(rows), history)
         return torch.cat([own[:, None], others.view(rows, count)], dim=1)
 
     def continuous(
@@ -203,11 +205,9 @@ class Recommender(nn.Module):
         """
         other = copy(self)
         other._buffers = dict(self._buffers)
-        device = self.offset.device
-        place = user.long().to(device)
         for name in ("movies", "stars", "recent_means"):
             table = getattr(self, f"now_{name}").clone()
-            table[place] = getattr(history, name).to(device)
+            table[user.long().to(table.device)] = getattr(history, name).to(table.device)
             setattr(other, f"now_{name}", table)
         return other
 
@@ -228,7 +228,7 @@ class Recommender(nn.Module):
 
     def embedding_tables(self) -> list[tuple[str, nn.Embedding]]:
         """Every embedding of the network, with the input that it belongs to."""
-        tables = (module for module in self.network.modules() if isinstance(module, EmbeddingTable))
+        tables = (part for part in self.network.modules() if isinstance(part, EmbeddingTable))
         return [(next(iter(table.feature_to_domain)), table.table) for table in tables]
 
     def reserved_rows(self, user: Tensor, movie: Tensor) -> dict[str, list[int]]:

@@ -1,10 +1,10 @@
-"""One epoch of training: forward, loss, backward, update, and the running mean of the weights."""
+"""One epoch of training: its steps, and the running mean of the weights; and the steps that PyTorch takes."""
 
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from packaging.version import parse as version_info
@@ -41,6 +41,16 @@ def make_trainee(model: Recommender, settings: TrainSettings, device: torch.devi
     return Trainee(model, mean, optimizer, rowwise)
 
 
+class Steps(Protocol):
+    """The steps of one epoch, in some framework."""
+
+    def step(self, batch: Any) -> Tensor:
+        """Changes what is trained by one batch; returns its mean loss without penalties."""
+
+    def write(self) -> None:
+        """Brings the trainee's model to where the training is."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """What a training does in each epoch: its samples, its loss, and how.
@@ -48,12 +58,14 @@ class Task:
     Attributes:
         batches: have `samples`, how many an epoch has, or is expected to have where they are drawn; `samples_at_most`;
             and `epoch`, from its number to its batches.
+        steps: (trainee, task, the epoch's number) to its steps, which end with it; PyTorch's own, or a framework's.
     """
 
     batches: Batches | SequenceBatches
     objective: Objective
     settings: TrainSettings
     device: torch.device
+    steps: "Callable[[Trainee, Task, int], AbstractContextManager[Steps]]"
 
 
 def train_epoch(trainee: Trainee, task: Task, number: int, advance: Advance) -> float:
@@ -62,36 +74,65 @@ def train_epoch(trainee: Trainee, task: Task, number: int, advance: Advance) -> 
     Args:
         advance: reported the samples done, as a share of `samples_at_most`, and an empty note.
     """
-    batches, settings, device = task.batches, task.settings, task.device
+    batches = task.batches
     stands_for = batches.samples_at_most / batches.samples
-    torch.manual_seed(epoch_seed(settings.seed, number))  # of dropout
-    trainee.model.train()
-    total = torch.zeros((), device=device)
+    total = torch.zeros((), device=task.device)
     reported, done = 0, 0
     batch: Any
-    with squares_of_rows(trainee.model, settings.l2) as squares:
-        for step, batch in enumerate(batches.epoch(number), 1):
-            set_rates(trainee, settings, number - 1 + (done / batches.samples))
-            trainee.optimizer.zero_grad(set_to_none=True)
-            with autocast(settings.precision, device):
-                outputs = task.objective.outputs(trainee.model, batch)
-            loss = task.objective.loss(outputs.float(), batch)
-            total += loss.detach() * len(batch)
-            if settings.l2:
-                loss = loss + settings.l2 / len(batch) * sum(squares)
-                squares.clear()
-            loss.backward()
-            trainee.optimizer.step()
-            trainee.rowwise.step()
+    with task.steps(trainee, task, number) as steps:
+        for count, batch in enumerate(batches.epoch(number), 1):
+            set_rates(trainee, task.settings, number - 1 + (done / batches.samples))
+            total += steps.step(batch) * len(batch)
             done += len(batch)
-            if step % AVERAGE_STEPS == 0:
+            if count % AVERAGE_STEPS == 0:
+                steps.write()
                 trainee.mean.update_parameters(trainee.model)
-            if step % REPORT_STEPS == 0:
+            if count % REPORT_STEPS == 0:
                 advance((done - reported) * stands_for, "")
                 reported = done
     trainee.mean.update_parameters(trainee.model)
     advance((done - reported) * stands_for, "")
     return float(total) / done
+
+
+@contextmanager
+def torch_steps(trainee: Trainee, task: Task, number: int) -> Iterator["TorchSteps"]:
+    """PyTorch's steps."""
+    torch.manual_seed(epoch_seed(task.settings.seed, number))  # of dropout
+    trainee.model.train()
+    with squares_of_rows(trainee.model, task.settings.l2) as squares:
+        yield TorchSteps(trainee, task, squares)
+
+
+@dataclass(frozen=True)
+class TorchSteps:
+    """Forward, loss, backward, update.
+
+    Attributes:
+        squares: of the embeddings that a forward pass used, added by it.
+    """
+
+    trainee: Trainee
+    task: Task
+    squares: list[Tensor]
+
+    def step(self, batch: Any) -> Tensor:
+        trainee, settings, objective = self.trainee, self.task.settings, self.task.objective
+        trainee.optimizer.zero_grad(set_to_none=True)
+        with autocast(settings.precision, self.task.device):
+            outputs = objective.outputs(trainee.model, batch)
+        loss = objective.loss(outputs.float(), batch)
+        alone = loss.detach()
+        if settings.l2:
+            loss = loss + settings.l2 / len(batch) * sum(self.squares)
+            self.squares.clear()
+        loss.backward()
+        trainee.optimizer.step()
+        trainee.rowwise.step()
+        return alone
+
+    def write(self) -> None:
+        """The model itself is what the steps change."""
 
 
 def set_rates(trainee: Trainee, settings: TrainSettings, epochs_done: float) -> None:

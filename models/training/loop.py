@@ -22,6 +22,7 @@ from models.protocols.base import PROTOCOLS
 from models.training.calibration import calibrate
 from models.training.checkpoint import Checkpoint, Progress, Trainee
 from models.training.epoch import Advance, Task, make_trainee, train_epoch
+from models.training.frameworks import steps_of
 from models.training.objective import SOFTMAX_OFFSET, EachSample, Objective, SharedSoftmax
 from models.training.pretrain import pretrain
 from models.training.settings import TrainSettings
@@ -182,7 +183,13 @@ class TrainingLoop:
         if sampling.shared_negatives or self.network.learns_sequences:
             objective = SharedSoftmax()
             model.offset.fill_(SOFTMAX_OFFSET)
-        self.task = Task(batches=batches, objective=objective, settings=settings, device=device)
+        self.task = Task(
+            batches=batches,
+            objective=objective,
+            settings=settings,
+            device=device,
+            steps=steps_of(settings.framework, features),
+        )
         self.trainee: Trainee = make_trainee(model, settings, device)
 
     def start(self) -> Progress:

@@ -16,6 +16,7 @@ from models.protocols.base import PROTOCOLS
 
 LARGE = 3_000_000  # training ratings, from where on `large.json` holds
 MEDIUM = 400_000  # from where on ML-1M's settings fit better than ML-100K's
+TENSORFLOW = "tensorflow"
 DEFAULTS = Path(__file__).parent / "defaults"
 # The files of defaults that stand for a size, and what studies also start from. They are whole: a model that is not in
 # them takes its class's own settings. Any other file, as `tune --ship` writes it, says something of some models only.
@@ -57,6 +58,7 @@ class TrainSettings:
             again; 0 for all alike, where nothing is to be taken out.
         precision: of the products in training, `float32` or `bfloat16`; `auto` is bfloat16 where the hardware has it.
             Weights, sums and scoring are in float32.
+        framework: that computes the steps. What is kept of a model is the same in both.
         seed: of the weights, the order and the negatives.
     """
 
@@ -78,6 +80,7 @@ class TrainSettings:
     shared_negatives: NotNegative = 0
     popularity: Penalty = 0.0
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    framework: Literal["torch", "tensorflow"] = "torch"
     seed: NotNegative = DEFAULT_SEED
 
 

@@ -1,7 +1,7 @@
 """Training one model: its files in the run folder, and loading it again."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, field, replace
+from dataclasses import asdict, field
 from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,15 @@ import torch
 from pydantic.dataclasses import dataclass
 from safetensors.torch import load_file, save_file
 
-from core.artifacts import fingerprint, is_current, new_folder, package_versions, read_manifest, verify
+from core.artifacts import (
+    fingerprint,
+    is_current,
+    library_versions,
+    new_folder,
+    package_versions,
+    read_manifest,
+    verify,
+)
 from core.errors import UserError
 from core.json_files import STRICT, read_json, validated, write_json
 from core.run_folder import Run
@@ -21,10 +29,11 @@ from models.networks.base import NETWORKS, Recommender, build
 from models.protocols.base import PROTOCOLS, preparing
 from models.training.calibration import calibrate_as
 from models.training.checkpoint import Checkpoint
-from models.training.devices import device_name, pick_precision
+from models.training.devices import device_name
 from models.training.epoch import Advance
+from models.training.frameworks import require_agreement, require_framework, resolved
 from models.training.loop import FIT, REFIT, Callbacks, fit, no_record, refit, undefined_in_validation
-from models.training.settings import TrainSettings, from_json
+from models.training.settings import TENSORFLOW, TrainSettings, from_json
 
 if TYPE_CHECKING:
     from models.training.events import Events
@@ -43,6 +52,7 @@ ROOMS = (
     "models/networks/base.py",
     "models/protocols/base.py",
     "models/protocols/binary.py",
+    "models/tensorflow",
     "models/training",
     "workflows/features/config.py",
     "workflows/features/schema.py",
@@ -51,6 +61,7 @@ ROOMS = (
     "workflows/negatives.py",
     "workflows/splits/base.py",
 )
+TENSORFLOW_PACKAGES = ("tensorflow-cpu", "tensorflow")  # one or the other
 LIBRARIES = ("torch", "merlin-models", "merlin-core", "merlin-dataloader", "numpy", "numba", "scikit-learn")
 
 
@@ -116,7 +127,8 @@ def train(
     Raises:
         UserError: no features, or a loss that is not a number.
     """
-    settings = replace(settings, precision=pick_precision(settings.precision, device))
+    settings, device = resolved(settings, device)
+    require_framework(name, settings)
     made_from, features_from = _made_from(run, protocol, name, settings, device)
     target = target or run.model(protocol, name)
     fitting = Checkpoint.beside(target, made_from)
@@ -133,6 +145,7 @@ def train(
         Callbacks(advance=advance, record=record_refit, checkpoint=refitting),
     )
     trained = _train(load_features(run, protocol), name, settings, device, callbacks)
+    require_agreement(trained.model, trained.features, settings)
     config = _config(trained, settings, device)
     with new_folder(target, made_from, features=features_from) as out:
         weights = {key: value.cpu().contiguous() for key, value in trained.model.state_dict().items()}
@@ -152,7 +165,7 @@ def is_trained(
     Raises:
         UserError: no features.
     """
-    settings = replace(settings, precision=pick_precision(settings.precision, device))
+    settings, device = resolved(settings, device)
     made_from, _ = _made_from(run, protocol, name, settings, device)
     return is_current(target or run.model(protocol, name), made_from)
 
@@ -164,7 +177,7 @@ def _made_from(run: Run, protocol: str, name: str, settings: TrainSettings, devi
         features=manifest["fingerprint"],
         protocol=protocol,
         settings=asdict(settings),
-        code=training_digest(protocol, name),
+        code=training_digest(protocol, name, settings.framework),
         device=device.type,
     )
     return made_from, manifest["fingerprint"]
@@ -228,13 +241,18 @@ def _config(trained: _Trained, settings: TrainSettings, device: torch.device) ->
         weights=sum(parameter.numel() for parameter in trained.model.parameters()),
         device=device_name(device),
         threads=torch.get_num_threads(),
-        versions=package_versions(),
+        versions=package_versions() | (_of_tensorflow() if settings.framework == TENSORFLOW else {}),
     )
 
 
-def training_digest(protocol: str, name: str) -> str:
+def training_digest(protocol: str, name: str, framework: str = "") -> str:
     """Of the code and the libraries that a trained model depends on: those of other networks play no part."""
-    return stage_code(ROOMS, LIBRARIES, {name: NETWORKS[name]}, {protocol: PROTOCOLS[protocol]})
+    libraries = (*LIBRARIES, *(TENSORFLOW_PACKAGES if framework == TENSORFLOW else ()))
+    return stage_code(ROOMS, libraries, {name: NETWORKS[name]}, {protocol: PROTOCOLS[protocol]})
+
+
+def _of_tensorflow() -> dict[str, str]:
+    return {name: version for name, version in library_versions(TENSORFLOW_PACKAGES).items() if version}
 
 
 def known_to(settings: TrainSettings) -> tuple[str, ...]:

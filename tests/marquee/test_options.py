@@ -4,7 +4,8 @@ import pytest
 
 from core.errors import UserError
 from marquee import options
-from marquee.options import check_choice, chosen_protocols, listed, setting_changes
+from marquee.changes import setting_changes
+from marquee.options import check_choice, chosen_protocols, listed
 from models.networks.base import NETWORKS
 from models.protocols.base import PROTOCOLS
 from models.training.devices import DEVICES, PRECISIONS

@@ -1,0 +1,1 @@
+"""One file for each network that has a twin in TensorFlow, called as the network is."""
