@@ -119,6 +119,11 @@ class Run:
         """The same models as Merlin Systems exports them, for comparison."""
         return self.root / "repository-merlin"
 
+    @property
+    def saved_models(self) -> Path:
+        """The same models as SavedModels, for a Triton with TensorFlow's backend."""
+        return self.root / "repository-tensorflow"
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Holds the run folder for this process, and recovers what a killed one left half done in it.

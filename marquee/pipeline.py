@@ -1,18 +1,21 @@
 """The stages that the commands run. Each checks that its input is there, imports what it needs, and is measured."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from core.columns import USER_ID
 from core.errors import UserError
+from core.libraries import quiet_libraries
 from core.progress import console, progress, stage, working
 from core.resources import measured, read_stages, stages_line
 from core.run_folder import DEFAULT_SEED, Run
+from core.side_by_side import side_by_side
 from core.terminal import data_text
 from marquee import answers, own_tables
 from marquee.inputs import require_models, require_tables, require_writable
+from marquee.options import listed
 from marquee.training import TrainOptions, train
 from models.protocols.base import PROTOCOLS, default_protocols
 
@@ -174,6 +177,26 @@ def export_reference(run: Run, protocol: str) -> None:
         export_merlin(run, protocol, served(run, protocol))
     serve = run.command("serve --runtime merlin")
     console.print(f"{run.reference_repository}: serve it with: {serve}", soft_wrap=True)
+
+
+def export_saved_models(run: Run, protocol: str) -> None:
+    """Writes the networks that have a twin in TensorFlow as SavedModels."""
+    require_models(run, protocol)
+    with working("writing and checking the SavedModels"):
+        found = side_by_side(_write_saved_models, [(run, protocol)], 1, lambda *_: None, first=quiet_libraries)
+    (names,) = found.values
+    console.print(
+        f"{run.saved_models}: {listed(names, 'and')}, for a Triton with TensorFlow's backend: "
+        f"tritonserver --model-repository {run.saved_models}",
+        soft_wrap=True,
+    )
+
+
+def _write_saved_models(run: Run, protocol: str, say: Callable[..., None]) -> list[str]:
+    """In a process of its own, which alone imports TensorFlow."""
+    from ensemble.export.saved_models import write_saved_models
+
+    return write_saved_models(run, protocol, say)
 
 
 def _record_stages(run: Run) -> None:

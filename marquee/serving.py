@@ -18,6 +18,7 @@ from marquee.options import (
     NETWORK_NAMES,
     RUNTIME_NAMES,
     STRATEGY_NAMES,
+    TWIN_NAMES,
     ClientCertificateOption,
     ClientKeyOption,
     DatasetOption,
@@ -58,6 +59,14 @@ def export(
         ),
     ] = None,
     runtime: RuntimeOption = "marquee",
+    saved_model: Annotated[
+        bool,
+        typer.Option(
+            "--saved-model",
+            help=f"Write something else: {listed(TWIN_NAMES, 'and')} as TensorFlow's SavedModels, from ids to scores, "
+            "in repository-tensorflow/, for a Triton with TensorFlow's backend, as the Merlin container has.",
+        ),
+    ] = False,
     sign_key: SignKeyOption = None,
 ) -> None:
     """Add a version to the Triton model repository, and check that it scores as the trained models do.
@@ -73,8 +82,14 @@ def export(
         raise UserError(
             "--default-model and --sign-key are for --runtime marquee; Merlin's runtime serves every model by name"
         )
+    if saved_model and (default_model or sign_key or runtime == "merlin"):
+        raise UserError(
+            "--saved-model writes models for another server; leave out --default-model, --sign-key, --runtime"
+        )
     with run.lock():
-        if runtime == "merlin":
+        if saved_model:
+            pipeline.export_saved_models(run, protocol)
+        elif runtime == "merlin":
             pipeline.export_reference(run, protocol)
         else:
             pipeline.export(run, protocol, default_model, sign_key)

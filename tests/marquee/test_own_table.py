@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import tensorflow as tf
 
 from core.artifacts import read_manifest
 from core.run_folder import Run
@@ -115,6 +116,13 @@ def test_a_table_of_another_domain_from_its_file_to_answers(tmp_path, orders):
             pytest.raises(Exception, match="must be BYTES"),
         ):
             client.recommend(7)
+    written = marquee("export", "--saved-model", "--dataset", "orders", *at)
+    assert (written.returncode, written.stderr) == (0, "")
+    network = read_manifest(run.repository)["default_model"]
+    saved = tf.saved_model.load(str(run.saved_models / network / "1" / "model.savedmodel"))
+    asked = {"user_id": tf.constant(["customer 007"] * 2), "movie_id": tf.constant(list(answer.movie_id[:2]))}
+    found = saved.signatures["serving_default"](**asked)["score"]
+    np.testing.assert_allclose(found, answer.score[:2], atol=1e-5)
     assert "those of orders are others" in refusal("dashboard", "--dataset", "orders", *at)
     assert "those of orders are others" in refusal("export", "--runtime", "merlin", "--dataset", "orders", *at)
     assert "orders: 540 ratings, 60 users and 40 movies.\n" in (run.repository / "MODEL_CARD.md").read_text()
