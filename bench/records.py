@@ -13,7 +13,7 @@ RESULTS, SCALING, FAULTS, README, PICTURE = (
 )
 PAGE = BENCH.parent / "README.md"
 STORM, STARVATION, FRONT_DOOR, SOAK = (BENCH / f"{name}.json" for name in ("storm", "starvation", "front_door", "soak"))
-SIDE_BY_SIDE = BENCH / "side_by_side.json"
+SIDE_BY_SIDE, FRAMEWORKS = (BENCH / f"{name}.json" for name in ("side_by_side", "frameworks"))
 NEWCOMERS = BENCH / "accuracy" / "newcomers.json"
 PROCESSORS = BENCH / "accuracy" / "processors.json"
 MOVING = {"dlrm": "DLRM", "ncf": "NCF", "mf": "matrix factorisation"}  # what is trained step by step
