@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from core.libraries import quiet_libraries
 from core.progress import console, progress
 from core.run_folder import DEFAULT_DATASET, DEFAULT_RUNS, DEFAULT_SEED, Run
 from core.terminal import lasting_output
+from core.torchrun import rank
 from marquee import __version__, dashboard, health, pipeline, ratings, reporting, research, serve, serving, training
 from marquee.changes import setting_changes
 from marquee.ending import STOPPED, guarded, stopping, unraisable
@@ -186,6 +188,8 @@ def train(
 
     The settings are the best of `tune` in this run folder, or else the dataset's defaults, changed by the options that
     are given. Training that was stopped resumes after its last whole epoch.
+
+    `torchrun --nproc-per-node N -m marquee train` trains each model in N processes, one for each GPU if there are any.
     """
     single = {
         "epochs": epochs,
@@ -205,7 +209,8 @@ def train(
         tensorboard=tensorboard,
     )
     run = pipeline.run_folder(dataset, runs)
-    with run.lock():
+    console.quiet = rank() > 0  # of the processes that torchrun starts, the first alone speaks and writes
+    with nullcontext() if console.quiet else run.lock():
         training.train(run, options)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core import torchrun
 from core.libraries import quiet_libraries, set_up_libraries
 from core.progress import Bar, bars, console, progress, working
 from core.resources import measured
@@ -80,18 +81,20 @@ def train(run: Run, options: TrainOptions) -> None:
     with measured(run, "train") as measure:
         with working("loading PyTorch and Merlin Models"):
             found = _trainings(run, options)
-        together, processes = _together(found) if options.threads is None else ([], 1)
+        if torchrun.processes() > 1:
+            measure.counts = _several(found)
+            return
+        together, at_once = _together(found) if options.threads is None else ([], 1)
         if together:
-            measure.others_mb = _side_by_side(together, processes)
+            measure.others_mb = _side_by_side(together, at_once)
             measure.counts = True
-        apart = [
-            one for one in found if one not in together and one.settings.framework == "tensorflow" and _is_new(one)
-        ]
+        others = [one for one in found if one not in together]
+        apart = [one for one in others if one.settings.framework == "tensorflow" and _is_new(one)]
         if apart:  # TensorFlow is imported in processes of their own alone
             measure.others_mb = max(measure.others_mb, _side_by_side(apart, 1))
             measure.counts = True
-        for one in found:
-            if one not in together and one not in apart:
+        for one in others:
+            if one not in apart:
                 measure.counts |= _alone(one)
 
 
@@ -215,6 +218,16 @@ def _together(trainings: list[_Training]) -> tuple[list[_Training], int]:
     return (found, processes) if processes > 1 and beside >= WORTH_PROCESSES else ([], 1)
 
 
+def _several(trainings: list[_Training]) -> bool:
+    """Trains models one after the other, each in all the processes that torchrun started; as `_alone` otherwise."""
+    from models.training.devices import pick_device
+    from models.training.several import joined
+
+    with joined(pick_device(trainings[0].device)):
+        trained = [_alone(one) for one in trainings]
+    return any(trained) and not torchrun.rank()
+
+
 def _is_new(one: _Training) -> bool:
     """Whether there is anything to train."""
     from models.training.devices import pick_device
@@ -255,11 +268,7 @@ def _side_by_side(trainings: list[_Training], processes: int) -> float:
 
 
 def _in_processes(trainings: list[_Training], processes: int, heard: Callable[..., None]) -> float:
-    """Trains models, so many at once; returns the memory of their processes, in MB.
-
-    Args:
-        heard: given the number of a training, and what `_train_beside` says of it.
-    """
+    """The same; `heard` is given the number of a training, and what `_train_beside` says of it."""
     with_tensorflow = any(one.settings.framework == "tensorflow" for one in trainings)
     first = quiet_libraries if with_tensorflow else set_up_libraries
     return side_by_side(_train_beside, [(one,) for one in trainings], processes, heard, first=first).peak_mb

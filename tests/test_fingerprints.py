@@ -29,6 +29,8 @@ JUDGING_ONLY = "judges; nothing that is exported is judged by it, and the defaul
 UNUSED_IMPORT = "imported by a file of which only a function on numbers is used"
 PICTURES_ONLY = "is kept for pictures; nothing that this stage makes depends on it"
 CARD_ONLY = "what it says is in the model card, whose text is in the fingerprint"
+TWINS_ONLY = "trains in TensorFlow, which no setting that this stage takes asks for"
+TWINS = {f"models/tensorflow/{name}.py": TWINS_ONLY for name in ("base", "inputs", "steps")}
 # What a stage imports and its fingerprint may leave out, with the reason.
 EXCEPTIONS = {
     "train": {
@@ -52,16 +54,11 @@ EXCEPTIONS = {
         "models/training/objective.py": TRAINING_ONLY,
         "models/training/pretrain.py": TRAINING_ONLY,
         "models/training/rowwise.py": TRAINING_ONLY,
+        "models/training/several.py": TRAINING_ONLY,
         "workflows/negatives.py": TRAINING_ONLY,
     },
-    "compare": {
-        "models/cut.py": SERVING_ONLY,
-        "models/search_space.py": SEARCH_ONLY,
-    },
-    "paper": {
-        "models/cut.py": SERVING_ONLY,
-        "models/search_space.py": SEARCH_ONLY,
-    },
+    "compare": {"models/cut.py": SERVING_ONLY, "models/search_space.py": SEARCH_ONLY, **TWINS},
+    "paper": {"models/cut.py": SERVING_ONLY, "models/search_space.py": SEARCH_ONLY, **TWINS},
     "export": {
         "models/search_space.py": SEARCH_ONLY,
         "models/registry.py": "chooses the models; which they are is in the fingerprint",
@@ -86,6 +83,7 @@ EXCEPTIONS = {
         "models/training/objective.py": TRAINING_ONLY,
         "models/training/pretrain.py": TRAINING_ONLY,
         "models/training/rowwise.py": TRAINING_ONLY,
+        "models/training/several.py": TRAINING_ONLY,
         "workflows/negatives.py": TRAINING_ONLY,
         "workflows/licences.py": CARD_ONLY,
         "workflows/sources/datasets.py": CARD_ONLY,

@@ -44,10 +44,12 @@ ROOMS = (
     "models/training/checkpoint.py",
     "models/training/devices.py",
     "models/training/epoch.py",
+    "models/training/frameworks.py",
     "models/training/loop.py",
     "models/training/objective.py",
     "models/training/pretrain.py",
     "models/training/rowwise.py",
+    "models/training/several.py",
     "workflows/negatives.py",
 )
 LIBRARIES = (*evaluate.LIBRARIES, "merlin-core", "merlin-dataloader", "numba")

@@ -104,7 +104,7 @@ def torch_steps(trainee: Trainee, task: Task, number: int) -> Iterator["TorchSte
         yield TorchSteps(trainee, task, squares)
 
 
-@dataclass(frozen=True)
+@dataclass
 class TorchSteps:
     """Forward, loss, backward, update.
 
@@ -117,19 +117,34 @@ class TorchSteps:
     squares: list[Tensor]
 
     def step(self, batch: Any) -> Tensor:
-        trainee, settings, objective = self.trainee, self.task.settings, self.task.objective
-        trainee.optimizer.zero_grad(set_to_none=True)
+        self.trainee.optimizer.zero_grad(set_to_none=True)
+        loss = self.backward(batch, len(batch))
+        self.trainee.optimizer.step()
+        self.trainee.rowwise.step()
+        return loss
+
+    def backward(self, batch: Any, samples: int) -> Tensor:
+        """Adds a batch's gradients; returns its loss without penalties.
+
+        Args:
+            samples: of the whole that the batch is a part of, or is itself: the loss is its share of their mean.
+        """
+        settings, objective = self.task.settings, self.task.objective
         with autocast(settings.precision, self.task.device):
-            outputs = objective.outputs(trainee.model, batch)
+            outputs = objective.outputs(self.trainee.model, batch)
         loss = objective.loss(outputs.float(), batch)
+        if samples != len(batch):
+            loss = loss * (len(batch) / samples)
         alone = loss.detach()
         if settings.l2:
-            loss = loss + settings.l2 / len(batch) * sum(self.squares)
+            loss = loss + settings.l2 / samples * self.penalty(batch)
             self.squares.clear()
         loss.backward()
-        trainee.optimizer.step()
-        trainee.rowwise.step()
         return alone
+
+    def penalty(self, batch: Any) -> Tensor | int:
+        """The sum of squares of the embeddings that the batch used."""
+        return sum(self.squares)
 
     def write(self) -> None:
         """The model itself is what the steps change."""

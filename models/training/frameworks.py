@@ -10,10 +10,11 @@ import torch
 from core.errors import UserError
 from core.registry import names_of_files
 from models.data.features import Features
-from models.networks.base import Recommender
+from models.networks.base import NETWORKS, Recommender
 from models.training.devices import pick_precision
 from models.training.epoch import torch_steps
 from models.training.settings import TENSORFLOW, TrainSettings
+from models.training.several import is_several, parted_steps, refuse_several
 
 TWIN_NAMES = names_of_files("models.tensorflow.twins")
 MOST_APART = 1e-5  # of a network's and its twin's scores
@@ -22,7 +23,7 @@ MOST_APART = 1e-5  # of a network's and its twin's scores
 def steps_of(framework: str, features: Features) -> Callable[..., AbstractContextManager[Any]]:
     """The steps of a framework, as `Task` takes them."""
     if framework != TENSORFLOW:
-        return torch_steps
+        return parted_steps if is_several() else torch_steps
     from models.tensorflow.steps import TwinSteps
 
     return TwinSteps(features)
@@ -42,8 +43,11 @@ def require_framework(name: str, settings: TrainSettings) -> None:
     Raises:
         UserError: it has no twin, or a setting is not carried over to it; the message names it.
     """
+    if NETWORKS[name].learns_sequences:
+        refuse_several(f"training {name}")
     if settings.framework != TENSORFLOW:
         return
+    refuse_several("training in TensorFlow")
     if name not in TWIN_NAMES:
         raise UserError(f"{name} has no twin in TensorFlow, {' and '.join(TWIN_NAMES)} have; leave out --framework")
     wanted = {"pretraining": 0, "embedding_rate": 0, "precision": "float32"}

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from core.errors import UserError
+from core.torchrun import rank
 from models.data.batches import Batches, Sampling
 from models.data.features import Features
 from models.data.history import Timeline
@@ -26,6 +27,7 @@ from models.training.frameworks import steps_of
 from models.training.objective import SOFTMAX_OFFSET, EachSample, Objective, SharedSoftmax
 from models.training.pretrain import pretrain
 from models.training.settings import TrainSettings
+from models.training.several import agreed
 
 FIT, REFIT = ("train",), ("train", "valid")  # the splits that the two trainings learn from
 
@@ -92,7 +94,7 @@ def fit(
             mean = loop.trainee.mean.module
             judged = validate(mean)
             metrics = means_of(judged)
-            value = metrics[metric]
+            value = agreed(metrics[metric], device)
             best = history[progress.best - 1][metric] if progress.best else None
             history.append({**row, **metrics})
             callbacks.record(history[-1])
@@ -225,7 +227,7 @@ class TrainingLoop:
 
     def save(self, progress: Progress) -> None:
         """Writes the checkpoint, where there is one."""
-        if self.callbacks.checkpoint:
+        if self.callbacks.checkpoint and not rank():
             self.callbacks.checkpoint.save(self.trainee, progress)
 
 

@@ -35,6 +35,7 @@ class RowwiseAdagrad:
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         # float32 [rows] per table: the sum over steps of the row's mean squared gradient
         self.squares = [torch.zeros(len(table.weight), device=table.weight.device) for table in tables]
+        self.gather: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None  # from all processes of a training
         self._scratch = [_Scratch(len(table.weight)) for table in tables]
         self._taken: list[list[tuple[Tensor, Tensor]]] = [[] for _ in tables]
         self._hooks = []
@@ -54,9 +55,11 @@ class RowwiseAdagrad:
     @torch.no_grad()
     def step(self) -> None:
         """Applies the gradients of the rows handed out since the last step."""
-        work = [position for position in range(len(self.tables)) if self._taken[position]]
+        work = [position for position in range(len(self.tables)) if self.gather or self._taken[position]]
         on_cpu = all(self.tables[position].weight.device.type == "cpu" for position in work)
-        if on_cpu and len(work) > 1 and torch.get_num_threads() > 1:  # the fused update lets other threads run
+        if (
+            on_cpu and len(work) > 1 and torch.get_num_threads() > 1 and not self.gather
+        ):  # the fused update lets other threads run
             list(_pool(torch.get_num_threads()).map(self._update, work))
         else:
             for position in work:
@@ -66,12 +69,16 @@ class RowwiseAdagrad:
     def _update(self, position: int) -> None:
         used = [(index.reshape(-1), rows.grad) for index, rows in self._taken[position] if rows.grad is not None]
         self._taken[position].clear()
-        if not used:
+        if not used and not self.gather:
             return
         weight, squares = self.tables[position].weight, self.squares[position]
+        if not used:
+            used = [(torch.zeros(0, dtype=torch.int64, device=weight.device), weight[:0])]
         index = torch.cat([index for index, _ in used]) if len(used) > 1 else used[0][0]
         parts = [gradient.reshape(-1, weight.shape[1]).float() for _, gradient in used]
         gradient = torch.cat(parts) if len(parts) > 1 else parts[0]
+        if self.gather:
+            index, gradient = self.gather(index, gradient)
         if weight.device.type == "cpu":
             index_of, gradient_of, weights, sums = (
                 part.detach().numpy() for part in (index, gradient, weight, squares)

@@ -23,6 +23,7 @@ from core.errors import UserError
 from core.json_files import STRICT, read_json, validated, write_json
 from core.run_folder import Run
 from core.stage_code import stage_code
+from core.torchrun import rank
 from models.data.features import Features
 from models.data.load import load_features
 from models.networks.base import NETWORKS, Recommender, build
@@ -34,6 +35,7 @@ from models.training.epoch import Advance
 from models.training.frameworks import require_agreement, require_framework, resolved
 from models.training.loop import FIT, REFIT, Callbacks, fit, no_record, refit, undefined_in_validation
 from models.training.settings import TENSORFLOW, TrainSettings, from_json
+from models.training.several import wait_for_all
 
 if TYPE_CHECKING:
     from models.training.events import Events
@@ -129,14 +131,16 @@ def train(
     """
     settings, device = resolved(settings, device)
     require_framework(name, settings)
+    wait_for_all()  # what is looked for may be written by the first process
     made_from, features_from = _made_from(run, protocol, name, settings, device)
     target = target or run.model(protocol, name)
     fitting = Checkpoint.beside(target, made_from)
     refitting = Checkpoint.beside(target.with_name(f"{target.name}-refit"), made_from)
     record, record_refit = (events.fitted, events.refitted) if events else (no_record, no_record)
     if is_current(target, made_from):
-        fitting.remove()  # of a training that was killed at its very end
-        refitting.remove()
+        if not rank():
+            fitting.remove()  # of a training that was killed at its very end
+            refitting.remove()
         for row in read_json(target / HISTORY):
             record(row)
         return None
@@ -147,6 +151,8 @@ def train(
     trained = _train(load_features(run, protocol), name, settings, device, callbacks)
     require_agreement(trained.model, trained.features, settings)
     config = _config(trained, settings, device)
+    if rank():  # the first process writes
+        return config
     with new_folder(target, made_from, features=features_from) as out:
         weights = {key: value.cpu().contiguous() for key, value in trained.model.state_dict().items()}
         save_file(weights, out / WEIGHTS)
