@@ -65,6 +65,7 @@ def test_every_package_that_imports_merlin_decides_first():
         *(f"workflows/features/{name}.py" for name in ("saved", "schema", "interactions", "side_tables", "vocabulary")),
         "models/data",
         "models/networks",
+        "models/tensorflow",
         "ensemble/merlin_systems",
         "workflows/cluster.py",
         *(f"report/notebooks/{name}.py" for name in ("graphs", "loaders", "operators")),
@@ -101,7 +102,8 @@ def test_the_fast_suites_of_workflows_and_of_models_data_pass_there():
     done = subprocess.run(
         [
             sys.executable, "-m", "pytest", "-p", "tests.core.counted_driver", "-p", "no:cacheprovider",
-            "-x", "-m", "not slow", "tests/workflows", "tests/models/data",
+            "-x", "-m", "not slow", "-k", "not beyond_the_first_block",  # of text alone, and long
+            "tests/workflows", "tests/models/data",
         ],
         cwd=ROOT, capture_output=True, text=True, timeout=HANG_SECONDS, check=False,
     )  # fmt: skip
