@@ -48,10 +48,10 @@ def trained(prepared: Run, framework: str, seed: int) -> list[dict[str, Any]]:
                     }
                 )
         inputs.marquee("evaluate", *where, "--threads", "1")
-        judged = read_json(run.evaluation)["protocols"]
+        judged = {(one["protocol"], one["model"]): one["metrics"] for one in read_json(run.evaluation)}
         for row in rows:
-            found = judged[row["protocol"]]["models"][row["model"]]["metrics"]
-            row["metrics"] = {name: round(found[name]["value"], 4) for name in METRICS[row["protocol"]]}
+            found = judged[row["protocol"], row["model"]]
+            row["metrics"] = {name: round(found[name], 4) for name in METRICS[row["protocol"]]}
         return rows
 
 
