@@ -151,7 +151,8 @@ function released() {
   if (list) setTimeout(() => pressed !== list && list.draw(), CLICK_AFTER);
 }
 
-["pointerup", "pointercancel", "keyup", "blur"].forEach((name) => window.addEventListener(name, released, true));
+["pointerup", "pointercancel", "keyup"].forEach((name) => window.addEventListener(name, released, true));
+window.addEventListener("blur", released); // of the window itself: the pointer may be let go elsewhere
 
 // Sends what is not done yet, and again until it is.
 function tell(list, pause) {
