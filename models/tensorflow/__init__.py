@@ -4,5 +4,3 @@ What is kept of a model stays PyTorch's: a twin takes its weights from it and gi
 validation, checkpoints, evaluation and export know nothing of TensorFlow. Nothing here is imported before a training
 asks for it.
 """
-
-import core.gpu  # noqa: F401  before Merlin

@@ -1,5 +1,7 @@
 """Merlin Models' TensorFlow blocks as the twins use them."""
 
+import core.gpu  # noqa: F401
+
 import merlin.models.tf as mm
 import tensorflow as tf
 
