@@ -20,7 +20,8 @@ from ensemble.export.configs import UNBATCHED, Input, Output, Signature
 from ensemble.export.export import served
 from ensemble.export.ids import kind_of, write_with_own_ids
 from ensemble.parity import is_equal, largest_difference
-from ensemble.triton_models.files import CONFIG
+from ensemble.triton_models.files import CONFIG, vocabulary_file
+from ensemble.triton_models.lookup import Lookup
 from models.data.features import Features
 from models.data.load import load_features
 from models.evaluation.scorers import pair_scorer
@@ -82,16 +83,13 @@ def write_saved_models(run: Run, protocol: str, say: Callable[..., None]) -> lis
     return names
 
 
-Vocabulary = tuple[np.ndarray, np.ndarray]  # the ids as clients know them, and their indices
-
-
-def _vocabulary(run: Run, features: Features, name: str, out: Path) -> Vocabulary:
-    path = out / f"{name}.parquet"
+def _vocabulary(run: Run, features: Features, name: str, out: Path) -> Lookup:
+    """The ids as clients know them, and their indices."""
+    path = out / vocabulary_file(name)
     write_with_own_ids(run, name, pq.read_table(features.folder / "vocabulary" / f"{name}.parquet"), path)
-    table = pq.read_table(path)
+    lookup = Lookup(out, name, OUT_OF_VOCABULARY)
     path.unlink()
-    ids = table[name].to_numpy() if table[name].type != "string" else np.array(table[name].to_pylist(), dtype=object)
-    return ids, table["index"].to_numpy().astype(np.int64)
+    return lookup
 
 
 def _signature(run: Run) -> Signature:
@@ -104,22 +102,22 @@ class _Scores(tf.Module):
     """A network from ids to its answers: probabilities, or stars."""
 
     def __init__(
-        self, model: Recommender, features: Features, settings: NetworkSettings, vocabularies: dict[str, Vocabulary]
+        self, model: Recommender, features: Features, settings: NetworkSettings, vocabularies: dict[str, Lookup]
     ):
         super().__init__()
         self.twin = TWINS[model.name](model, features, settings)
         self.twin.load(self.twin.pairs(model))
         self.lookups = {
             name: tf.lookup.StaticHashTable(
-                tf.lookup.KeyValueTensorInitializer(tf.constant(ids), tf.constant(index)), OUT_OF_VOCABULARY
+                tf.lookup.KeyValueTensorInitializer(tf.constant(one.ids), tf.constant(one.index)), one.unknown
             )
-            for name, (ids, index) in vocabularies.items()
+            for name, one in vocabularies.items()
         }
         self.embeddings = {USER_ID: model.user_embeddings, MOVIE_ID: model.movie_embeddings}
         self.tables = {name: tf.constant(table.numpy()) for name, table in _side_tables(model).items()}
         self.details = model.detail_names
         self.scale, self.offset = float(model.scale), float(model.offset)
-        kinds = {name: tf.as_dtype(tf.constant(ids[:1]).dtype) for name, (ids, _) in vocabularies.items()}
+        kinds = {name: tf.string if one.is_text else tf.int64 for name, one in vocabularies.items()}
         self.of_ids = tf.function(
             self._of_ids, input_signature=[tf.TensorSpec([None], kinds[name], name) for name in (USER_ID, MOVIE_ID)]
         )
@@ -132,7 +130,7 @@ class _Scores(tf.Module):
     def _inputs(self, user: tf.Tensor, movie: tf.Tensor) -> dict[str, tf.Tensor]:
         """`Recommender.inputs`, now, in TensorFlow."""
         found = {USER_ID: self._row(USER_ID, user), MOVIE_ID: self._row(MOVIE_ID, movie)}
-        if "user_details" in self.tables and self.details:
+        if self.details:
             found.update(zip(self.details, tf.unstack(tf.gather(self.tables["user_details"], user), axis=1)))
         if "now_movies" in self.tables:
             found[HISTORY] = self._row(MOVIE_ID, tf.gather(self.tables["now_movies"], user))
@@ -157,9 +155,7 @@ def _side_tables(model: Recommender) -> dict[str, torch.Tensor]:
     return {name: table for name, table in found.items() if table is not None}
 
 
-def _check(
-    name: str, model: Recommender, features: Features, folder: Path, vocabularies: dict[str, Vocabulary]
-) -> None:
+def _check(name: str, model: Recommender, features: Features, folder: Path, vocabularies: dict[str, Lookup]) -> None:
     """Asks the written SavedModel about known and unknown ids.
 
     Raises:
@@ -167,11 +163,10 @@ def _check(
     """
     rng = np.random.default_rng(0)
     asked, indices = {}, {}
-    for kind, (ids, index) in vocabularies.items():
-        place = rng.integers(0, len(ids), PARITY_PAIRS)
-        given, known = ids[place], index[place]
-        given[:10] = "?" if ids.dtype == object else -1
-        known[:10] = OUT_OF_VOCABULARY
+    for kind, one in vocabularies.items():
+        place = rng.integers(0, len(one.ids), PARITY_PAIRS)
+        given, known = one.ids[place], one.index[place]
+        given[:10], known[:10] = one.nobody, one.unknown
         asked[kind], indices[kind] = tf.constant(given), known
     found = tf.saved_model.load(str(folder)).signatures["serving_default"](**asked)[SCORE].numpy()
     expected = pair_scorer(model, torch.device("cpu"), features.protocol)(indices[USER_ID], indices[MOVIE_ID])

@@ -118,10 +118,14 @@ class TorchSteps:
 
     def step(self, batch: Any) -> Tensor:
         self.trainee.optimizer.zero_grad(set_to_none=True)
-        loss = self.backward(batch, len(batch))
+        loss = self.gradients(batch)
         self.trainee.optimizer.step()
         self.trainee.rowwise.step()
         return loss
+
+    def gradients(self, batch: Any) -> Tensor:
+        """Works out the batch's gradients; returns its mean loss without penalties."""
+        return self.backward(batch, len(batch))
 
     def backward(self, batch: Any, samples: int) -> Tensor:
         """Adds a batch's gradients; returns its loss without penalties.

@@ -73,8 +73,7 @@ def parted_steps(trainee: Trainee, task: Task, number: int) -> Iterator["PartedS
 class PartedSteps(TorchSteps):
     """PyTorch's steps over a part of each batch, with gradients that are added up over the processes."""
 
-    def step(self, batch: Batch) -> Tensor:
-        self.trainee.optimizer.zero_grad(set_to_none=True)
+    def gradients(self, batch: Batch) -> Tensor:
         own = 0 if batch.shared is not None else cast(Batches, self.task.batches).negatives
         part = part_of(batch, own, rank(), processes())
         loss = torch.zeros((), device=self.task.device)
@@ -82,8 +81,6 @@ class PartedSteps(TorchSteps):
             loss = self.backward(part, len(batch))
         weights = [one for group in self.trainee.optimizer.param_groups for one in group["params"]]
         self._add_up(weights, loss)
-        self.trainee.optimizer.step()
-        self.trainee.rowwise.step()
         return loss
 
     def penalty(self, part: Batch) -> Tensor | int:
