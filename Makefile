@@ -7,8 +7,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Each process takes the next file.
-PARALLEL := -n 2 --dist loadfile
+# Each process takes the next file, the long ones first (tests/conftest.py).
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 # The Merlin image's versions, for Python 3.10. IMAGE_PYTHON= chooses the interpreter; pyenv's `python3.10` may be there and not run.
 IMAGE := docker/image-23.12
 IMAGE_VENV := .venv-image
@@ -18,8 +18,13 @@ IMAGE_PYTHON = $(shell for python in python3.10 "$${PYENV_ROOT:-$$HOME/.pyenv}"/
 IMAGE_TEST = PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python $(IMAGE_VENV)/bin/python -m pytest
 # One training, export and parity with a real Triton.
 IMAGE_SLOW := tests/ensemble/test_parity.py
+# What computes, reads and writes with the image's packages, and runs on its Python; not what terminals, names of files,
+# texts and pictures look like, which `make test` has seen.
+IMAGE_FAST := tests/contracts tests/core tests/workflows tests/models tests/ensemble tests/test_extending.py tests/test_image.py \
+	$(addprefix tests/marquee/test_,own_table.py prepare.py training.py) tests/report/test_made.py \
+	--ignore=tests/workflows/sources/test_text.py --ignore=tests/models/evaluation/test_compare_seeds.py
 # The tests that are run once more under a counted driver: that is for the lock, as the image has cuDF.
-IMAGE_WITHOUT := tests/core/test_gpu.py::test_the_fast_suites_of_workflows_and_of_models_data_pass_there
+IMAGE_WITHOUT := tests/core/test_gpu.py::test_the_fast_tests_of_what_imports_merlin_pass_there
 
 # The page's packages, and the browser tests', which start the rest with the main environment's Python.
 DASHBOARD := .venv-dashboard
@@ -39,11 +44,11 @@ test: $(READY) debian dashboard-venv ## every test: fast ones first, then those 
 test-fast: $(READY) ## the tests that take seconds
 	@$(BIN)/python -m pytest -m "not slow" $(PARALLEL) $(ARGS)
 
-test-image: ## the fast tests, and one training, export and parity, with the Merlin image's versions (needs Python 3.10)
+test-image: ## the fast tests of what computes and serves, and one training, export and parity, with the Merlin image's versions (needs Python 3.10)
 	@test -n "$(IMAGE_PYTHON)" || { echo "error: no Python 3.10 with venv was found; give one with IMAGE_PYTHON=" >&2; exit 2; }
 	@UV_OVERRIDE=$(IMAGE).overrides tools/setup.sh "$(IMAGE_PYTHON)" $(IMAGE_VENV) $(IMAGE).lock
 	@tools/debian.sh $(IMAGE_VENV)
-	@$(IMAGE_TEST) -m "not slow" $(PARALLEL) -rf --deselect $(IMAGE_WITHOUT) $(ARGS)
+	@$(IMAGE_TEST) -m "not slow" $(PARALLEL) -rf --deselect $(IMAGE_WITHOUT) $(IMAGE_FAST) $(ARGS)
 	@$(IMAGE_TEST) -m slow -rf $(IMAGE_SLOW)
 
 lint: $(READY) ## ruff (check and format), mypy, and hadolint for the Dockerfiles

@@ -10,6 +10,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as the command line does; threads on busy cores wait for each other
 
 GENRES = ("Action", "Comedy", "Drama", "Film-Noir", "Sci-Fi")
+LONG_FILES = (
+    "core/test_gpu.py",
+    "models/evaluation/test_compare_seeds.py",
+)
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -43,6 +47,13 @@ def write_movielens(folder: Path, users: int = 60, movies: int = 120, seed: int 
         titles.append(f'{10 * (movie + 1)},"Movie, The {movie}{year}",{genres}')
     (folder / "movies.csv").write_text("\n".join(titles) + "\n")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take minutes come first, so that no process is left alone with one of them at the end."""
+    root = Path(__file__).parent
+    places = {root / name: place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session")

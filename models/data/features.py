@@ -1,7 +1,7 @@
 """A protocol's features as tensors, read from Parquet by merlin-dataloader."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from workflows.features.vocabulary import FIRST_INDEX
 from workflows.splits.base import read_split, split_files
 
 READ_ROWS = 1 << 18
+KEPT_ROWS = 1 << 21  # of a split that is read once, as a training asks for it ten times: 50 MB
 # What `Interactions` holds: the column of each field, and its type.
 READ = {
     "user": (USER_INDEX, torch.int32),
@@ -79,6 +80,7 @@ class Features:
     fingerprint: str
     label: Callable[[Interactions], Tensor]
     known: tuple[str, ...] = ("train",)
+    _kept: dict[str, Interactions] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def catalogue(self) -> np.ndarray:
@@ -86,13 +88,21 @@ class Features:
         return np.arange(FIRST_INDEX, FIRST_INDEX + self.rated_movies)
 
     def interactions(self, part: str) -> Interactions:
-        """One split (`train`, `valid`, `test`), read by merlin-dataloader into index tensors."""
+        """One split (`train`, `valid`, `test`), read by merlin-dataloader into index tensors, not to be changed.
+
+        A split of no more than `KEPT_ROWS` is read once.
+        """
+        if part in self._kept:
+            return self._kept[part]
         # On the GPU only where PyTorch can take the rows there.
         on_cpu = None if torch.cuda.is_available() else True
         with plain_path(self.folder) as folder:
             paths = [str(path) for path in split_files(folder, part)]
             rows = self._read(Dataset(paths, engine="parquet", cpu=on_cpu))
-        return replace(rows, label=self.label(rows))
+        rows = replace(rows, label=self.label(rows))
+        if len(rows) <= KEPT_ROWS:
+            self._kept[part] = rows
+        return rows
 
     @staticmethod
     def _read(dataset: Dataset) -> Interactions:

@@ -99,12 +99,11 @@ def test_no_other_module_asks_merlins_flag():
 
 
 @without_cudf
-def test_the_fast_suites_of_workflows_and_of_models_data_pass_there():
+def test_the_fast_tests_of_what_imports_merlin_pass_there():
     done = subprocess.run(
         [
             sys.executable, "-m", "pytest", "-p", "tests.core.counted_driver", "-p", "no:cacheprovider",
-            "-x", "-m", "not slow", "-k", "not beyond_the_first_block",  # of text alone, and long
-            "tests/workflows", "tests/models/data",
+            "-x", "-m", "not slow", "tests/workflows/features", "tests/workflows/test_cluster.py", "tests/models/data",
         ],
         cwd=ROOT, capture_output=True, text=True, timeout=HANG_SECONDS, check=False,
     )  # fmt: skip

@@ -82,8 +82,12 @@ def beside_triton(scene: Callable[[Both], Awaitable[None]], limits: Limits = USU
         gc.collect()
         await asyncio.sleep(0)
 
-    asyncio.run(run())
-    gc.collect()
+    gc.freeze()  # what the scene leaves is looked for, not what the tests before it have
+    try:
+        asyncio.run(run())
+        gc.collect()
+    finally:
+        gc.unfreeze()
     assert not complaints
 
 

@@ -489,11 +489,12 @@ def test_a_bad_row_is_refused_in_one_line_that_names_it(tmp_path, files, culprit
 
 @pytest.mark.parametrize(
     ("last", "expected"),
-    [("1,10,x,100", "line 1900002"), ("1,10,4", "line 1900002"), ("1,10,6,100", "line 1900002 has rating")],
+    [("1,10,x,100", "line 190002"), ("1,10,4", "line 190002"), ("1,10,6,100", "line 190002 has rating")],
     ids=["no number", "truncated", "6 stars"],
 )
-def test_the_line_is_right_beyond_the_first_block_of_a_large_file(tmp_path, last, expected):
-    ratings = RATINGS_HEADER + "1,10,4,10\n" * 1_900_000 + last + "\n"  # above the reader's blocks of 16 MiB
+def test_the_line_is_right_beyond_the_first_block_of_a_large_file(tmp_path, monkeypatch, last, expected):
+    monkeypatch.setattr("workflows.sources.ratings.BLOCK_BYTES", 1 << 20)
+    ratings = RATINGS_HEADER + "1,10,4,10\n" * 190_000 + last + "\n"
     message = refusal(write(tmp_path, {**CSV, "ratings.csv": ratings}))
     assert f"{expected} " in message
 

@@ -7,7 +7,6 @@ import pytest
 from core.errors import UserError
 from tests.contracts.readers import movies_of, ratings_of, users_of
 from tests.workflows.sources.test_readers import ATOMIC, CSV, DAT, ML_100K, MOVIES_HEADER, RATINGS_HEADER, write
-from workflows.sources.ratings import BLOCK_BYTES
 from workflows.sources.read import read_tables
 from workflows.sources.text import clean_text
 
@@ -92,9 +91,10 @@ def test_a_quote_that_is_not_around_a_whole_field_is_refused(tmp_path, row):
     assert "ratings.csv: line 3 " in refusal(write(tmp_path, {**CSV, "ratings.csv": text}))
 
 
-def test_quotes_beyond_the_first_block_of_a_large_file(tmp_path):
-    row = '"1","10","4","100"\n'
-    many = BLOCK_BYTES // len(row) + 5
+def test_quotes_beyond_the_first_block_of_a_large_file(tmp_path, monkeypatch):
+    row, block = '"1","10","4","100"\n', 1 << 20
+    monkeypatch.setattr("workflows.sources.ratings.BLOCK_BYTES", block)
+    many = block // len(row) + 5
     folder = write(tmp_path, {**CSV, "ratings.csv": RATINGS_HEADER + row * many + '"2","10","3.5","7"\n'})
     assert ratings_of(read_tables(folder)) == [(1, 10, 4.0, 100), (2, 10, 3.5, 7)]
     folder = write(tmp_path, {**CSV, "ratings.csv": RATINGS_HEADER + row * many + '"2"0,"10","3.5","7"\n'})
