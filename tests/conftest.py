@@ -11,8 +11,26 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # as the command line does; threa
 
 GENRES = ("Action", "Comedy", "Drama", "Film-Noir", "Sci-Fi")
 LONG_FILES = (
-    "core/test_gpu.py",
+    "test_notebooks.py",
+    "marquee/test_cli.py",
+    "test_extending.py",
+    "test_real_data.py",
+    "ensemble/server/test_rollout.py",
+    "models/training/test_several.py",
+    "ensemble/test_parity.py",
+    "ensemble/front_door/test_real_triton.py",
     "models/evaluation/test_compare_seeds.py",
+    "models/evaluation/test_share_of_truth.py",
+    "models/evaluation/test_evaluate.py",
+    "models/tensorflow/test_command.py",
+    "models/tensorflow/test_twins.py",
+    "models/networks/test_contract.py",
+    "core/test_gpu.py",
+    "marquee/test_output.py",
+    "test_bench_serving.py",
+    "test_storm.py",
+    "test_kill.py",
+    "test_setup_uv.py",
 )
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -98,6 +98,8 @@ def fit_retrieval(
 ) -> Retrieval:
     """Trains the towers on random users and judges them by others.
 
+    Where all movies are candidates the towers stay untrained.
+
     Args:
         users: whose rows are those of trained users.
         rated: what a user is not to be recommended, as places in the catalogue.
@@ -118,7 +120,8 @@ def fit_retrieval(
             return head(user, *movies.split(split, dim=1))
 
         of_user, of_movie = Tower(user_rows[people]), Tower(movie_rows)
-        _train(teacher, of_user, of_movie, user_rows, movie_rows, trained)
+        if len(movie_rows) > CANDIDATES:  # else each movie is a candidate, and there is nothing to learn
+            _train(teacher, of_user, of_movie, user_rows, movie_rows, trained)
         query = Query(of_user).eval()
         with torch.no_grad():
             vectors = of_movie(movie_rows)

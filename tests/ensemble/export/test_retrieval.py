@@ -89,6 +89,7 @@ recall = source._recall
 
 @pytest.mark.parametrize(("users", "judged"), [(5, 1), (60, 12), (2_000, 200)])
 def test_who_is_judged_is_not_trained_on(monkeypatch, users, judged):
+    monkeypatch.setattr(source, "CANDIDATES", 10)
     cut, seen = synthetic(users, movies=20), {}
     monkeypatch.setattr(source, "_train", lambda *given: seen.update(trained=given[5]))
     monkeypatch.setattr(source, "_recall", lambda *given: seen.update(judged=[row[0] for row, _ in given[4]]) or 0.0)
