@@ -15,6 +15,7 @@ from tests.test_layout import LAYERS
 ROOT = Path(__file__).resolve().parents[1]
 DOCKER = ROOT / "docker"
 PINS = DOCKER / "image-23.12.txt"
+OF_PYTORCH = ("torch", "pytorch-lightning", "torchmetrics")  # which the image for TensorFlow lacks
 NO_ANSWER = re.compile(r"error sending request|failed to fetch|dns error|timed out|connection", re.IGNORECASE)
 
 
@@ -30,13 +31,19 @@ def dockerfile(*words: str) -> str:
     return text.partition(words[0])[2].partition(words[1])[0]
 
 
-def test_what_the_image_gets_resolves_under_what_it_has(tmp_path):
+@pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
+def test_what_an_image_gets_resolves_under_what_it_has(tmp_path, framework):
+    lacks = OF_PYTORCH if framework == "tensorflow" else ("tensorflow-cpu",)
+    (tmp_path / "pins.txt").write_text(
+        "\n".join(line for line in PINS.read_text().splitlines() if line.partition("==")[0] not in lacks)
+    )
     beside = Path(sys.executable).with_name("uv")
     uv = str(beside) if beside.is_file() else shutil.which("uv")
     if uv is None:
         pytest.skip("uv is not here; `make venv` installs it")
     command = [uv, "pip", "compile", "--quiet", "--no-config", "--python-version", "3.10"]
-    command += ["--python-platform", "x86_64-manylinux_2_35", "-c", str(PINS), str(ROOT / "requirements-gpu.txt")]
+    command += ["--python-platform", "x86_64-manylinux_2_35", "-c", "pins.txt", str(ROOT / "requirements-gpu.txt")]
+    command.append(str(DOCKER / f"beside-{framework}.txt"))
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=280)
     if done.returncode and NO_ANSWER.search(done.stderr):
         pytest.skip(f"no package registry answers: {done.stderr.strip().splitlines()[-1]}")
@@ -46,6 +53,16 @@ def test_what_the_image_gets_resolves_under_what_it_has(tmp_path):
     assert found.keys() & pins.keys() >= {"numpy", "onnxruntime", "scikit-learn", "cryptography", "protobuf"}
     for name in found.keys() & pins.keys():
         assert pins[name].specifier.contains(str(found[name].specifier).removeprefix("==")), name
+    assert (found.keys() >= set(OF_PYTORCH)) == (framework == "tensorflow")
+
+
+def test_an_image_is_built_for_either_framework():
+    text, readable = ((DOCKER / name).read_text() for name in ("Dockerfile", "Dockerfile.dockerignore"))
+    names = {path.stem.removeprefix("beside-") for path in DOCKER.glob("beside-*.txt")}
+    assert names == {"pytorch", "tensorflow"}
+    assert "ARG FRAMEWORK=pytorch\nFROM nvcr.io/nvidia/merlin/merlin-${FRAMEWORK}:23.12\n" in text
+    assert "COPY requirements-gpu.txt docker/beside-*.txt ./\n" in text
+    assert "!docker/beside-*.txt\n" in readable
 
 
 def test_the_lock_keeps_to_the_images_versions():

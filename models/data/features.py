@@ -1,7 +1,8 @@
 """A protocol's features as tensors, read from Parquet by merlin-dataloader."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,10 @@ class Features:
     fingerprint: str
     label: Callable[[Interactions], Tensor]
     known: tuple[str, ...] = ("train",)
-    _kept: dict[str, Interactions] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @cached_property
+    def _kept(self) -> dict[str, Interactions]:
+        return {}
 
     @property
     def catalogue(self) -> np.ndarray:
