@@ -1,6 +1,6 @@
 # `make run` and `make test` set up everything they need. PYTHON=/path/to/python3.11 chooses the interpreter.
 
-.PHONY: help run test test-fast test-image has-image-python lint format bench results notebooks lock lock-image lock-serving lock-dashboard \
+.PHONY: help run test test-fast test-image gpu-check has-image-python lint format bench results notebooks lock lock-image lock-serving lock-dashboard \
 	debian clean venv dashboard-venv screenshots
 .DELETE_ON_ERROR:
 
@@ -63,6 +63,9 @@ format: $(READY) ## let ruff rewrite what it can
 
 bench: $(READY) ## measure against peers, each in its own environment (hours; ONLY="dlrm etl" for some)
 	@$(BIN)/python bench/run.py $(if $(ONLY),--only $(ONLY)) $(ARGS)
+
+gpu-check: $(READY) ## on a machine with a GPU: training, precision, row-wise updates, cuDF, ONNX parity and speed, in one JSON
+	@$(BIN)/python bench/gpu_check.py $(ARGS)
 
 results: $(READY) ## train everything with five seeds again, and renew the README's figures (hours)
 	@$(BIN)/python bench/accuracy.py --measure $(ARGS)

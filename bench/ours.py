@@ -30,7 +30,7 @@ class Cut:
 
     def __init__(self, batches: Any, epoch: Iterator[Any], steps: int):
         self._batches = itertools.islice(epoch, steps)
-        self.samples = batches.samples
+        self.samples, self.samples_at_most = batches.samples, batches.samples_at_most
 
     def epoch(self, number: int) -> Iterator[Any]:
         return self._batches
@@ -62,6 +62,7 @@ def train(run_folder: Path, model: str, variant: str, batch_size: int, samples: 
         for _, table in network.embedding_tables():
             table.weight.requires_grad_(False)
     epoch = batches.epoch(1)
+    taken = RowsTaken(network)
 
     def run(steps: int) -> float:
         task = replace(loop.task, batches=Cut(batches, epoch, steps))
@@ -70,19 +71,36 @@ def train(run_folder: Path, model: str, variant: str, batch_size: int, samples: 
             torch.cuda.synchronize()
         return loss
 
+    of_a_step = batches.rows_per_step * (1 + batches.negatives)
     run(WARM_UP_STEPS)
+    taken.stop()
     steps = max(1, round(samples / batch_size))
     start = time.perf_counter()
     loss = run(steps)
     seconds = time.perf_counter() - start
-    samples = steps * batches.rows_per_step * (1 + batches.negatives)
     figures = {
-        "samples_per_second": samples / seconds,
+        "samples_per_second": steps * of_a_step / seconds,
+        "embedding_bytes_per_sample": taken.bytes / (WARM_UP_STEPS * of_a_step),
         "seconds": seconds,
         "loss": loss,
         "precision": settings.precision,
     }
     return {**figures, "device": device_name(device), "weights": sum(p.numel() for p in network.parameters())}
+
+
+class RowsTaken:
+    """Counts the bytes of embedding rows that a network's tables hand out, until `stop`."""
+
+    def __init__(self, network: Any):
+        self.bytes = 0
+        self._hooks = [table.register_forward_hook(self._count) for _, table in network.embedding_tables()]
+
+    def _count(self, table: Any, inputs: Any, rows: Any) -> None:
+        self.bytes += inputs[0].numel() * table.weight.shape[1] * table.weight.element_size()
+
+    def stop(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
 
 
 def large_settings(protocol: str, model: str, **changes: Any) -> Any:
