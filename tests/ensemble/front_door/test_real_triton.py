@@ -100,6 +100,15 @@ def served(request, exported, tmp_path_factory) -> Iterator[Served]:
             server.stop()
 
 
+@pytest.fixture(autouse=True)
+def _another_triton_after_a_failure(request: pytest.FixtureRequest, served: Served) -> Iterator[None]:
+    """What a test that failed has left may hang, and each test after it would wait for that."""
+    failed = request.session.testsfailed
+    yield
+    if request.session.testsfailed > failed:
+        served.start_again()
+
+
 def recommend(user: int, model: bytes = b"") -> Message:
     request = service_pb2.ModelInferRequest(model_name="recommend")
     add(request, "user_id", "INT64", [1], np.array([user], np.int64).tobytes())
