@@ -13,7 +13,7 @@ from tests.contracts.written_tables import DAMAGES, LEGACY, RATINGS, WAYS, Damag
 from workflows.sources.layouts.base import LAYOUTS, Layout
 from workflows.sources.read import Tables, read_tables
 
-EXAMPLES = int(os.environ.get("READER_EXAMPLES", "250"))  # of written tables, for each layout
+EXAMPLES = int(os.environ.get("READER_EXAMPLES", "700"))  # of written tables, for each layout
 USER_COLUMNS = ["userId", "gender", "age", "occupation"]
 
 

@@ -51,7 +51,10 @@ def test_processes_that_are_started_from_here_count_no_device_either():
 
 @without_cudf
 @pytest.mark.slow
-@pytest.mark.parametrize("package", ["models.data", "ensemble.merlin_systems"])  # the next test knows them all
+@pytest.mark.parametrize(
+    "package",
+    ["workflows.features.saved", "models.data", "models.networks", "ensemble.merlin_systems", "workflows.cluster"],
+)
 def test_merlin_takes_the_cpus_tensorflow(package):
     code = f"import {package}\nfrom merlin.core.compat.tensorflow import tensorflow\nprint(tensorflow is not None)"
     assert run_python(code) == "True"
@@ -100,7 +103,8 @@ def test_the_fast_tests_of_what_imports_merlin_pass_there():
     done = subprocess.run(
         [
             sys.executable, "-m", "pytest", "-p", "tests.core.counted_driver", "-p", "no:cacheprovider",
-            "-x", "-m", "not slow", "tests/workflows/features", "tests/workflows/test_cluster.py", "tests/models/data",
+            "-x", "-m", "not slow", "--ignore=tests/workflows/sources",  # readers of text, without Merlin
+            "tests/workflows", "tests/models/data",
         ],
         cwd=ROOT, capture_output=True, text=True, timeout=HANG_SECONDS, check=False,
     )  # fmt: skip
