@@ -4,7 +4,7 @@ The loss is the protocol's own, taken by PyTorch from the twin's scores, whose g
 protocol has one loss, and both frameworks minimise it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -48,6 +48,20 @@ class TwinSteps:
         epoch.end()
 
 
+class _Traced:
+    """A function of named tensors, traced once for batches of any size: a trace takes seconds."""
+
+    def __init__(self, function: Callable[[dict[str, tf.Tensor]], Any]):
+        self.function = function
+        self.traced: Any = None
+
+    def __call__(self, inputs: dict[str, tf.Tensor]) -> Any:
+        if self.traced is None:
+            of_any_size = {name: tf.TensorSpec([None, *one.shape[1:]], one.dtype) for name, one in inputs.items()}
+            self.traced = tf.function(self.function, input_signature=[of_any_size])
+        return self.traced(inputs)
+
+
 class _Compiled:
     """A twin, its optimizer, and what TensorFlow has compiled of both."""
 
@@ -62,8 +76,8 @@ class _Compiled:
         self.optimizer.epsilon = self.epsilon
         # Keras makes its state in the first step: here one that changes nothing, as weights are loaded after it.
         self.optimizer.apply_gradients([(tf.zeros_like(one), one) for one in self.variables])
-        self.scores = tf.function(self._scores, reduce_retracing=True)
-        self.against = tf.function(self._against, reduce_retracing=True)
+        self.scores = _Traced(self._scores)
+        self.against = _Traced(self._against)
         self.update = tf.function(self._update, reduce_retracing=True)
 
     def _scores(self, inputs: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
