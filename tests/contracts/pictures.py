@@ -65,6 +65,17 @@ class PictureContract:
     def picture(self, name) -> Picture:
         return PICTURES[name]
 
+    @pytest.fixture(scope="class")
+    def drawn(self) -> dict[str, Figure]:
+        return {}
+
+    @pytest.fixture
+    def figure(self, drawn, picture, name, files) -> Figure:
+        """Drawn once for all tests that only look at it."""
+        if name not in drawn:
+            drawn[name] = picture.draw(files)
+        return drawn[name]
+
     def test_it_has_a_name_a_section_and_a_title(self, picture, name):
         assert picture.name == name
         assert picture.name == "".join(one for one in picture.name if one.isalnum() or one in "-") != ""
@@ -81,21 +92,19 @@ class PictureContract:
         assert "\n" not in text
         assert not re.search(r"\b(nan|inf|None)\b|[{}]", text)
 
-    def test_it_draws_without_pyplot_and_the_same_file_twice(self, picture, files):
+    def test_it_draws_without_pyplot_and_the_same_file_twice(self, figure, picture, files):
         before = plt.get_fignums()
-        first, second = (svg(picture.draw(files)) for _ in range(2))
+        first, second = svg(figure), svg(picture.draw(files))
         assert plt.get_fignums() == before
         assert first == second
         assert b"<text" in first or b"<path" in first
 
-    def test_no_words_are_cut_off_or_touch(self, picture, name, files):
+    def test_no_words_are_cut_off_or_touch(self, figure, name):
         if not name.endswith("cloud"):  # whose letters fill the gaps between others
-            figure = picture.draw(files)
             assert cut_off(figure) == []
             assert touching(figure) == []
 
-    def test_its_background_is_transparent(self, picture, files):
-        figure = picture.draw(files)
+    def test_its_background_is_transparent(self, figure):
         assert figure.get_facecolor()[3] == 0
         assert all(axis.get_facecolor()[3] == 0 for axis in figure.axes)
 

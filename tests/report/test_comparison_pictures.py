@@ -70,8 +70,8 @@ class TestPicturesOfTheComparison(PictureContract):
     def files(self, judged) -> RunFiles:
         return judged
 
-    def test_its_text_can_be_read_on_a_phone(self, picture, files):
-        assert smallest_text(picture.draw(files)) >= 8
+    def test_its_text_can_be_read_on_a_phone(self, figure):
+        assert smallest_text(figure) >= 8
 
     def test_its_text_names_the_protocol_and_the_seed(self, picture, name, files):
         protocol = next(one for one in PROTOCOLS if name.endswith(one))

@@ -68,8 +68,8 @@ class TestPicturesOfTheData(PictureContract):
     def files(self, tmp_path) -> RunFiles:
         return files_of(tmp_path)
 
-    def test_its_text_can_be_read_on_a_phone(self, picture, files):
-        assert smallest_text(picture.draw(files)) >= 8
+    def test_its_text_can_be_read_on_a_phone(self, figure):
+        assert smallest_text(figure) >= 8
 
 
 class TestWithOneRating(PictureContract):
@@ -87,8 +87,8 @@ class TestWithManyOfEverything(PictureContract):
     def files(self, tmp_path) -> RunFiles:
         return many_of_everything(tmp_path)
 
-    def test_its_text_can_be_read_on_a_phone(self, picture, files):
-        assert smallest_text(picture.draw(files)) >= 8
+    def test_its_text_can_be_read_on_a_phone(self, figure):
+        assert smallest_text(figure) >= 8
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ class TestLearning(PictureContract):
     def files(self, tmp_path) -> RunFiles:
         return learned_files(tmp_path)
 
-    def test_its_text_can_be_read_on_a_phone(self, picture, files):
-        assert smallest_text(picture.draw(files)) >= 8
+    def test_its_text_can_be_read_on_a_phone(self, figure):
+        assert smallest_text(figure) >= 8
 
 
 class TestLearningForOneEpoch(PictureContract):
