@@ -19,7 +19,7 @@ from core.run_folder import Run
 from report.files import RunFiles
 from report.picture import COMPARISON, DATA, LEARNING, PICTURES, Picture
 from report.style import styled
-from tests.report.layout import cut_off, touching
+from tests.report.layout import cut_off, texts, touching
 
 PHONE = 358  # pixels between the margins
 
@@ -101,8 +101,9 @@ class PictureContract:
 
     def test_no_words_are_cut_off_or_touch(self, figure, name):
         if not name.endswith("cloud"):  # whose letters fill the gaps between others
-            assert cut_off(figure) == []
-            assert touching(figure) == []
+            found = texts(figure)
+            assert cut_off(found, figure) == []
+            assert touching(found) == []
 
     def test_its_background_is_transparent(self, figure):
         assert figure.get_facecolor()[3] == 0

@@ -30,19 +30,19 @@ def texts(figure: Figure) -> dict[str, Bbox]:
     return {f"{one.get_text()} #{place}": one.get_window_extent(renderer) for place, one in enumerate(found)}
 
 
-def cut_off(figure: Figure) -> list[str]:
-    """The words that reach over the figure's edge."""
+def cut_off(found: dict[str, Bbox], figure: Figure) -> list[str]:
+    """Those of its `texts` that reach over the figure's edge."""
     room = figure.bbox.padded(1)
     return [
         name
-        for name, box in texts(figure).items()
+        for name, box in found.items()
         if not (room.x0 <= box.x0 and box.x1 <= room.x1 and room.y0 <= box.y0 and box.y1 <= room.y1)
     ]
 
 
-def touching(figure: Figure) -> list[tuple[str, str]]:
-    """The pairs of words of which one covers a part of the other."""
-    boxes = {name: _ink(box) for name, box in texts(figure).items()}
+def touching(found: dict[str, Bbox]) -> list[tuple[str, str]]:
+    """The pairs of a figure's `texts` of which one covers a part of the other."""
+    boxes = {name: _ink(box) for name, box in found.items()}
     return [
         (one, other) for one, other in combinations(boxes, 2) if Bbox.intersection(boxes[one], boxes[other]) is not None
     ]
