@@ -39,7 +39,7 @@ run: $(READY) ## MovieLens-100K to recommendations from Triton, in one command
 test: $(READY) debian dashboard-venv ## every test: fast ones first, then those that train and serve, then the page in a browser
 	@$(BIN)/python -m pytest -m "not slow" $(PARALLEL) $(ARGS)
 	@$(BIN)/python -m pytest -m slow $(PARALLEL) $(ARGS)
-	@$(BROWSER) -m pytest -n 2 --dist loadgroup tests/dashboard/browser tests/report/browser $(ARGS)
+	@$(BROWSER) -m pytest $(PARALLEL) tests/dashboard/browser tests/report/browser $(ARGS)
 
 test-fast: $(READY) ## the tests that take seconds
 	@$(BIN)/python -m pytest -m "not slow" $(PARALLEL) $(ARGS)

@@ -31,6 +31,8 @@ LONG_FILES = (
     "test_storm.py",
     "test_kill.py",
     "test_setup_uv.py",
+    "dashboard/browser/test_careless.py",
+    "report/browser/test_report.py",
 )
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

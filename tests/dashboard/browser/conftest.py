@@ -10,13 +10,6 @@ WIDTHS = (1280, 390)
 collect_ignore = ["visit.py"]  # no tests, and needs Playwright
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One process of `--dist loadgroup` takes them all: they share a run, its Triton and the page."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.xdist_group("the page"))
-
-
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An exported run whose most rated movie has markup in its title, with two pictures."""

@@ -12,7 +12,7 @@ from tests.dashboard.browser.running import GIVEN_RUN, MAIN, Process
 from tests.names import HANG_SECONDS
 
 pytest.importorskip("playwright.sync_api", reason="needs the page's environment; see `make test`")
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("the report")]  # one process takes them all
+pytestmark = pytest.mark.slow
 
 MOST_BYTES = 3_000_000
 LARGE_TEXT = 3.0  # the contrast that WCAG 2 asks of large words and of graphics, level AA
