@@ -55,7 +55,7 @@ lint: $(READY) ## ruff (check and format), mypy, and hadolint for the Dockerfile
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/hadolint docker/Dockerfile docker/serving.Dockerfile
+	@$(BIN)/hadolint docker/Dockerfile docker/serving.Dockerfile docker/page.Dockerfile
 
 format: $(READY) ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
@@ -84,8 +84,9 @@ lock-image: $(READY) ## renew the lock of the Merlin image's versions
 	@UV_CONFIG_FILE=$(IMAGE).toml UV_OVERRIDE=$(IMAGE).overrides $(BIN)/python tools/lock.py $(IMAGE).in $(IMAGE).lock \
 		--upgrade --no-universal --python-platform x86_64-manylinux_2_35
 
-lock-serving: $(READY) ## renew the lock of the serving image, after `make lock`
+lock-serving: $(READY) ## renew the locks of the serving image and the page's, after `make lock` and `make lock-dashboard`
 	@$(BIN)/python tools/lock.py docker/serving.in docker/serving.lock $(ARGS)
+	@$(BIN)/python tools/lock.py docker/page.in docker/page.lock $(ARGS)
 
 lock-dashboard: $(READY) ## renew the lock of the page, requirements-dashboard.txt
 	@$(BIN)/python tools/lock.py requirements-dashboard.in requirements-dashboard.txt --upgrade $(ARGS)

@@ -1,9 +1,10 @@
 # Marquee's server alone: Triton with its Python backend, the front door and its supervisor, on the CPU, without Merlin and PyTorch.
 #   docker build -f docker/serving.Dockerfile -t marquee-serving .
 #   docker run --rm --read-only --cap-drop ALL --security-opt no-new-privileges --shm-size 1g \
-#       --tmpfs /tmp --tmpfs /work:exec,mode=1777 -v "$PWD/runs/ml-100k/repository:/repository:ro" \
+#       --tmpfs /tmp --tmpfs /work:exec,mode=1777 -v "$PWD/runs/ml-100k:/exported:ro" \
 #       -p 127.0.0.1:8001:8001 marquee-serving
-# It writes to /work and /tmp only. /work holds the copy that is served and the programs that Triton starts for each model, so it has
+# /exported is the folder around the repository: a new version takes the repository's name, and what is mounted itself stays the old
+# one. The server writes to /work and /tmp only. /work holds the copy that is served and the programs that Triton starts for each model, so it has
 # to be mounted with exec. Any user id works.
 FROM python:3.11-slim-bookworm AS packages
 
@@ -31,4 +32,4 @@ USER 10001
 EXPOSE 8000 8001 8002
 HEALTHCHECK --interval=10s --timeout=10s --start-period=120s CMD ["python", "-m", "marquee", "health"]
 ENTRYPOINT ["python", "-m", "marquee"]
-CMD ["serve", "--repository", "/repository", "--work-dir", "/work", "--log", "/work/triton.log", "--host", "0.0.0.0"]
+CMD ["serve", "--repository", "/exported/repository", "--work-dir", "/work", "--log", "/work/triton.log", "--host", "0.0.0.0"]

@@ -237,9 +237,11 @@ class RunOptions:
 
 def run_everything(run: Run, options: RunOptions) -> None:
     """All stages in order, then the comparison and recommendations."""
+    from ensemble.server.launch import require_triton
     from marquee.ids import id_of, movielens_id
     from marquee.tables import known_user
 
+    require_triton()
     if options.user is not None and own_tables.run_of(options.fetch.dataset, run.root.parent) is None:
         movielens_id(options.user, "--user")  # refused before anything is fetched
     with run.lock():

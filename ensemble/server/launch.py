@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
+from ctypes.util import find_library
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -110,6 +111,16 @@ def triton_command(
     return arguments, environment
 
 
+def require_triton() -> None:
+    """Asks what `triton_command` will need, before hours of training.
+
+    Raises:
+        UserError: there is no Triton, or the wheel's cannot run models with this Python.
+    """
+    if shutil.which("tritonserver") is None:
+        _wheel(os.environ)
+
+
 def prepare_wheel_server(backends: Path, environment: dict[str, str]) -> Path:
     """The server inside the nvidia-pytriton wheel, started directly; fills `backends` for this Python.
 
@@ -117,26 +128,41 @@ def prepare_wheel_server(backends: Path, environment: dict[str, str]) -> Path:
     wheel's libraries, as the stub is linked against one and a different patch version does not load.
 
     Raises:
-        UserError: there is no wheel, or it does not support this Python.
+        UserError: there is no wheel, or it cannot run models with this Python.
     """
+    root, stub, libraries = _wheel(environment)
+    backend = backends / "python"  # copied, as Triton refuses symbolic links
+    sources = [*(root / "backends" / "python").iterdir(), stub]
+    if not all((backend / source.name).exists() for source in sources):
+        shutil.rmtree(backend, ignore_errors=True)
+        shutil.copytree(root / "backends" / "python", backend)
+        shutil.copy(stub, backend)
+    environment["LD_LIBRARY_PATH"] = os.pathsep.join(libraries)
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
+    return root / "bin" / "tritonserver"
+
+
+def _wheel(environment: Mapping[str, str]) -> tuple[Path, Path, list[str]]:
+    """The folder of the wheel's server, its stub for this Python, and where the stub looks for libraries first."""
     spec = find_spec("pytriton")  # found, not imported
     if spec is None or spec.origin is None:
         raise UserError(
             "no tritonserver on PATH and no nvidia-pytriton wheel; run make venv, or use the Triton container"
         )
     root = Path(spec.origin).parent / "tritonserver"
-    stub = root / "python_backend_stubs" / f"{sys.version_info.major}.{sys.version_info.minor}"
-    if not stub.is_dir():
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    stub = root / "python_backend_stubs" / version / "triton_python_backend_stub"
+    if not stub.is_file():
         raise UserError(f"the Triton wheel has no stub for Python {sys.version.split()[0]}; use Python 3.10 or 3.11")
-    backend = backends / "python"  # copied, as Triton refuses symbolic links
-    sources = [*(root / "backends" / "python").iterdir(), stub / "triton_python_backend_stub"]
-    if not all((backend / source.name).exists() for source in sources):
-        shutil.rmtree(backend, ignore_errors=True)
-        shutil.copytree(root / "backends" / "python", backend)
-        shutil.copy(stub / "triton_python_backend_stub", backend)
     libraries = [sysconfig.get_config_var("LIBDIR"), str(root.parent.parent / "nvidia_pytriton.libs")]
-    if environment.get("LD_LIBRARY_PATH"):
-        libraries.append(environment["LD_LIBRARY_PATH"])
-    environment["LD_LIBRARY_PATH"] = os.pathsep.join(libraries)
-    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
-    return root / "bin" / "tritonserver"
+    libraries += environment.get("LD_LIBRARY_PATH", "").split(os.pathsep)
+    libpython = f"libpython{version}.so.1.0"
+    if not any(folder and Path(folder, libpython).exists() for folder in libraries) and not find_library(
+        f"python{version}"
+    ):
+        raise UserError(
+            f"Triton's Python backend needs {libpython}, which this Python lacks; install it (Debian, Ubuntu: apt "
+            f"install libpython{version}), or use a Python with a shared library (pyenv: "
+            f"PYTHON_CONFIGURE_OPTS=--enable-shared)"
+        )
+    return root, stub, [folder for folder in libraries if folder]

@@ -1,4 +1,4 @@
-"""The compose file: against the schema of compose files, and for what it must not leave out."""
+"""Both compose files: against the schema of compose files, and for what they must not leave out."""
 
 import re
 import shlex
@@ -12,17 +12,21 @@ from tests.names import HANG_SECONDS
 
 COMPOSE = DEPLOY / "compose.yaml"
 SERVICES = read(COMPOSE)["services"]
+DOCKER = ROOT / "docker"
+ROAD = read(DOCKER / "compose.yaml")  # includes the other
+TRAIN, PAGE = ROAD["services"]["train"], ROAD["services"]["page"]
 
 
-def test_it_has_the_schema_of_compose_files():
+@pytest.mark.parametrize("file", [COMPOSE, DOCKER / "compose.yaml"], ids=["deploy", "docker"])
+def test_it_has_the_schema_of_compose_files(file):
     pytest.importorskip("check_jsonschema", reason="`make venv` installs it")
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(COMPOSE)]
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_container_can_change_nothing_of_its_own_and_is_reached_from_this_machine_only():
-    for service in SERVICES.values():
+    for service in (*SERVICES.values(), PAGE):
         assert service["read_only"]
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
@@ -67,3 +71,40 @@ def test_prometheus_asks_the_servers_metrics_port_with_its_secret():
     assert "--metrics-port=8002" in SERVICES["marquee"]["command"]
     assert job["authorization"]["credentials_file"] == SERVICES["marquee"]["environment"]["MARQUEE_SECRET_FILE"]
     assert SERVICES["prometheus"]["secrets"] == SERVICES["marquee"]["secrets"]
+
+
+def test_the_whole_road_serves_the_repository_that_training_wrote():
+    (included,) = ROAD["include"]
+    assert (DOCKER / included["path"]).resolve() == COMPOSE
+    server = next(mount for mount in SERVICES["marquee"]["volumes"] if mount["target"] == "/exported")
+    assert server["source"].startswith("${MARQUEE_EXPORTED:?")
+    assert "--repository=/exported/repository" in SERVICES["marquee"]["command"]  # by its name, not mounted itself
+    given_to_it = (DOCKER / included["env_file"]).read_text().splitlines()[-1]
+    runs = {mount["target"]: mount["source"] for mount in TRAIN["volumes"]}["/marquee/runs"]
+    assert given_to_it == f"MARQUEE_EXPORTED={runs}/${{MARQUEE_DATASET:-ml-100k}}"
+    assert {mount["target"]: mount["source"] for mount in PAGE["volumes"]}["/marquee/runs"] == runs
+    assert all("--dataset=${MARQUEE_DATASET:-ml-100k}" in service["command"] for service in (TRAIN, PAGE))
+
+
+def test_training_is_asked_for_and_has_the_gpu():
+    assert TRAIN["profiles"] == ["train"]
+    (device,) = TRAIN["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu"]
+    assert TRAIN["command"][0] == "run"
+    assert given(TRAIN["command"]) <= options_of("run")
+    assert TRAIN["build"] == {
+        "context": "..",
+        "dockerfile": "docker/Dockerfile",
+        "args": {"FRAMEWORK": "${FRAMEWORK:-pytorch}"},
+    }
+
+
+def test_the_page_asks_the_server_with_its_secret():
+    assert PAGE["build"]["dockerfile"] == "docker/page.Dockerfile"
+    assert given(PAGE["command"]) <= options_of("dashboard")
+    assert PAGE["environment"]["MARQUEE_URL"] == "marquee:8001"
+    assert any(port.endswith(":8001") for port in SERVICES["marquee"]["ports"])
+    assert PAGE["environment"]["MARQUEE_SECRET_FILE"] == SERVICES["marquee"]["environment"]["MARQUEE_SECRET_FILE"]
+    assert PAGE["secrets"] == SERVICES["marquee"]["secrets"]
+    assert PAGE["depends_on"] == {"marquee": {"condition": "service_healthy"}}
+    assert all(mount.get("read_only") for mount in PAGE["volumes"] if mount["type"] == "bind")

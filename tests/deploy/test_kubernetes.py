@@ -70,6 +70,7 @@ def test_it_writes_to_folders_of_its_own_and_reads_the_rest():
     volumes = {volume["name"]: volume for volume in pod()["volumes"]}
     assert {mount["name"] for mount in mounts.values()} == volumes.keys()
     writable = {path for path, mount in mounts.items() if not mount.get("readOnly")}
+    assert mounts["/exported"]["name"] == "repository"
     assert writable == {"/work", "/tmp", "/dev/shm"}
     for path in writable:
         assert volumes[mounts[path]["name"]]["emptyDir"]["sizeLimit"]
@@ -82,6 +83,7 @@ def test_it_writes_to_folders_of_its_own_and_reads_the_rest():
 def test_the_server_is_marquees():
     assert container()["args"][0] == "serve"
     assert given(container()["args"]) <= options_of("serve")
+    assert "--repository=/exported/repository" in container()["args"]  # by its name: a new version takes it
 
 
 def test_the_probes_are_marquees():
