@@ -19,6 +19,7 @@ from core.json_files import STRICT
 from models.data.batches import Batch
 from models.data.features import Features
 from models.data.history import NOTHING
+from models.networks._pooled import pooled
 from models.networks.base import NetworkSettings, PositiveInt, Recommender
 
 
@@ -213,7 +214,7 @@ class RatedBefore(nn.Module):
         codes = inputs[HISTORY]
         there = (codes != NOTHING).float()
         weight = there * there.sum(dim=1, keepdim=True).clamp(min=1) ** -self.power
-        return of_samples(torch.bmm(weight[:, None], self.table.table(codes)).squeeze(1), inputs)
+        return of_samples(pooled(self.table.table, codes, weight[:, None]).squeeze(1), inputs)
 
 
 class UserAndRatedBefore(nn.Module):

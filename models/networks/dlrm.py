@@ -24,6 +24,7 @@ from models.data.features import Features, SideTables
 from models.data.history import NOTHING, History
 from models.networks._blocks import history_table, layers, mlp, of_samples, output
 from models.networks._dlrm_negatives import against
+from models.networks._pooled import pooled
 from models.networks.base import (
     CONTINUOUS_BLOCKS,
     NETWORKS,
@@ -103,7 +104,7 @@ class HistoryBlock(nn.Module):
     def pooled(self, codes: Tensor, stars: Tensor) -> Tensor:
         """Codes of movies, int64 [n, length], and their stars to the two vectors of each row, float [n, 2, dim]."""
         weights = torch.stack([self.position[0] * (codes != NOTHING), self.position[1] * stars], dim=1)
-        return torch.bmm(weights, self.table.table(codes))
+        return pooled(self.table.table, codes, weights)
 
 
 class PairProducts(nn.Module):

@@ -12,12 +12,12 @@ from typing import Dict  # noqa: UP035
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding_bag
 
 from core.columns import MOVIE_ID, USER_ID
 from models.data.features import Features
 from models.data.interactions import joined
 from models.data.shared_negatives import among
+from models.networks._pooled import summed
 from models.networks.base import NETWORKS, in_vocabulary
 from models.networks.dlrm import DLRM, DLRMSettings, inputs_of, scored
 from workflows.features.vocabulary import FIRST_INDEX
@@ -88,12 +88,13 @@ class SetSum(nn.Module):
         ends = count.cumsum(0)
         position = torch.arange(int(count.sum()), device=owner.device)
         position += (first - ends + count).repeat_interleave(count)
-        summed = embedding_bag(self.members[position], self.weight, ends - count, mode="sum")[place]
+        starts = torch.cat([ends.new_zeros(1), ends])
+        sums = summed(self.weight, self.members[position], starts)[place]
         count = count[place]
         if left_out is not None:
-            summed = summed - self.weight[member] * left_out[:, None]
+            sums = sums - self.weight[member] * left_out[:, None]
             count = count - left_out.long()
-        return summed * count.clamp(min=1).float().rsqrt()[:, None]
+        return sums * count.clamp(min=1).float().rsqrt()[:, None]
 
 
 NETWORKS.add(

@@ -173,13 +173,21 @@ def squares_of_rows(model: Recommender, wanted: float) -> Iterator[list[Tensor]]
         flat = rows.float().flatten()
         squares.append(torch.dot(flat, flat) / pooled)  # a third of the time of square().sum()
 
-    tables = model.embedding_tables() if wanted else []
-    hooks = [table.register_forward_hook(keep) for _, table in tables]
+    def keep_pooled(table: nn.Embedding, codes: Tensor) -> None:
+        times = torch.bincount(codes.flatten(), minlength=len(table.weight)).to(table.weight.dtype)
+        squares.append(torch.dot(times, table.weight.square().sum(dim=1)) / codes.shape[1])
+
+    tables = [table for _, table in model.embedding_tables()] if wanted else []
+    hooks = [table.register_forward_hook(keep) for table in tables]
+    for table in tables:
+        table.of_pooled = keep_pooled
     try:
         yield squares
     finally:
         for hook in hooks:
             hook.remove()
+        for table in tables:
+            del table.of_pooled
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:

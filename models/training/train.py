@@ -51,6 +51,7 @@ ROOMS = (
     "models/evaluation/ranking.py",
     "models/evaluation/scorers.py",
     "models/networks/_blocks.py",
+    "models/networks/_pooled.py",
     "models/networks/base.py",
     "models/protocols/base.py",
     "models/protocols/binary.py",
