@@ -23,11 +23,13 @@ def pooled(table: nn.Embedding, codes: Tensor, mix: Tensor) -> Tensor:
         codes: int64 [n, length], rows of the table.
         mix: float [n, k, length], the weights of k sums.
     """
-    if codes.numel() * table.weight.shape[1] < WORTH_IT or not _is_trained_here(table.weight):
+    if not _is_worth_it(table.weight, codes):
         return torch.bmm(mix, table(codes))
+    keep = getattr(table, "of_pooled", None)  # in the place of a forward hook, which would see the rows
+    if keep:
+        keep(table, codes)
     lists, length = codes.shape
     starts = torch.arange(0, codes.numel() + 1, length)
-    _tell(table, codes)
     return _Sums.apply(table.weight, codes.reshape(-1), starts, mix.transpose(0, 1).reshape(-1, lists * length))
 
 
@@ -39,21 +41,18 @@ def summed(weight: Tensor, codes: Tensor, starts: Tensor) -> Tensor:
         codes: int64 [m], the rows of all lists, one list after the other.
         starts: int64 [n + 1], where each list begins, and m.
     """
-    if codes.numel() * weight.shape[1] < WORTH_IT or not _is_trained_here(weight):
+    if not _is_worth_it(weight, codes):
         return embedding_bag(codes, weight, starts[:-1], mode="sum")
     return _Sums.apply(weight, codes, starts, weight.new_ones((1, len(codes)))).squeeze(1)
 
 
-def _is_trained_here(weight: Tensor) -> bool:
-    """Whether autograd asks for the table's gradient, on the CPU. (Row-wise updates take it from the rows.)"""
-    return weight.device.type == "cpu" and weight.requires_grad and torch.is_grad_enabled()
+def _is_worth_it(weight: Tensor, codes: Tensor) -> bool:
+    """Whether there are many rows, and autograd asks for the table's gradient on the CPU.
 
-
-def _tell(table: nn.Embedding, codes: Tensor) -> None:
-    """A forward hook of the table would see its rows: `of_pooled`, where something has set it, takes their codes."""
-    keep = getattr(table, "of_pooled", None)
-    if keep:
-        keep(table, codes)
+    Row-wise updates, which take a table out of autograd, need its rows.
+    """
+    is_trained = weight.device.type == "cpu" and weight.requires_grad and torch.is_grad_enabled()
+    return is_trained and codes.numel() * weight.shape[1] >= WORTH_IT
 
 
 class _Sums(torch.autograd.Function):

@@ -1,5 +1,6 @@
 """What the tests of `deploy/` share: the files, read, and the programs that check them."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -83,3 +84,9 @@ def run_with(packages: set[str], code: str) -> subprocess.CompletedProcess:
         text=True,
         timeout=HANG_SECONDS,
     )
+
+
+def without_hash(lock: str) -> list[str]:
+    """The packages of a lock that have no SHA-256."""
+    entries = re.split(r"\n(?=\S)", (ROOT / lock).read_text(encoding="utf-8"))
+    return [entry.partition(" ")[0] for entry in entries if not entry.startswith("#") and "--hash=sha256:" not in entry]
